@@ -68,7 +68,8 @@ class Observation:
     ``handle`` is the system's own id and whatever the driver wants back at the write; opaque to the core, must be JSON.
     ``unknown`` says why the object could not be seen: nothing is then created or deleted. ``refused`` says why it was seen but must
     not be written. ``replace`` says why the change cannot be made in place. ``keep`` is true when the mark forbids pruning.
-    ``applied`` is the ``Resource.digest`` that the mark says was written last, where a mark has room for it.
+    ``applied`` is the ``Resource.digest`` that the mark says was written last, where a mark has room for it. ``stale_mark`` is the
+    name found in a mark of ours that must be rewritten, because git calls the same object something else now.
     """
 
     id: ResourceId
@@ -84,6 +85,7 @@ class Observation:
     keep: bool = False
     applied: str = ""
     owner: str = ""
+    stale_mark: str = ""
     status: JSONObject | None = None
     notes: tuple[str, ...] = ()
 

@@ -71,9 +71,8 @@ def build(resources: Iterable[Resource]) -> Graph:
 
 
 def _edges(resource: Resource, known: Mapping[ResourceId, Resource], problems: list[Problem]) -> frozenset[ResourceId]:
-    for id in (*resource.needs, *resource.refs):
-        if id not in known:
-            problems.append(_problem(resource, f"refers to {id}, which this stack does not declare{_hint(id, known)}"))
+    dangling = (id for id in (*resource.needs, *resource.refs) if id not in known)
+    problems.extend(_problem(resource, f"refers to {id}, which this stack does not declare{_hint(id, known)}") for id in dangling)
     soft = (id for id in resource.spec.requires(resource.id.name) if id in known and id != resource.id)
     return frozenset((*(id for id in (*resource.needs, *resource.refs) if id in known), *soft))
 

@@ -45,7 +45,10 @@ class Emulator(Protocol):
 
 @dataclass(slots=True)
 class Fault:
-    """One fault in force. ``kind``: rate-limit, server-error, html, latency, cut-before (not executed) or cut-after (executed, no answer)."""
+    """One fault in force.
+
+    ``kind`` is rate-limit, server-error, html, latency, cut-before (not executed) or cut-after (executed, but no answer).
+    """
 
     kind: str
     times: int = 1
