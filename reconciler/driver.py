@@ -237,8 +237,9 @@ class SecretStore(Protocol):
 class Plugin:
     """What an entry point of the group ``reconciler.drivers`` names. Importing it must not import the vendor library.
 
-    ``driver`` and ``emulator`` are import strings ``module:attribute``. The driver is called as ``Driver(config, clock=...)`` with an
-    instance of ``config``. ``kinds`` maps kinds to specs; the kind ``*`` takes every kind of every group that no other plugin claims.
+    ``driver`` and ``emulator`` are import strings ``module:attribute``. The driver is called with an instance of ``config``. ``kinds``
+    maps kinds to specs; the kind ``*`` takes every kind of every group that no other plugin claims. ``annotations`` are those below
+    ``reconciler/`` that the driver itself reads.
     """
 
     name: str
@@ -247,6 +248,7 @@ class Plugin:
     config: type[BaseModel]
     driver: str
     emulator: str = ""
+    annotations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

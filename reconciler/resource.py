@@ -163,6 +163,10 @@ class Spec(BaseModel):
         """Name resources of the same driver that must exist first. An id that the stack does not declare is no edge."""
         return ()
 
+    def exports(self, name: str) -> JSONObject:
+        """Give computed facts that ``ref()`` offers beside the document itself, e.g. a URL derived from the name."""
+        return {}
+
     def with_live(self, paths: tuple[str, ...], live: JSONObject) -> Self:
         """Give a copy that wants what is live at ``paths``, for differences that are acknowledged or ignored."""
         data = self.model_dump(mode="python")
