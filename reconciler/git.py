@@ -1,0 +1,166 @@
+"""How git is called: fixed arguments, a clean environment, a deadline, and no way for a repository to run anything here.
+
+This room only runs the program; what is fetched and read with it is decided in ``source``.
+"""
+
+import base64
+import os
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reconciler.errors import SettingsError, SourceError
+from reconciler.resource import SecretValue
+
+HEX = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+BRANCH = re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)|/\.|[./]$))[A-Za-z0-9_][A-Za-z0-9._/+@#=-]*")
+SCP_LIKE = re.compile(r"[A-Za-z0-9_][\w.-]*@[A-Za-z0-9][\w.-]*:(?!//).+")
+
+HARDENING = {
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.quotePath": "false",
+    "transfer.fsckObjects": "true",
+    "submodule.recurse": "false",
+    "fetch.recurseSubmodules": "false",
+    "credential.helper": "",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "log.showSignature": "false",
+    "http.followRedirects": "false",
+}
+"""Settings that keep a repository from running anything here. Redirects are off because a credential would follow them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How to identify ourselves to the git server.
+
+    ``token`` goes with ``username`` to an https server; ``ssh_key`` and ``known_hosts`` are files for an ssh server, whose host key must
+    be known. Neither ever appears in an argument list or in a file of the mirror.
+    """
+
+    token: SecretValue | None = None
+    username: str = "git"
+    ssh_key: Path | None = None
+    known_hosts: Path | None = None
+
+    def environment(self) -> dict[str, str]:
+        """Give the variables that ssh needs."""
+        options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=10"]
+        command = ["ssh"]
+        if self.ssh_key:
+            command += ["-F", "/dev/null", "-i", str(self.ssh_key)]
+            options.append("IdentitiesOnly=yes")
+        if self.known_hosts:
+            options.append(f"UserKnownHostsFile={self.known_hosts}")
+        for option in options:
+            command += ["-o", option]
+        return {"GIT_SSH_COMMAND": shlex.join(command), "GIT_SSH_VARIANT": "ssh"}
+
+    def configuration(self, url: str) -> dict[str, str]:
+        """Give the git settings that https needs; the header is bound to the server of ``url``."""
+        if self.token is None or not url.startswith("https://"):
+            return {}
+        server = "/".join(url.split("/", 3)[:3])
+        return {f"http.{server}/.extraHeader": f"Authorization: Basic {_basic(self.username, self.token)}"}
+
+
+def _basic(username: str, token: SecretValue) -> str:
+    return base64.b64encode(f"{username}:{token.reveal()}".encode()).decode()
+
+
+@dataclass(frozen=True)
+class Git:
+    """Runs git with fixed arguments, a clean environment and a deadline; ``where`` names the repository in messages."""
+
+    where: str
+    timeout: float = 60.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    configuration: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[SecretValue, ...] = ()
+    allow_file: bool = False
+
+    def run(self, *arguments: str, cwd: Path | None = None, data: bytes = b"") -> bytes:
+        """Give standard output. Raises SourceError when git fails or is not done after ``timeout`` seconds."""
+        try:
+            process = subprocess.Popen(  # noqa: S603 - fixed program, no shell, arguments checked by the callers
+                ["git", *arguments],  # noqa: S607 - which git is the machine's choice
+                cwd=cwd, env=self.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+        except FileNotFoundError:
+            raise SourceError("git is not installed; install it or put it on the path") from None
+        try:
+            output, errors = process.communicate(data, self.timeout)
+        except subprocess.TimeoutExpired:
+            # git leaves the work to children that hold our pipes, so that killing git alone would wait for them
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise SourceError(f"{self.where}: no answer within {self.timeout:g} s; check the address and the network") from None
+        if process.returncode:
+            raise SourceError(f"{self.where}: git {arguments[0]} failed: {self.mask(errors)}")
+        return output
+
+    def env(self) -> dict[str, str]:
+        """Build the whole environment: nothing of the caller's git settings, everything of the hardening."""
+        kept = ("PATH", "HOME", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
+        allowed = ("https", "ssh", "file") if self.allow_file else ("https", "ssh")
+        config = {**HARDENING, "protocol.allow": "never", **{f"protocol.{name}.allow": "always" for name in allowed}, **self.configuration}
+        env = {name: os.environ[name] for name in kept if name in os.environ}
+        env |= {
+            "LC_ALL": "C",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ALLOW_PROTOCOL": ":".join(allowed),
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_NO_LAZY_FETCH": "1",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_CONFIG_COUNT": str(len(config)),
+        }
+        for index, (key, value) in enumerate(config.items()):
+            env |= {f"GIT_CONFIG_KEY_{index}": key, f"GIT_CONFIG_VALUE_{index}": value}
+        return env | dict(self.environment)
+
+    def mask(self, errors: bytes) -> str:
+        """Give git's own words on one line, without anything that identifies us."""
+        text = "; ".join(line.strip() for line in errors.decode("utf-8", "replace").splitlines() if line.strip())
+        for secret in self.secrets:
+            text = text.replace(secret.reveal(), "***")
+        return masked(text)[:1000]
+
+
+def masked(text: str) -> str:
+    """Give ``text`` without the user part of any address in it."""
+    return re.sub(r"(\w://)[^/@\s]+@", r"\1***@", text)
+
+
+def commit_id(text: str) -> str:
+    """Give ``text`` if it is a full commit id. Raises SourceError when it is not."""
+    if not HEX.fullmatch(text):
+        raise SourceError(f"{text!r} is not a commit id; give all 40 or 64 lower-case hexadecimal digits")
+    return text
+
+
+def check_url(url: str, *, allow_file: bool) -> None:
+    """Refuse every address that git could take for something else. Raises SettingsError."""
+    if url.startswith("file:///"):
+        if not allow_file:
+            raise SettingsError(f"{url}: a repository on this machine is used only when the settings allow it")
+    elif url.startswith("https://"):
+        if "@" in url.split("/", 3)[2]:
+            raise SettingsError(f"{masked(url)}: a credential in the address would be logged; give it as the token")
+    elif not (re.match(r"ssh://[A-Za-z0-9_]", url) or SCP_LIKE.fullmatch(url)):
+        raise SettingsError(f"{masked(url)}: the address must begin with https:// or ssh:// or be user@host:path")
+    if not url.isprintable() or " " in url:
+        raise SettingsError(f"{masked(url)}: the address holds a blank or a character that cannot be shown")
+
+
+def check_branch(branch: str) -> None:
+    """Refuse what is not the plain name of a branch. Raises SettingsError."""
+    if not BRANCH.fullmatch(branch):
+        raise SettingsError(f"{branch!r} is not a branch name; write it without refs/heads/, e.g. main")
