@@ -1,0 +1,119 @@
+"""Slack by an incoming webhook: a notice is rendered to Block Kit and posted once.
+
+The address of a webhook is its secret, so it appears in no message and no log. This room decides neither what is news
+nor when to try again.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+
+from slack_sdk.webhook import WebhookClient, WebhookResponse
+
+from reconciler.errors import Permanent, SettingsError, Transient
+from reconciler.notify import Notice
+from reconciler.resource import JSONObject, SecretValue
+
+ICONS = {"ok": "✅", "info": "ℹ️", "warning": "⚠️", "error": "🚨"}  # noqa: RUF001 - the sign that people know
+ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+HEADER, SECTION, ROW, ELEMENT, ELEMENTS, ROWS, FALLBACK = 150, 3000, 280, 300, 10, 10, 4000
+"""Limits of Block Kit in characters and pieces (docs.slack.dev/reference/block-kit); a row and an element are our own, for the eye."""
+
+
+def escape(text: str, limit: int) -> str:
+    """Make ``text`` harmless and at most ``limit`` characters long: one line, no control characters, no mention, no link.
+
+    An entity is never cut in two, which Slack would show as rubbish.
+    """
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    pieces = [ENTITIES.get(sign, sign) for sign in line]
+    if sum(map(len, pieces)) <= limit:
+        return "".join(pieces)
+    room, kept = limit - 1, []
+    for piece in pieces:
+        if len(piece) > room:
+            break
+        room -= len(piece)
+        kept.append(piece)
+    return "".join(kept) + "…"
+
+
+def rows(notice: Notice) -> Iterator[str]:
+    """Yield the lines that fit, and how many do not."""
+    for line in notice.lines[:ROWS]:
+        yield "• " + escape(line, ROW - 2)
+    if len(notice.lines) > ROWS:
+        yield f"and {len(notice.lines) - ROWS} more"
+
+
+def blocks(notice: Notice) -> list[JSONObject]:
+    """Render a notice as Block Kit blocks: a header, what happened, and where."""
+    header = {"type": "plain_text", "text": escape(f"{ICONS[notice.level]} {notice.title}", HEADER), "emoji": True}
+    found: list[JSONObject] = [{"type": "header", "text": header}]
+    if notice.lines:
+        found.append({"type": "section", "text": verbatim("\n".join(rows(notice)))})
+    details = [notice.stack, *notice.context][: ELEMENTS - bool(notice.link)]
+    elements = [verbatim(text) for detail in details if (text := escape(detail, ELEMENT))]
+    if notice.link:
+        elements.append(verbatim(link(notice.link)))
+    if elements:
+        found.append({"type": "context", "elements": elements})
+    return found
+
+
+def verbatim(text: str) -> JSONObject:
+    """Make a text object in which Slack looks for no names, channels or addresses of its own accord."""
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
+
+
+def link(address: str) -> str:
+    """Write a link to our own page."""
+    return f"<{escape(address, SECTION).replace('|', '%7C').replace(' ', '%20')}|details>"
+
+
+def fallback(notice: Notice) -> str:
+    """Render a notice as the one line that notifications and screen readers get."""
+    return escape("; ".join([f"{notice.stack}: {notice.title}", *notice.lines[:ROWS]]), FALLBACK)
+
+
+class SlackSink:
+    """Posts notices to one channel, the one that the webhook was made for. It answers ``ok`` and nothing that could be updated later."""
+
+    def __init__(self, url: SecretValue, *, timeout: int = 10) -> None:
+        """Take the webhook's address; ``timeout`` in seconds. Raises SettingsError when it is not an address."""
+        if not re.match(r"https?://[^/\s]+/\S+$", url.reveal()):
+            raise SettingsError("slack: the webhook's address must begin with https:// and have a path; copy it from the app's settings")
+        # the client logs the address; a logger outside the hierarchy keeps it from every handler
+        silent = logging.Logger("slack", logging.CRITICAL + 1)
+        # its own retry would post twice when an answer is lost
+        self._client = WebhookClient(url.reveal(), timeout=timeout, logger=silent, retry_handlers=[])
+
+    def send(self, notice: Notice) -> None:
+        """Post once. Raises Transient when Slack cannot be reached, is busy or broken, Permanent when it will never take this."""
+        try:
+            response = self._client.send(text=fallback(notice), blocks=blocks(notice), unfurl_links=False, unfurl_media=False)
+        except OSError as error:
+            reason = getattr(error, "reason", error)
+            raise Transient(f"slack: cannot be reached: {type(reason).__name__}; check the network and the proxy") from None
+        except Exception as error:
+            raise Transient(f"slack: the answer could not be read: {type(error).__name__}") from None
+        judge(response)
+
+
+def judge(response: WebhookResponse) -> None:
+    """Turn an answer into nothing, Transient or Permanent. A status of 200 counts only with the body ``ok``."""
+    body = escape(response.body, 100)
+    if response.status_code == 200 and response.body.strip() == "ok":
+        return
+    if response.status_code == 429:
+        raise Transient("slack: too many messages; the next one waits", retry_after=delay(response))
+    if response.status_code >= 500 or response.status_code == 408:
+        raise Transient(f"slack: answered {response.status_code} {body}")
+    raise Permanent(f"slack: answered {response.status_code} {body}; check the webhook in the app's settings")
+
+
+def delay(response: WebhookResponse) -> float | None:
+    """Read the seconds that Slack asks us to wait; None when it does not say."""
+    headers = {str(name).lower(): str(value) for name, value in response.headers.items()}
+    text = headers.get("retry-after", "")
+    return float(text) if text.isascii() and text.isdigit() else None
