@@ -1,0 +1,210 @@
+"""The only importer of the vendor's library: calls with deadlines, and every foreign failure turned into one of ours."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import httpx
+from cloudflare import APIConnectionError, APIStatusError, APITimeoutError, Cloudflare, CloudflareError
+
+from reconciler.errors import Conflict, Permanent, Transient
+from reconciler.resource import JSONObject
+from reconciler_cloudflare.config import Config
+
+API_VERSION = "2026-08-01"
+"""Sent with every call; the library's default is the day of the call, so that answers could change overnight."""
+PAGE = 5000
+WINDOW = 300.0
+"""Seconds for which Cloudflare refuses a credential that called too often, where it does not say."""
+BURST = 20.0
+
+
+class Refusal(Permanent):
+    """Cloudflare looked at the request itself and said no. ``codes`` are its error codes, those inside a chain included."""
+
+    def __init__(self, message: str, codes: frozenset[int]) -> None:
+        """Keep the codes beside the message."""
+        self.codes = codes
+        super().__init__(message)
+
+
+class _Bearer(Cloudflare):
+    """The vendor's client with the token as its only credential.
+
+    The library reads CLOUDFLARE_EMAIL, CLOUDFLARE_API_KEY and others from the environment, and then drops the token.
+    """
+
+    @property
+    def auth_headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.api_token}"}
+
+
+def _vendor_client(config: Config) -> Cloudflare:
+    client = _Bearer(
+        api_token=config.token.get_secret_value(),
+        base_url=config.base_url,
+        api_version=API_VERSION,
+        max_retries=0,
+        timeout=httpx.Timeout(config.timeout, connect=min(5.0, config.timeout)),
+    )
+    client.api_email = client.api_key = client.user_service_key = None
+    client._custom_headers = {}  # what CLOUDFLARE_CUSTOM_HEADERS put there
+    return client
+
+
+class Pace:
+    """Spreads the calls of one credential: a token bucket, and a full stop after the server has said "too many"."""
+
+    def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Allow ``rate`` calls per second and bursts of 20."""
+        self._rate, self._clock, self._sleep = rate, clock, sleep
+        self._tokens, self._at, self._until = BURST, clock(), 0.0
+        self._lock = threading.Lock()
+
+    def enter(self) -> None:
+        """Wait for this call's turn. Raises Transient while the credential is stopped."""
+        with self._lock:
+            now = self._clock()
+            if now < self._until:
+                raise Transient("cloudflare: stopped after too many requests", retry_after=self._until - now)
+            self._tokens = min(BURST, self._tokens + (now - self._at) * self._rate) - 1
+            self._at = now
+            wait = -self._tokens / self._rate
+        if wait > 0:
+            self._sleep(wait)
+
+    def stop(self, seconds: float) -> None:
+        """Let no call through for ``seconds``."""
+        with self._lock:
+            self._until = max(self._until, self._clock() + seconds)
+
+
+class Client:
+    """The calls that the driver needs. Every one raises Transient, Permanent or Refusal, and nothing else."""
+
+    def __init__(self, config: Config) -> None:
+        """Prepare; the connection is made at the first call."""
+        self._api = _vendor_client(config)
+        self._pace = Pace(config.requests_per_second)
+        self._token = config.token.get_secret_value()
+        self._ids = {name: id for name, id in config.zones.items() if id}
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+
+    def zone_id(self, name: str) -> str:
+        """Give a zone's id, looked up once. Raises Permanent when the token sees no such zone."""
+        if name not in self._ids:
+            found = self._get("/zones", {"name": name}, f"zone {name}")["result"]
+            exact = [zone["id"] for zone in found if zone["name"] == name]
+            if not exact:
+                advice = "give it the permission Zone Read, or set the zone's id in `zones`"
+                raise Permanent(f"cloudflare: zone {name} is not visible to this token; {advice}")
+            self._ids[name] = exact[0]
+        return self._ids[name]
+
+    def records(self, zone: str) -> list[JSONObject]:
+        """List every record of a zone, by name of the zone. Raises Transient when the listing is not complete."""
+        path, found, pages, page = f"/zones/{self.zone_id(zone)}/dns_records", dict[str, JSONObject](), 1, 1
+        total = 0
+        while page <= pages:
+            answer = self._get(path, {"per_page": PAGE, "page": page}, f"zone {zone}")
+            info = answer.get("result_info") or {}
+            pages, total = int(info.get("total_pages") or 1), int(info.get("total_count", -1))
+            found |= {record["id"]: record for record in answer["result"]}
+            page += 1
+        if len(found) != total:
+            raise Transient(f"cloudflare: zone {zone} has {total} records, but the listing holds {len(found)}")
+        return list(found.values())
+
+    def usage(self, zone: str) -> tuple[int | None, int]:
+        """Give (quota, records in use) of a zone; no quota where the account has a common one."""
+        result = self._get(f"/zones/{self.zone_id(zone)}/dns_records/usage", {}, f"zone {zone}")["result"]
+        return result.get("record_quota"), int(result["record_usage"])
+
+    def batch(self, zone: str, body: JSONObject) -> None:
+        """Make changes in one transaction: all of them, or none and a Refusal that speaks of the first error only.
+
+        A Transient means that the outcome may be unknown: look again before anything else.
+        """
+        path = f"/zones/{self.zone_id(zone)}/dns_records/batch"
+        with self._call(f"zone {zone}"):
+            _check(self._api.post(path, cast_to=object, body=body))
+
+    def _get(self, path: str, query: Mapping[str, object], what: str) -> JSONObject:
+        with self._call(what):
+            return _check(self._api.get(path, cast_to=object, options={"params": query}))
+
+    @contextmanager
+    def _call(self, what: str) -> Iterator[None]:
+        """Pace one call and translate whatever goes wrong in it."""
+        self._pace.enter()
+        try:
+            yield
+        except APITimeoutError:
+            raise Transient(f"cloudflare: {what}: no answer in time; whether anything was done is not known") from None
+        except APIConnectionError as error:
+            cause = type(error.__cause__).__name__
+            raise Transient(f"cloudflare: {what}: the connection failed ({cause}); whether anything was done is not known") from None
+        except APIStatusError as error:
+            raise self._translated(error, what) from None
+        except _Unsuccessful as error:
+            raise Refusal(self._text(what, 200, error.body), _codes(error.body)) from None
+        except (CloudflareError, httpx.HTTPError, KeyError, TypeError, ValueError) as error:
+            raise Transient(f"cloudflare: {what}: the answer cannot be read ({type(error).__name__})") from None
+
+    def _translated(self, error: APIStatusError, what: str) -> Transient | Permanent:
+        status, text = error.status_code, self._text(what, error.status_code, error.body)
+        if status == 429:
+            delay = _seconds(error.response.headers.get("retry-after"))
+            self._pace.stop(delay)
+            return Transient(text, retry_after=delay)
+        if status >= 500 or status == 408:
+            return Transient(text)
+        if status == 409:
+            return Conflict(text)
+        codes = _codes(error.body)
+        if status in (401, 403) or codes & {7000, 7003}:
+            return Permanent(f"{text}; check the token's permissions and the zone's id")
+        return Refusal(text, codes)
+
+    def _text(self, what: str, status: int, body: object) -> str:
+        said = "; ".join(f"{code} {message}" for code, message in _errors(body)) or "no reason given"
+        return f"cloudflare: {what}: HTTP {status}: {said}".replace(self._token, "***")
+
+
+class _Unsuccessful(Exception):
+    """An answer with status 200 that says ``success: false``; the vendor's library lets it pass."""
+
+    def __init__(self, body: object) -> None:
+        self.body = body
+
+
+def _check(answer: object) -> JSONObject:
+    if not isinstance(answer, dict):
+        raise TypeError("not a JSON object")
+    if answer.get("success") is not True:
+        raise _Unsuccessful(answer)
+    return answer
+
+
+def _errors(body: object) -> Iterator[tuple[int, str]]:
+    """Yield code and text of every error, the specific ones of an ``error_chain`` after their general one."""
+    errors = body.get("errors") if isinstance(body, dict) else None
+    for error in errors or ():
+        if isinstance(error, dict):
+            yield int(error.get("code") or 0), str(error.get("message", ""))
+            yield from _errors({"errors": error.get("error_chain")})
+
+
+def _codes(body: object) -> frozenset[int]:
+    return frozenset(code for code, _ in _errors(body))
+
+
+def _seconds(header: str | None) -> float:
+    try:
+        return max(0.0, float(header or WINDOW))
+    except ValueError:
+        return WINDOW

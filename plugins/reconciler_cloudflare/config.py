@@ -1,0 +1,55 @@
+"""The settings of one Cloudflare target: one credential and the zones that it looks after."""
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from reconciler_cloudflare.values import host
+
+OFFICIAL = "https://api.cloudflare.com/client/v4"
+
+
+class Config(BaseModel):
+    """How to reach Cloudflare. Variables of the environment that the vendor's library would read are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    token: SecretStr = Field(
+        description="API token with the permissions DNS Read and DNS Write on the zones; Zone Read only where `zones` gives no id."
+    )
+    base_url: str = Field(default=OFFICIAL, description="Root of the API, without a slash at the end; the default is the official one.")
+    zones: dict[str, str] = Field(
+        default_factory=dict,
+        description="Zone name -> zone id, 32 hex digits. An empty id is looked up by name, which needs the permission Zone Read. "
+        "A zone that is named here is pruned even after its last record has left git; default none.",
+    )
+    batch_limit: int = Field(
+        default=200,
+        ge=1,
+        le=3500,
+        description="Most operations in one batch call; default 200, the limit of the free plan. Paid plans take 3500.",
+    )
+    comment_limit: int = Field(
+        default=100,
+        ge=50,
+        le=500,
+        description="Most characters in a record's comment, our mark included; default 100, as on the free plan. Paid plans take 500.",
+    )
+    requests_per_second: float = Field(
+        default=4.0,
+        gt=0,
+        description="Steady request rate, bursts of 20 allowed; default 4, because Cloudflare allows 1200 per five minutes and credential.",
+    )
+    timeout: float = Field(
+        default=20.0,
+        gt=0,
+        description="Seconds one call may take; default 20, several times what a batch of 200 records needs.",
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+    @field_validator("zones")
+    @classmethod
+    def _named_canonically(cls, value: dict[str, str]) -> dict[str, str]:
+        return {host(name): id for name, id in value.items()}

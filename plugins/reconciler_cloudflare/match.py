@@ -1,0 +1,134 @@
+"""Which live record stands for which wish: first by mark, then by identity, then by place. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler.driver import Mark, Ownership
+from reconciler.resource import JSONObject, Resource, ResourceId
+from reconciler_cloudflare.spec import DNSRecord, Key, clash, form_of, key_of, split_comment
+
+DRIVER, KIND = "cloudflare", "DNSRecord"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """One record as it is: the API's answer, its canonical form (the comment without our mark), and whose mark it carries."""
+
+    zone: str
+    raw: JSONObject
+    form: JSONObject
+    mark: Mark | None
+
+    @classmethod
+    def read(cls, zone: str, raw: JSONObject) -> "Live":
+        """Read one record of a listing."""
+        form = form_of(raw, zone)
+        mark, text = split_comment(form["comment"])
+        return cls(zone, raw, form | {"comment": text}, mark)
+
+    @property
+    def id(self) -> str:
+        """The record's own id."""
+        return str(self.raw["id"])
+
+    @property
+    def key(self) -> Key:
+        """What makes it this record."""
+        return key_of(self.form)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Its type and name."""
+        return self.form["type"], self.form["name"]
+
+    @property
+    def comment(self) -> str:
+        """The whole comment, mark included."""
+        return str(self.raw.get("comment") or "")
+
+    @property
+    def locked(self) -> bool:
+        """True for a record that Cloudflare itself keeps, such as those of Email Routing."""
+        return bool((self.raw.get("meta") or {}).get("read_only"))
+
+    def ownership(self, owner: str) -> Ownership:
+        """Say whose it is, seen by ``owner``."""
+        if self.mark is None:
+            return Ownership.UNMARKED
+        return self.mark.ownership(owner)
+
+    def marked_id(self) -> ResourceId | None:
+        """The resource that its mark names."""
+        return ResourceId(DRIVER, self.mark.kind, self.mark.name) if self.mark is not None else None
+
+
+def spec_of(resource: Resource) -> DNSRecord:
+    """Give the spec of a resource of this driver."""
+    assert isinstance(resource.spec, DNSRecord)
+    return resource.spec
+
+
+def form_wanted(resource: Resource) -> JSONObject:
+    """Give the canonical form that a resource wants; DNS holds no secrets, so nothing is fingerprinted."""
+    return spec_of(resource).canonical(lambda ref: ref.template)
+
+
+class Matching:
+    """Pairs wishes with records, each record at most once, best evidence first."""
+
+    def __init__(self, wanted: Sequence[Resource], lives: Sequence[Live], owner: str) -> None:
+        """Pair; the result is in ``pairs`` and ``orphans``."""
+        self.pairs: dict[ResourceId, Live] = {}
+        self._owner = owner
+        self._wanted = {one.id: one for one in sorted(wanted, key=lambda one: one.id)}
+        self._free = {live.id: live for live in sorted(lives, key=lambda live: (str(live.raw.get("created_on")), live.id))}
+        for rule in (self._by_mark, self._by_key, self._by_place, self._by_adoption):
+            self._round(rule)
+
+    @property
+    def orphans(self) -> Mapping[ResourceId, list[Live]]:
+        """Records with a mark of ours that stand for no wish, by the id in the mark; an id that is paired too names its copies."""
+        found: dict[ResourceId, list[Live]] = {}
+        for live in self._free.values():
+            id = live.marked_id()
+            if id is not None and live.ownership(self._owner) is Ownership.OURS:
+                found.setdefault(id, []).append(live)
+        return found
+
+    def _round(self, rule: Callable[[Resource, JSONObject], Iterable[Live]]) -> None:
+        for id, resource in self._wanted.items():
+            if id in self.pairs:
+                continue
+            form = form_wanted(resource)
+            candidates = sorted(
+                rule(resource, form), key=lambda live: (live.key != key_of(form), live.place != (form["type"], form["name"]))
+            )
+            if candidates:
+                self.pairs[id] = self._free.pop(candidates[0].id)
+
+    def _by_mark(self, resource: Resource, form: JSONObject) -> Iterable[Live]:
+        return [live for live in self._ours() if live.marked_id() == resource.id]
+
+    def _by_key(self, resource: Resource, form: JSONObject) -> Iterable[Live]:
+        return [live for live in self._free.values() if live.key == key_of(form) and live.zone == form["zone"]]
+
+    def _by_place(self, resource: Resource, form: JSONObject) -> Iterable[Live]:
+        """Take over what another wish of ours left behind, when it has gone from git: a wish that changed its name and its content."""
+        left = [live for live in self._ours() if live.marked_id() not in self._wanted and live.mark is not None and not live.mark.keep]
+        return [live for live in left if _same_place(live, form) or _in_the_way(live, form)]
+
+    def _by_adoption(self, resource: Resource, form: JSONObject) -> Iterable[Live]:
+        """Find what a wish would have to push aside: the only CNAME a name can have, or a set it claims for itself and may adopt."""
+        claims = form["type"] == "CNAME" or (resource.policy.adopt and spec_of(resource).exclusive)
+        return [live for live in self._free.values() if claims and not live.locked and _same_place(live, form)]
+
+    def _ours(self) -> list[Live]:
+        return [live for live in self._free.values() if live.ownership(self._owner) is Ownership.OURS]
+
+
+def _same_place(live: Live, form: JSONObject) -> bool:
+    return live.zone == form["zone"] and live.place == (form["type"], form["name"])
+
+
+def _in_the_way(live: Live, form: JSONObject) -> bool:
+    return live.zone == form["zone"] and live.form["name"] == form["name"] and clash(live.form["type"], form["type"])
