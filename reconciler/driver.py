@@ -239,7 +239,7 @@ class Plugin:
 
     ``driver`` and ``emulator`` are import strings ``module:attribute``. The driver is called with an instance of ``config``. ``kinds``
     maps kinds to specs; the kind ``*`` takes every kind of every group that no other plugin claims. ``annotations`` are those below
-    ``reconciler/`` that the driver itself reads.
+    ``reconciler/`` that the driver itself reads. ``keeps_secrets`` says that the driver is a SecretStore, too.
     """
 
     name: str
@@ -249,6 +249,7 @@ class Plugin:
     driver: str
     emulator: str = ""
     annotations: tuple[str, ...] = ()
+    keeps_secrets: bool = False
 
 
 @dataclass(frozen=True, slots=True)

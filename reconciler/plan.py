@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reconciler.driver import Action, Cause, Change, FieldDiff, Observation, Ownership, Status
+from reconciler.driver import Action, Cause, Change, FieldDiff, Level, Observation, Ownership, Status
 from reconciler.graph import Graph
 from reconciler.resource import Drift, Fingerprint, Resource, ResourceId, digest, join_pointer
 
@@ -117,7 +117,7 @@ def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
                 held.append(found)
             case Change() as found:
                 changes[resource.id] = found
-    for id, reason in _waiting(graph, stuck, held):
+    for id, reason in _waiting(graph, stuck, held, _sick(graph, seen, changes)):
         if changes.pop(id, None) is not None:
             stuck[id] = Stuck(id, Status.BLOCKED, reason)
     unwanted = [seen[id] for id in sorted(seen) if id not in graph.resources and seen[id].ownership is Ownership.OURS]
@@ -215,6 +215,8 @@ def _cause(resource: Resource, seen: Observation, diffs: Sequence[FieldDiff], in
         return Cause.ROTATION
     before = inputs.applied.get(resource.id)
     known = seen.applied or (before.digest if before is not None else "")
+    if not known and not inputs.applied and resource.policy.drift is Drift.REPORT:
+        return Cause.DRIFT  # nothing is remembered: what must only be reported is not overwritten on a guess
     return Cause.DRIFT if known == resource.digest and seen.ownership is Ownership.OURS and not seen.stale_mark else Cause.COMMIT
 
 
@@ -235,13 +237,25 @@ def _expired(exemptions: Sequence[Exemption]) -> Iterator[str]:
             yield f"{one.resource}: the exception of {one.expires} has ended ({one.reason}); repair it or renew the exception"
 
 
-def _waiting(graph: Graph, stuck: Mapping[ResourceId, Stuck], held: Sequence[Held]) -> Iterator[tuple[ResourceId, str]]:
+def _sick(graph: Graph, seen: Mapping[ResourceId, Observation], changes: Mapping[ResourceId, Change]) -> dict[ResourceId, str]:
+    """Find what is unhealthy and will not be moved by this plan: whatever needs it cannot be applied."""
+    moved = {*changes, *graph.downstream(changes)}
+    unhealthy = ((id, seen[id].health) for id in graph.resources if id in seen and id not in moved)
+    return {id: f"{health.level.name.lower()}: {health.message}" for id, health in unhealthy if health.level > Level.PROGRESSING}
+
+
+def _waiting(
+    graph: Graph, stuck: Mapping[ResourceId, Stuck], held: Sequence[Held], sick: Mapping[ResourceId, str]
+) -> Iterator[tuple[ResourceId, str]]:
     """Find the dependents of what cannot be brought about, nearest first, each with the one it waits for and why."""
     reasons = {id: one.reason for id, one in stuck.items()} | {one.change.id: one.reason for one in held if one.guard == "replace"}
     for resource in graph:
         earlier = next((one for one in sorted(graph.before[resource.id]) if one in reasons), None)
-        if earlier is not None and resource.id not in reasons:
-            reasons[resource.id] = f"waits for {earlier}: {reasons[earlier]}"
+        gate = next((one for one in resource.needs if one in sick), None)
+        if (earlier or gate) and resource.id not in reasons:
+            cause = earlier or gate
+            assert cause is not None
+            reasons[resource.id] = f"waits for {cause}: {reasons.get(cause) or sick[cause]}"
             yield resource.id, reasons[resource.id]
 
 

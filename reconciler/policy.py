@@ -77,7 +77,7 @@ def guard(plan: Plan, policy: StackPolicy, *, now: datetime, approved: Collectio
     ``wanted`` is the number of resources that git asks for: none never means "delete everything".
     """
     if plan.digest in approved:
-        return replace(plan, held=tuple(one for one in plan.held if one.guard != "protect"), waves=_released(plan))
+        return _released(plan)
     rules = (
         _hold(lambda change: "git asks for nothing at all, which never means to delete everything" if not wanted else "", "empty"),
         _hold(lambda change: _protected(change, policy), "protect"),
@@ -90,9 +90,12 @@ def guard(plan: Plan, policy: StackPolicy, *, now: datetime, approved: Collectio
     return plan
 
 
-def _released(plan: Plan) -> tuple[tuple[Change, ...], ...]:
-    freed = tuple(one.change for one in plan.held if one.guard == "protect")
-    return (*plan.waves, freed) if freed else plan.waves
+def _released(plan: Plan) -> Plan:
+    """Let through what the plan itself held, except what somebody decided to leave as it is."""
+    freed = tuple(one.change for one in plan.held if not one.quiet)
+    if not freed:
+        return plan
+    return replace(plan, waves=(*plan.waves, freed), held=tuple(one for one in plan.held if one.quiet))
 
 
 def _hold(reason_for: Callable[[Change], str], name: str) -> Callable[[Plan], Plan]:

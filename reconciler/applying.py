@@ -1,0 +1,154 @@
+"""The writing half of a pass: wave after wave, each gated by the health of what it needs, deletes last.
+
+Called by the engine only. A failure blocks the dependents of what failed and nothing else.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from reconciler.driver import Change, Health, Level, Outcome, Status
+from reconciler.errors import DriverError, SettingsError, Transient
+from reconciler.graph import Graph
+from reconciler.observing import Observer, Seen
+from reconciler.plan import Plan
+from reconciler.resource import ResourceId
+from reconciler.retry import Retry
+from reconciler.telemetry import span
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a pass, for whoever watches it live. ``stage``: observe, plan, wave, outcome, wait, verify or done."""
+
+    stage: str
+    text: str = ""
+    plan: Plan | None = None
+    changes: tuple[Change, ...] = ()
+    outcome: Outcome | None = None
+    health: Mapping[ResourceId, Health] = field(default_factory=dict)
+
+
+Listener: TypeAlias = Callable[[Event], None]
+
+
+@dataclass(slots=True)
+class Applier:
+    """Applies one plan. ``deadline`` is the monotonic time after which nothing more is waited for."""
+
+    observer: Observer
+    retry: Retry
+    seen: Seen
+    listen: Listener
+    poll: float
+    deadline: float
+    health: dict[ResourceId, Health] = field(default_factory=dict)
+    outcomes: dict[ResourceId, Outcome] = field(default_factory=dict)
+
+    def run(self, plan: Plan) -> dict[ResourceId, Outcome]:
+        """Apply the waves in order; stop between two writes when asked to."""
+        self.health.update(self.seen.health())
+        for number, wave in enumerate(plan.waves, 1):
+            if self.retry.stop.is_set():
+                break
+            with span(f"wave {number}", changes=len(wave)):
+                self._wave(wave)
+        return self.outcomes
+
+    def _wave(self, wave: Sequence[Change]) -> None:
+        gates = {gate for change in wave for gate in self._gates(change)}
+        if gates:
+            self._await(gates)
+        ready: dict[str, list[Change]] = {}
+        for change in wave:
+            if reason := self._waits(change):
+                self._settle(Outcome(change.id, Status.BLOCKED, reason))
+            else:
+                ready.setdefault(change.target, []).append(change)
+        self.listen(Event("wave", changes=tuple(change for changes in ready.values() for change in changes)))
+        contexts = [copy_context() for _ in ready]
+        with ThreadPoolExecutor(max(1, min(self.observer.workers, len(ready)))) as pool:
+            for outcomes in pool.map(lambda context, pair: context.run(self._write, *pair), contexts, ready.items()):
+                for outcome in outcomes:
+                    self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.id] = outcome
+        self.listen(Event("outcome", outcome=outcome))
+
+    # -- gates ---------------------------------------------------------------------------------------------------------------
+
+    def _gates(self, change: Change) -> Iterable[ResourceId]:
+        """Name what must be healthy before this change, as far as it is not known to be."""
+        if change.desired is None:
+            return ()
+        moved = self._moved()
+        needs = self.seen.graph.resources[change.id].needs
+        return (id for id in needs if id in moved or not self.health.get(id, Health()).ok)
+
+    def _moved(self) -> set[ResourceId]:
+        written = {id for id, outcome in self.outcomes.items() if outcome.status is Status.APPLIED and id in self.seen.graph.resources}
+        return written | self.seen.graph.downstream(written)
+
+    def _await(self, gates: set[ResourceId]) -> None:
+        """Look until every gate is healthy, one is beyond hope, or the deadline has come."""
+        gates = {id for id in gates if id not in self.outcomes or self.outcomes[id].status is Status.APPLIED}
+        clock, pause = self.retry.clock, self.poll
+        with span("wait", gates=len(gates)):
+            while gates and not self.retry.stop.is_set():
+                self.health.update(self.observer.glance(self.seen, gates))
+                waiting = {id: self.health.get(id, Health(Level.UNKNOWN, "cannot be seen")) for id in gates}
+                waiting = {id: health for id, health in waiting.items() if not health.ok}
+                self.listen(Event("wait", health=waiting))
+                if not waiting or clock.monotonic() >= self.deadline:
+                    return
+                clock.wait(self.retry.stop, min(pause, max(0.0, self.deadline - clock.monotonic())))
+                pause = min(pause * 1.5, 10.0)
+
+    def _waits(self, change: Change) -> str:
+        """Say why this change must not be made; empty when it may."""
+        if change.desired is None:
+            return ""
+        graph: Graph = self.seen.graph
+        for id in sorted(graph.before[change.id]):
+            outcome = self.outcomes.get(id)
+            if outcome is not None and outcome.status is not Status.APPLIED:
+                return f"waits for {id}: {outcome.message or outcome.status}"
+        for id in graph.resources[change.id].needs:
+            health = self.health.get(id)
+            if health is not None and not health.ok:
+                return f"waits for {id}: {health.level.name.lower()}: {health.message}"
+        return ""
+
+    # -- writing -------------------------------------------------------------------------------------------------------------
+
+    def _write(self, target: str, changes: Sequence[Change]) -> list[Outcome]:
+        """Hand the changes to the driver, and again those that failed for a temporary reason."""
+        results: dict[ResourceId, Outcome] = {}
+
+        def once() -> None:
+            left = [change for change in changes if change.id not in results or results[change.id].transient]
+            results.update({outcome.id: outcome for outcome in self._call(target, left)})
+            again = [outcome for outcome in results.values() if outcome.transient]
+            if again:
+                asked = [outcome.retry_after for outcome in again if outcome.retry_after is not None]
+                raise Transient(again[0].message, retry_after=max(asked, default=None))
+
+        with span(f"apply {target}", changes=len(changes)):
+            try:
+                self.retry.call(once)
+            except Transient:
+                return [results[change.id] for change in changes]
+        return [results[change.id] for change in changes]
+
+    def _call(self, target: str, changes: Sequence[Change]) -> list[Outcome]:
+        try:
+            return self.observer.targets.get(target).apply(changes, self.seen.scope)
+        except Transient as error:
+            return [Outcome(one.id, Status.FAILED, str(error), transient=True, retry_after=error.retry_after) for one in changes]
+        except (DriverError, SettingsError) as error:
+            return [Outcome(one.id, Status.FAILED, str(error)) for one in changes]
+        except Exception as error:  # a bug in one driver must not stop the others
+            return [Outcome(one.id, Status.FAILED, f"bug: {type(error).__name__} in the driver while writing") for one in changes]

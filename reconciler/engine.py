@@ -1,0 +1,185 @@
+"""One pass, and the only caller of drivers (through its two halves, ``observing`` and ``applying``).
+
+::
+
+    load → graph → observe → plan → guard → apply → verify → record → report
+
+``Engine.plan`` goes as far as the guard and writes nothing. ``Engine.converge`` goes the whole way, and once more while each pass makes
+the next possible (a secret that was just generated has consumers).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from reconciler.applying import Applier, Event, Listener
+from reconciler.driver import Change, Health, Level, Outcome, Status
+from reconciler.observing import Observer, Seen
+from reconciler.plan import Applied, Plan
+from reconciler.policy import guard, pending
+from reconciler.report import Report, Verdict
+from reconciler.resource import ResourceId
+from reconciler.retry import Retry
+from reconciler.settings import Engine as EngineSettings
+from reconciler.stack import Stack
+from reconciler.telemetry import commit, span, trace_id
+
+STUBBORN = 3
+"""After so many looks that find the same difference in what was just written, it is called non-convergent."""
+
+
+class Memory(Protocol):
+    """What the engine asks of the store. An empty one is as good as a full one: only causes and history are lost."""
+
+    def applied(self, stack: str) -> Mapping[ResourceId, Applied]:
+        """Give what was last applied of each resource of a stack."""
+        ...
+
+    def approved(self) -> Collection[str]:
+        """Give the digests of plans that a person approved."""
+        ...
+
+    def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> None:
+        """Write a pass down, all in one transaction. ``applied`` is what is now known to be as git wants it."""
+        ...
+
+
+class Forgetful:
+    """A memory that holds nothing, for plans without a store."""
+
+    def applied(self, stack: str) -> Mapping[ResourceId, Applied]:
+        """Give nothing."""
+        return {}
+
+    def approved(self) -> Collection[str]:
+        """Give nothing."""
+        return ()
+
+    def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> None:
+        """Keep nothing."""
+
+
+def silent(event: Event) -> None:
+    """Listen to nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Runs passes. One pass of one stack at a time; different stacks may run side by side on engines of their own."""
+
+    observer: Observer
+    retry: Retry
+    memory: Memory = field(default_factory=Forgetful)
+    settings: EngineSettings = EngineSettings()
+    listen: Listener = silent
+
+    def plan(self, stack: Stack, revision: str = "", *, approved: Collection[str] = ()) -> tuple[Plan, Seen]:
+        """Say what a pass would do. Writes nothing anywhere."""
+        with commit(revision), span("plan", stack=stack.name):
+            seen = self._look(stack, revision)
+            return self._guarded(seen, revision, approved), seen
+
+    def converge(self, stack: Stack, revision: str = "", *, reason: str, subject: str = "", approved: Collection[str] = ()) -> Report:
+        """Run passes until the stack is as git wants it or nothing more can be done, and record what happened."""
+        with commit(revision), span("pass", stack=stack.name, reason=reason):
+            report, seen = self._pass(stack, revision, reason, approved)
+            while report.progress and report.remaining.waves and report.rounds < self.settings.rounds and not self.retry.stop.is_set():
+                following, seen = self._pass(stack, revision, reason, approved)
+                report = _joined(report, following)
+            report = replace(report, subject=subject, trace_id=trace_id(revision))
+            with span("record"):
+                self.memory.record(report, _in_sync(seen, report.remaining))
+        self.listen(Event("done", report.verdict.value))
+        return report
+
+    def _pass(self, stack: Stack, revision: str, reason: str, approved: Collection[str]) -> tuple[Report, Seen]:
+        clock = self.retry.clock
+        started = clock.now()
+        seen = self._look(stack, revision)
+        plan = self._guarded(seen, revision, approved)
+        self.listen(Event("plan", plan=plan))
+        outcomes: dict[ResourceId, Outcome] = {}
+        remaining = plan
+        try:
+            if plan.waves:
+                deadline = clock.monotonic() + stack.spec.health_deadline
+                outcomes = Applier(self.observer, self.retry, seen, self.listen, self.settings.poll, deadline).run(plan)
+                seen, remaining = self._verify(seen, revision, approved, plan, outcomes, deadline)
+        finally:
+            seen.secrets.close()
+        health = {id: one for id, one in seen.health().items() if not one.ok}
+        verdict = _verdict(remaining, outcomes, health, interrupted=self.retry.stop.is_set() and bool(plan.waves))
+        report = Report(stack.name, revision, reason, verdict, started, clock.now(), plan, remaining, tuple(outcomes.values()), health)
+        return report, seen
+
+    def _look(self, stack: Stack, revision: str) -> Seen:
+        self.listen(Event("observe", stack.name))
+        known = self.memory.applied(stack.name)
+        targets = self.observer.targets
+        remembered = {id.driver for id in known} - {id.driver for id in stack.graph.resources}
+        extra = [name for name in targets if not known or targets.driver_name(name) in remembered]
+        with span("observe", resources=len(stack.graph.resources)):
+            return self.observer.look(stack, revision, extra)
+
+    def _guarded(self, seen: Seen, revision: str, approved: Collection[str]) -> Plan:
+        plan = seen.plan(revision, self.memory.applied(seen.stack.name))
+        allowed = {*approved, *self.memory.approved()}
+        now = self.retry.clock.now()
+        return guard(plan, seen.stack.spec.policy, now=now, approved=allowed, wanted=len(seen.graph.resources))
+
+    def _verify(
+        self, seen: Seen, revision: str, approved: Collection[str], plan: Plan, outcomes: dict[ResourceId, Outcome], deadline: float
+    ) -> tuple[Seen, Plan]:
+        """Look again until what was written is there and healthy, or the deadline has come."""
+        clock, pause, looks = self.retry.clock, self.settings.poll, 0
+        written = {id for id, outcome in outcomes.items() if outcome.status is Status.APPLIED}
+        moved = written | seen.graph.downstream(written & set(seen.graph.resources))
+        targets = {change.target for change in plan.changes} | {seen.target(id) for id in moved if id in seen.graph.resources}
+        with span("verify", written=len(written)):
+            while True:
+                seen, looks = self.observer.again(seen, targets), looks + 1
+                remaining = self._guarded(seen, revision, approved)
+                stubborn = [change for change in remaining.changes if change.id in written]
+                waiting = {id: health for id, health in seen.health().items() if id in moved and not health.ok}
+                self.listen(Event("verify", plan=remaining, health=waiting))
+                if looks >= STUBBORN and stubborn:
+                    outcomes.update({change.id: _non_convergent(change, outcomes[change.id]) for change in stubborn})
+                    return seen, remaining
+                if (not stubborn and not waiting) or clock.monotonic() >= deadline or self.retry.stop.is_set():
+                    return seen, remaining
+                clock.wait(self.retry.stop, min(pause, max(0.0, deadline - clock.monotonic())))
+                pause = min(pause * 1.5, 10.0)
+
+
+def _non_convergent(change: Change, outcome: Outcome) -> Outcome:
+    fields = ", ".join(diff.path or "/" for diff in change.diffs[:5])
+    message = f"non-convergent: {fields} stays different after the write; make git say what the system makes of it, or ignore the field"
+    return replace(outcome, status=Status.FAILED, message=message)
+
+
+def _verdict(remaining: Plan, outcomes: Mapping[ResourceId, Outcome], health: Mapping[ResourceId, Health], *, interrupted: bool) -> Verdict:
+    if interrupted:
+        return Verdict.INTERRUPTED
+    if any(outcome.status is Status.FAILED for outcome in outcomes.values()) or any(one.unknown for one in remaining.stuck):
+        return Verdict.FAILED
+    if remaining.waves or remaining.stuck or any(True for _ in pending(remaining)):
+        return Verdict.PENDING
+    return Verdict.DEGRADED if any(one.level is not Level.HEALTHY for one in health.values()) else Verdict.CONVERGED
+
+
+def _joined(first: Report, then: Report) -> Report:
+    """Join two passes of one revision: the first plan that did something, every outcome (the later counts), the state at the end."""
+    outcomes = {one.id: one for one in (*first.outcomes, *then.outcomes)}
+    return replace(then, started=first.started, plan=first.plan, outcomes=tuple(outcomes.values()), rounds=first.rounds + 1)
+
+
+def _in_sync(seen: Seen, remaining: Plan) -> dict[ResourceId, Applied]:
+    """List what is now known to be as git wants it, with the edges that a later delete will walk backwards."""
+    open_ids = (
+        {change.id for change in remaining.changes} | {held.change.id for held in remaining.held} | {one.id for one in remaining.stuck}
+    )
+    return {
+        one.id: Applied(one.digest, tuple(sorted(seen.graph.before[one.id])), one.policy.protect)
+        for one in seen.graph
+        if one.id not in open_ids
+    }

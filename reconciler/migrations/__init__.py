@@ -1,0 +1,1 @@
+"""The schema of the store, one module for each step it has taken. Applied by ``reconciler.state`` when it opens a file."""

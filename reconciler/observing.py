@@ -1,0 +1,175 @@
+"""The observing half of a pass: every target in parallel, secrets by version, and the status that expressions ask for.
+
+Called by the engine only. What cannot be seen is said to be so; it is never taken for absent.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+from reconciler.driver import Health, Observation, Scope, SecretStore
+from reconciler.errors import DriverError, SettingsError
+from reconciler.graph import Graph, build
+from reconciler.load import resolve
+from reconciler.plan import Applied, Inputs, Plan, make_plan
+from reconciler.registry import Catalog
+from reconciler.resource import Resource, ResourceId
+from reconciler.retry import Retry
+from reconciler.secrets import Secrets
+from reconciler.stack import Stack, Unresolved
+from reconciler.targets import Targets
+from reconciler.telemetry import span
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look found: the graph with every status filled in, the observations by target, and what could not be seen."""
+
+    stack: Stack
+    graph: Graph
+    scope: Scope
+    secrets: Secrets
+    by_target: Mapping[str, tuple[Observation, ...]] = field(default_factory=dict)
+    blind: Mapping[str, str] = field(default_factory=dict)
+    blocked: Mapping[ResourceId, str] = field(default_factory=dict)
+
+    def target(self, id: ResourceId) -> str:
+        """Give the target that a wanted resource lives in."""
+        return self.stack.targets[id]
+
+    def observations(self) -> dict[ResourceId, tuple[str, Observation]]:
+        """Give each observation with its target; where two targets report one id, the one that the resource lives in counts."""
+        found: dict[ResourceId, tuple[str, Observation]] = {}
+        for target, observations in self.by_target.items():
+            for one in observations:
+                if one.id not in found or self.stack.targets.get(one.id) == target:
+                    found[one.id] = (target, one)
+        return found
+
+    def health(self) -> dict[ResourceId, Health]:
+        """Give the health of every wanted resource that exists."""
+        return {id: one.health for id, (_, one) in self.observations().items() if id in self.graph.resources and one.live is not None}
+
+    def plan(self, revision: str, applied: Mapping[ResourceId, Applied]) -> Plan:
+        """Compare; pure from here on."""
+        found = self.observations()
+        targets = {id: target for id, (target, _) in found.items()} | dict(self.stack.targets)
+        observations = [one for _, one in found.values()]
+        inputs = Inputs(observations, self.scope.fingerprint, targets, applied, self.stack.exemptions, self.blocked, self.blind)
+        return make_plan(self.stack.name, revision, self.graph, inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Looks at the targets on behalf of one installation."""
+
+    targets: Targets
+    catalog: Catalog
+    retry: Retry
+    instance: str
+    key: bytes
+    workers: int = 8
+
+    def look(self, stack: Stack, revision: str, remembered: Collection[str]) -> Seen:
+        """Look at everything the stack wants and owns. ``remembered`` are targets that may hold some of it though git asks for nothing."""
+        bare = Scope(owner=f"{self.instance}/{stack.name}", revision=revision, span=span)
+        secrets = Secrets(self._store(stack), bare, self.key)
+        scope = replace(bare, fingerprint=secrets.fingerprint, reveal=secrets.reveal, status_of=_statuses(stack.graph))
+        graph = self._with_providers(stack.graph, secrets.store)
+        with span("secrets"):
+            blocked = secrets.prepare(graph.resources.values())
+        used = {stack.targets[id] for id in graph.resources}
+        seen = Seen(stack, graph, scope, secrets, {}, {}, blocked)
+        seen = self._observe(seen, sorted(used | set(remembered)))
+        return self._close_statuses(seen)
+
+    def again(self, seen: Seen, targets: Collection[str]) -> Seen:
+        """Look once more at some targets and keep what is known of the others."""
+        return self._close_statuses(self._observe(seen, sorted(targets)))
+
+    def glance(self, seen: Seen, ids: Iterable[ResourceId]) -> dict[ResourceId, Health]:
+        """Look at the health of some resources only. What cannot be seen is left out."""
+        by_target: dict[str, list[Resource]] = {}
+        for id in ids:
+            by_target.setdefault(seen.target(id), []).append(seen.graph.resources[id])
+        found: dict[ResourceId, Health] = {}
+        for target, resources in by_target.items():
+            observations, trouble = self._one(target, resources, seen.scope)
+            if not trouble:
+                wanted = {one.id for one in resources}
+                found.update({one.id: one.health for one in observations if one.id in wanted and one.live is not None})
+        return found
+
+    def _store(self, stack: Stack) -> SecretStore | None:
+        """Find the driver that keeps secrets: the stack's own choice, else the first configured one."""
+        for target in dict.fromkeys([*stack.spec.targets.values(), *self.targets.names()]):
+            plugin = self.catalog.plugin(self.targets.driver_name(target))
+            if plugin.keeps_secrets:
+                return cast("SecretStore", self.targets.get(target))
+        return None
+
+    def _with_providers(self, graph: Graph, store: SecretStore | None) -> Graph:
+        """Add an edge from every consumer of a secret to the resource that declares it."""
+        if store is None:
+            return graph
+        everything = list(graph.resources.values())
+        resources = []
+        for one in everything:
+            paths = {path for ref in one.spec.secrets() for path in ref.paths}
+            providers = tuple(id for path in sorted(paths) if (id := store.provider(path, everything)) is not None and id != one.id)
+            resources.append(replace(one, needs=tuple(dict.fromkeys((*one.needs, *providers)))) if providers else one)
+        return build(resources) if resources != everything else graph
+
+    def _observe(self, seen: Seen, targets: Sequence[str]) -> Seen:
+        wanted: dict[str, list[Resource]] = {target: [] for target in targets}
+        for one in seen.graph:
+            if (target := seen.target(one.id)) in wanted and not isinstance(one.spec, Unresolved):
+                wanted[target].append(one)
+        contexts = [copy_context() for _ in targets]
+        work: Callable[[str], tuple[tuple[Observation, ...], str]] = lambda target: self._one(target, wanted[target], seen.scope)  # noqa: E731
+        with ThreadPoolExecutor(max(1, min(self.workers, len(targets)))) as pool:
+            results = list(pool.map(lambda context, target: context.run(work, target), contexts, targets))
+        by_target, blind = dict(seen.by_target), dict(seen.blind)
+        for target, (observations, trouble) in zip(targets, results, strict=True):
+            by_target[target] = observations
+            blind.pop(target, None)
+            if trouble:
+                blind[target] = trouble
+        return replace(seen, by_target=by_target, blind=blind)
+
+    def _one(self, target: str, wanted: Sequence[Resource], scope: Scope) -> tuple[tuple[Observation, ...], str]:
+        """Observe one target. Gives the observations, or none and the reason why not."""
+        try:
+            problem = next((text for one in wanted if (text := self.targets.problem(target, one.id.driver))), "")
+            if problem:
+                return (), problem
+            driver = self.targets.get(target)
+            with span(f"observe {target}", wanted=len(wanted)):
+                return tuple(self.retry.call(lambda: driver.observe(wanted, scope))), ""
+        except (DriverError, SettingsError) as error:
+            return (), str(error)
+        except Exception as error:  # a bug in one driver must not blind the others
+            return (), f"bug: {type(error).__name__} in the driver while observing"
+
+    def _close_statuses(self, seen: Seen) -> Seen:
+        """Fill in what ``status()`` asks for, and look at the resources that could not be asked for before."""
+        waiting = [one for one in seen.graph if isinstance(one.spec, Unresolved)]
+        if not waiting:
+            return seen
+        statuses = {id: one.status for id, (_, one) in seen.observations().items() if one.status is not None}
+        resources, blocked = dict(seen.graph.resources), dict(seen.blocked)
+        for one in waiting:
+            try:
+                resources[one.id] = resolve(one, self.catalog, statuses)
+                blocked.pop(one.id, None)
+            except (KeyError, ValueError) as error:
+                blocked[one.id] = str(error.args[0])
+        fresh = {seen.target(one.id) for one in waiting if not isinstance(resources[one.id].spec, Unresolved)}
+        seen = replace(seen, graph=build(resources.values()), blocked=blocked)
+        return self._observe(seen, sorted(fresh)) if fresh else seen
+
+
+def _statuses(graph: Graph) -> frozenset[ResourceId]:
+    return frozenset(id for one in graph if isinstance(one.spec, Unresolved) for id in one.spec.statuses)

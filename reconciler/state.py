@@ -1,0 +1,293 @@
+"""The store: memory for people. SQLite in WAL mode with exactly one writing connection per file; deleting it loses history only.
+
+Each pass is written in one transaction together with the drift it found and the notices it owes. Times are ISO 8601 in UTC. No value of
+a secret ever reaches this room, because none is in a plan or a report.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import sqlalchemy as sa
+
+from reconciler.driver import Action, Change, Status
+from reconciler.errors import ReconcilerError
+from reconciler.plan import Applied
+from reconciler.report import Report, by_whom, drifted, report_data, summary
+from reconciler.resource import ResourceId
+
+METADATA = sa.MetaData()
+_text = sa.Text
+RUNS = sa.Table(
+    "runs",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    *(sa.Column(name, _text, nullable=False) for name in ("stack", "revision", "subject", "reason", "verdict")),
+    *(sa.Column(name, _text, nullable=False) for name in ("started", "finished", "digest", "trace_id", "summary", "report")),
+)
+APPLIED = sa.Table(
+    "applied",
+    METADATA,
+    sa.Column("stack", _text, primary_key=True),
+    sa.Column("resource", _text, primary_key=True),
+    sa.Column("digest", _text, nullable=False),
+    sa.Column("before", _text, nullable=False),
+    sa.Column("protect", sa.Boolean, nullable=False),
+    sa.Column("revision", _text, nullable=False),
+    sa.Column("run", sa.Integer, nullable=False),
+)
+DRIFT = sa.Table(
+    "drift",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    *(sa.Column(name, _text, nullable=False) for name in ("stack", "resource", "action", "fields", "evidence")),
+    *(sa.Column(name, _text, nullable=False) for name in ("state", "reason", "onset", "last_seen", "closed")),
+)
+APPROVALS = sa.Table(
+    "approvals", METADATA, sa.Column("digest", _text, primary_key=True), *(sa.Column(name, _text, nullable=False) for name in ("who", "at"))
+)
+OUTBOX = sa.Table(
+    "outbox",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("key", _text, nullable=False, unique=True),
+    sa.Column("payload", _text, nullable=False),
+    sa.Column("created", _text, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("sent", _text, nullable=False),
+)
+HEAD = "0001"
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A notice that must be sent once. ``key`` is unique per incident; a second one with the same key is not stored."""
+
+    key: str
+    payload: Mapping[str, Any]
+
+
+class Store:
+    """One open database. Thread-safe; every method is one transaction."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open ``path``, made and migrated when needed. Raises ReconcilerError when the file is not a database of ours."""
+        self.path = path
+        self._lock = RLock()
+        if read_only and not path.exists():
+            read_only, path = False, Path(":memory:")
+        location = f"file:{path}?mode=ro" if read_only else str(path)
+        self._engine = sa.create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(location, uri=read_only, check_same_thread=False, timeout=5),
+            poolclass=sa.pool.StaticPool,
+        )
+        try:
+            self._prepare(read_only=read_only)
+        except sa.exc.DatabaseError as error:
+            self._engine.dispose()
+            hint = "move it away; only history is lost"
+            raise ReconcilerError(f"{self.path}: cannot be used as the database: {error.orig}; {hint}") from None
+
+    def _prepare(self, *, read_only: bool) -> None:
+        with self._engine.connect() as connection:
+            if not read_only:
+                for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON"):
+                    connection.exec_driver_sql(f"PRAGMA {pragma}")
+            connection.commit()
+            tables = sa.inspect(connection).get_table_names()
+            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if "alembic_version" in tables else None
+        if found != HEAD and not read_only:
+            self._migrate()
+
+    def _migrate(self) -> None:
+        from alembic import command  # a second of import that only a new or old file pays
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self._engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._engine.dispose()
+
+    # -- what the engine asks ------------------------------------------------------------------------------------------------
+
+    def applied(self, stack: str) -> dict[ResourceId, Applied]:
+        """Give what was last applied of each resource."""
+        rows = self._rows(sa.select(APPLIED).where(APPLIED.c.stack == stack))
+        return {ResourceId.parse(row.resource): Applied(row.digest, _ids(row.before), row.protect) for row in rows}
+
+    def approved(self) -> set[str]:
+        """Give the digests that somebody approved."""
+        return {row.digest for row in self._rows(sa.select(APPROVALS.c.digest))}
+
+    def record(self, report: Report, applied: Mapping[ResourceId, Applied], owed: Iterable[Owed] = ()) -> int:
+        """Write a pass, what it applied, the drift it found and the notices it owes in one transaction; give the number of the run."""
+        with self._lock, self._engine.begin() as connection:
+            run = int(connection.execute(sa.insert(RUNS).returning(RUNS.c.id), _run_row(report)).scalar_one())
+            self._remember(connection, report, applied, run)
+            self._drift(connection, report)
+            for one in owed:
+                self._owe(connection, one, report.finished.isoformat())
+        return run
+
+    def _remember(self, connection: sa.Connection, report: Report, applied: Mapping[ResourceId, Applied], run: int) -> None:
+        known = {row.resource: row.digest for row in connection.execute(sa.select(APPLIED).where(APPLIED.c.stack == report.stack))}
+        gone = [str(change.id) for change in report.plan.changes if change.action is Action.DELETE and _was_applied(report, change)]
+        fresh = [(str(id), one) for id, one in applied.items() if known.get(str(id)) != one.digest]
+        for id in {*gone, *(id for id, _ in fresh)} & set(known):
+            connection.execute(sa.delete(APPLIED).where(APPLIED.c.stack == report.stack, APPLIED.c.resource == id))
+        if fresh:
+            connection.execute(sa.insert(APPLIED), [_applied_row(report, id, one, run) for id, one in fresh])
+
+    def _drift(self, connection: sa.Connection, report: Report) -> None:
+        """Open, refresh and close the drifts of a stack: a drift that is no longer seen was repaired by us, or put back by somebody."""
+        now = report.finished.isoformat()
+        open_rows = connection.execute(sa.select(DRIFT).where(DRIFT.c.stack == report.stack, DRIFT.c.closed == ""))
+        known = {row.resource: row for row in open_rows}
+        waived = {held.change.id: held.reason for held in report.remaining.held if held.guard == "exception"}
+        still = {change.id for change in drifted(report.remaining)} | set(waived)
+        for change in (*drifted(report.plan), *(held.change for held in report.remaining.held if held.change.id in waived)):
+            row = _drift_row(report, change, now, still, waived.get(change.id, ""))
+            if (before := known.pop(str(change.id), None)) is None:
+                connection.execute(sa.insert(DRIFT), row)
+            else:
+                connection.execute(sa.update(DRIFT).where(DRIFT.c.id == before.id), {**row, "onset": before.onset})
+        for left in known.values():
+            if not _unseen(report, left.resource):
+                connection.execute(sa.update(DRIFT).where(DRIFT.c.id == left.id), {"state": "reverted", "closed": now})
+
+    def _owe(self, connection: sa.Connection, one: Owed, now: str) -> None:
+        if connection.execute(sa.select(OUTBOX.c.id).where(OUTBOX.c.key == one.key)).first() is None:
+            row = {"key": one.key, "payload": json.dumps(one.payload), "created": now, "tries": 0, "sent": ""}
+            connection.execute(sa.insert(OUTBOX), row)
+
+    # -- what people ask -----------------------------------------------------------------------------------------------------
+
+    def runs(self, stack: str = "", *, most: int = 20) -> list[dict[str, Any]]:
+        """Give the newest runs first, without their reports."""
+        columns = [column for column in RUNS.c if column.name != "report"]
+        query = sa.select(*columns).order_by(RUNS.c.id.desc()).limit(most)
+        return self._dicts(query.where(RUNS.c.stack == stack) if stack else query)
+
+    def run(self, number: int) -> dict[str, Any] | None:
+        """Give one run with its whole report, or None."""
+        found = self._dicts(sa.select(RUNS).where(RUNS.c.id == number))
+        return {**found[0], "report": json.loads(found[0]["report"])} if found else None
+
+    def latest(self, stack: str) -> dict[str, Any] | None:
+        """Give the newest run of a stack with its whole report, or None."""
+        found = self.runs(stack, most=1)
+        return self.run(found[0]["id"]) if found else None
+
+    def stacks(self) -> list[str]:
+        """List the stacks that ever had a run."""
+        return sorted(row.stack for row in self._rows(sa.select(RUNS.c.stack).distinct()))
+
+    def drifts(self, stack: str = "", *, closed: bool = False) -> list[dict[str, Any]]:
+        """Give the drifts, open ones only unless ``closed``; newest onset first."""
+        query = sa.select(DRIFT).order_by(DRIFT.c.onset.desc())
+        query = query.where(DRIFT.c.stack == stack) if stack else query
+        found = self._dicts(query if closed else query.where(DRIFT.c.closed == ""))
+        return [{**row, "fields": json.loads(row["fields"])} for row in found]
+
+    def last_applied(self, stack: str, id: ResourceId) -> dict[str, Any] | None:
+        """Give when and by which run a resource was last written, or None."""
+        query = sa.select(APPLIED, RUNS.c.finished, RUNS.c.subject).join(RUNS, RUNS.c.id == APPLIED.c.run)
+        found = self._dicts(query.where(APPLIED.c.stack == stack, APPLIED.c.resource == str(id)))
+        return found[0] if found else None
+
+    def approve(self, digest: str, who: str, at: str) -> None:
+        """Let the plan with this digest pass its guard, once or however often it is made."""
+        with self._lock, self._engine.begin() as connection:
+            connection.execute(sa.delete(APPROVALS).where(APPROVALS.c.digest == digest))
+            connection.execute(sa.insert(APPROVALS), {"digest": digest, "who": who, "at": at})
+
+    # -- the outbox ----------------------------------------------------------------------------------------------------------
+
+    def owe(self, one: Owed, now: str) -> None:
+        """Add a notice outside of a run."""
+        with self._lock, self._engine.begin() as connection:
+            self._owe(connection, one, now)
+
+    def unsent(self, *, most: int = 50) -> list[tuple[int, dict[str, Any]]]:
+        """Give the oldest notices that are still to be sent."""
+        query = sa.select(OUTBOX).where(OUTBOX.c.sent == "").order_by(OUTBOX.c.id).limit(most)
+        return [(row.id, json.loads(row.payload)) for row in self._rows(query)]
+
+    def sent(self, number: int, now: str) -> None:
+        """Mark a notice as sent, or as given up."""
+        with self._lock, self._engine.begin() as connection:
+            connection.execute(sa.update(OUTBOX).where(OUTBOX.c.id == number), {"sent": now})
+
+    def _rows(self, query: Any) -> Sequence[Any]:
+        with self._lock, self._engine.connect() as connection:
+            return connection.execute(query).all()
+
+    def _dicts(self, query: Any) -> list[dict[str, Any]]:
+        return [dict(row._mapping) for row in self._rows(query)]
+
+
+def _ids(text: str) -> tuple[ResourceId, ...]:
+    return tuple(ResourceId.parse(one) for one in json.loads(text))
+
+
+def _run_row(report: Report) -> dict[str, Any]:
+    return {
+        "stack": report.stack,
+        "revision": report.revision,
+        "subject": report.subject,
+        "reason": report.reason,
+        "verdict": report.verdict.value,
+        "started": report.started.isoformat(),
+        "finished": report.finished.isoformat(),
+        "digest": report.plan.digest,
+        "trace_id": report.trace_id,
+        "summary": summary(report.plan),
+        "report": json.dumps(report_data(report)),
+    }
+
+
+def _applied_row(report: Report, id: str, one: Applied, run: int) -> dict[str, Any]:
+    before = json.dumps([str(earlier) for earlier in one.before])
+    return {
+        "stack": report.stack,
+        "resource": id,
+        "digest": one.digest,
+        "before": before,
+        "protect": one.protect,
+        "revision": report.revision,
+        "run": run,
+    }
+
+
+def _drift_row(report: Report, change: Change, now: str, still: set[ResourceId], waived: str) -> dict[str, Any]:
+    state = "acknowledged" if waived else "open" if change.id in still else "repaired"
+    return {
+        "stack": report.stack,
+        "resource": str(change.id),
+        "action": change.action.value,
+        "fields": json.dumps([{"path": one.path, "wanted": one.after, "found": one.before} for one in change.diffs], default=str),
+        "evidence": by_whom(change.evidence),
+        "state": state,
+        "reason": waived,
+        "onset": now,
+        "last_seen": now,
+        "closed": now if state == "repaired" else "",
+    }
+
+
+def _was_applied(report: Report, change: Change) -> bool:
+    return any(one.id == change.id and one.status is Status.APPLIED for one in report.outcomes)
+
+
+def _unseen(report: Report, resource: str) -> bool:
+    return any(str(one.id) == resource and one.unknown for one in report.remaining.stuck)
