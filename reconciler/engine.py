@@ -39,7 +39,7 @@ class Memory(Protocol):
         """Give the digests of plans that a person approved."""
         ...
 
-    def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> None:
+    def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> object:
         """Write a pass down, all in one transaction. ``applied`` is what is now known to be as git wants it."""
         ...
 
@@ -55,8 +55,9 @@ class Forgetful:
         """Give nothing."""
         return ()
 
-    def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> None:
+    def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> object:
         """Keep nothing."""
+        return None
 
 
 def silent(event: Event) -> None:

@@ -6,18 +6,18 @@ a secret ever reaches this room, because none is in a plan or a report.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from reconciler.driver import Action, Change, Status
 from reconciler.errors import ReconcilerError
 from reconciler.plan import Applied
-from reconciler.report import Report, by_whom, drifted, report_data, summary
+from reconciler.report import Report, Verdict, by_whom, drifted, report_data, summary
 from reconciler.resource import ResourceId
 
 METADATA = sa.MetaData()
@@ -71,12 +71,30 @@ class Owed:
     payload: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a pass changed in the memory: its number, the verdict before it, and the resources whose drift is new."""
+
+    run: int
+    before: str
+    opened: tuple[str, ...]
+
+
+News: TypeAlias = Callable[[Report, Recorded], Iterable[Owed]]
+"""Decides which notices a pass owes to people; called inside the transaction that records the pass."""
+
+
+def no_news(report: Report, recorded: Recorded) -> Iterable[Owed]:
+    """Owe nothing."""
+    return ()
+
+
 class Store:
     """One open database. Thread-safe; every method is one transaction."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, news: News = no_news) -> None:
         """Open ``path``, made and migrated when needed. Raises ReconcilerError when the file is not a database of ours."""
-        self.path = path
+        self.path, self._news = path, news
         self._lock = RLock()
         if read_only and not path.exists():
             read_only, path = False, Path(":memory:")
@@ -129,15 +147,17 @@ class Store:
         """Give the digests that somebody approved."""
         return {row.digest for row in self._rows(sa.select(APPROVALS.c.digest))}
 
-    def record(self, report: Report, applied: Mapping[ResourceId, Applied], owed: Iterable[Owed] = ()) -> int:
-        """Write a pass, what it applied, the drift it found and the notices it owes in one transaction; give the number of the run."""
+    def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> Recorded:
+        """Write a pass, what it applied, the drift it found and the notices it owes, all in one transaction."""
         with self._lock, self._engine.begin() as connection:
+            last = sa.select(RUNS.c.verdict).where(RUNS.c.stack == report.stack).order_by(RUNS.c.id.desc()).limit(1)
+            before = connection.execute(last).scalar() or ""
             run = int(connection.execute(sa.insert(RUNS).returning(RUNS.c.id), _run_row(report)).scalar_one())
             self._remember(connection, report, applied, run)
-            self._drift(connection, report)
-            for one in owed:
+            recorded = Recorded(run, before, tuple(self._drift(connection, report)))
+            for one in self._news(report, recorded):
                 self._owe(connection, one, report.finished.isoformat())
-        return run
+        return recorded
 
     def _remember(self, connection: sa.Connection, report: Report, applied: Mapping[ResourceId, Applied], run: int) -> None:
         known = {row.resource: row.digest for row in connection.execute(sa.select(APPLIED).where(APPLIED.c.stack == report.stack))}
@@ -148,22 +168,30 @@ class Store:
         if fresh:
             connection.execute(sa.insert(APPLIED), [_applied_row(report, id, one, run) for id, one in fresh])
 
-    def _drift(self, connection: sa.Connection, report: Report) -> None:
-        """Open, refresh and close the drifts of a stack: a drift that is no longer seen was repaired by us, or put back by somebody."""
+    def _drift(self, connection: sa.Connection, report: Report) -> list[str]:
+        """Open, refresh and close the drifts of a stack; give those that are new.
+
+        A drift that is no longer seen was repaired by us, or put back by somebody; one that could not be looked at stays as it is.
+        """
+        if report.verdict is Verdict.REJECTED:
+            return []
         now = report.finished.isoformat()
         open_rows = connection.execute(sa.select(DRIFT).where(DRIFT.c.stack == report.stack, DRIFT.c.closed == ""))
         known = {row.resource: row for row in open_rows}
         waived = {held.change.id: held.reason for held in report.remaining.held if held.guard == "exception"}
         still = {change.id for change in drifted(report.remaining)} | set(waived)
+        opened: list[str] = []
         for change in (*drifted(report.plan), *(held.change for held in report.remaining.held if held.change.id in waived)):
             row = _drift_row(report, change, now, still, waived.get(change.id, ""))
             if (before := known.pop(str(change.id), None)) is None:
                 connection.execute(sa.insert(DRIFT), row)
+                opened.append(row["resource"])
             else:
                 connection.execute(sa.update(DRIFT).where(DRIFT.c.id == before.id), {**row, "onset": before.onset})
         for left in known.values():
             if not _unseen(report, left.resource):
                 connection.execute(sa.update(DRIFT).where(DRIFT.c.id == left.id), {"state": "reverted", "closed": now})
+        return opened
 
     def _owe(self, connection: sa.Connection, one: Owed, now: str) -> None:
         if connection.execute(sa.select(OUTBOX.c.id).where(OUTBOX.c.key == one.key)).first() is None:

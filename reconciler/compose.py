@@ -1,0 +1,103 @@
+"""Puts the rooms together: from the settings to an engine that can plan and converge. The only room that knows all the others.
+
+The command line and the daemon are both thin shells round what is built here.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from threading import Event
+
+from reconciler.applying import Listener
+from reconciler.clock import Clock
+from reconciler.engine import Engine, Forgetful, Memory, silent
+from reconciler.errors import InputError, Problem
+from reconciler.load import load_stack, stack_names
+from reconciler.observing import Observer
+from reconciler.registry import Catalog, catalog
+from reconciler.resource import SecretValue
+from reconciler.retry import Retry
+from reconciler.settings import Settings
+from reconciler.source import GitSource, Revision, WorkingTree
+from reconciler.stack import STACK_FILE, Stack
+from reconciler.targets import Targets
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What one revision asks for: its stacks by name, and the folder that they lie in."""
+
+    revision: Revision
+    folder: str
+    names: tuple[str, ...]
+
+    def load(self, name: str, kinds: Catalog, today: date) -> Stack:
+        """Load one stack. Raises InputError with every problem; SourceError never."""
+        if name not in self.names:
+            there = ", ".join(self.names) or "none"
+            raise InputError(
+                [Problem(self.folder or ".", 0, f"there is no stack {name!r}; a stack is a folder with a {STACK_FILE}: {there}")]
+            )
+        return load_stack(self.revision.tree, f"{self.folder}/{name}" if self.folder else name, kinds, today=today)
+
+
+def desired_from(revision: Revision, folder: str) -> Desired:
+    """Find the stacks of a revision."""
+    return Desired(revision, folder, tuple(stack_names(revision.tree, folder)))
+
+
+def desired_below(path: Path, folder: str = "desired") -> Desired:
+    """Read a working tree: ``path`` is a stack, a folder of stacks, or a repository with the folder of stacks inside it.
+
+    Raises SourceError or InputError.
+    """
+    if (path / STACK_FILE).is_file():
+        root = path.resolve()
+        revision = WorkingTree().read(root.parent, root.name)
+        return Desired(revision, "", (root.name,))
+    inside = folder if (path / folder).is_dir() else ""
+    found = desired_from(WorkingTree().read(path, inside), inside)
+    if not found.names:
+        raise InputError([Problem(str(path), 0, f"there is no stack here; a stack is a folder with a {STACK_FILE}")])
+    return found
+
+
+def git_source(settings: Settings, cache: Path) -> GitSource:
+    """Make the source that the settings name. Raises SettingsError."""
+    from reconciler.git import Credentials
+
+    repository = settings.repository
+    token = SecretValue(repository.token.get_secret_value()) if repository.token.get_secret_value() else None
+    credentials = Credentials(token, repository.username, repository.ssh_key, repository.known_hosts)
+    allow_file = repository.url.startswith("file://")
+    return GitSource(repository.url, repository.branch, cache, credentials=credentials, timeout=repository.timeout, allow_file=allow_file)
+
+
+@dataclass(slots=True)
+class Workshop:
+    """Builds engines that share the settings, the clock and the stop signal, but no connection."""
+
+    settings: Settings
+    clock: Clock = field(default_factory=Clock)
+    stop: Event = field(default_factory=Event)
+    kinds: Catalog = field(default_factory=catalog)
+
+    @contextmanager
+    def engine(self, memory: Memory | None = None, listen: Listener = silent) -> Iterator[Engine]:
+        """Give an engine with connections of its own, closed at the end."""
+        retry = Retry(self.settings.engine, self.stop, self.clock)
+        key = self.settings.fingerprint_key.get_secret_value().encode()
+        with Targets(self.settings.targets, self.kinds) as targets:
+            observer = Observer(targets, self.kinds, retry, self.settings.instance, key, self.settings.engine.workers)
+            yield Engine(observer, retry, memory or Forgetful(), self.settings.engine, listen)
+
+    def today(self) -> date:
+        """Give the date by which exceptions end, in UTC."""
+        return self.clock.now().date()
+
+
+def chosen(desired: Desired, wanted: Sequence[str]) -> Sequence[str]:
+    """Give the stacks that were asked for, or all."""
+    return wanted or desired.names
