@@ -1,0 +1,346 @@
+"""What a pfSense resource wants, in canonical form. Pure: no I/O, no vendor library, nothing of the file format (that is ``native``)."""
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from reconciler.resource import JSONObject, ResourceId, Spec
+
+DRIVER = "pfsense"
+ALIAS_NAME = re.compile(r"[A-Za-z0-9_]{1,31}")
+PROXY_NAME = re.compile(r"[A-Za-z0-9._-]+")
+SPECIAL_NETWORK = re.compile(r"(wan|lan|opt\d+)(ip)?|\(self\)")
+NUMERIC_PORT = re.compile(r"(\d{1,5})(?:[-:](\d{1,5}))?")
+REDISPATCH = "option redispatch"
+
+
+def _ascii(text: str) -> str:
+    """Refuse what pfSense loses: outside its CDATA tags it writes ``ü`` as an HTML entity and then cannot read its own file."""
+    if not text.isascii() or not text.isprintable():
+        raise ValueError(
+            f"{text!r} must be printable ASCII: pfSense writes other letters in this tag as HTML entities that it cannot read back, "
+            "and then silently restores a backup of its whole configuration"
+        )
+    return text.strip()
+
+
+def _line(text: str) -> str:
+    """Allow any letters, on one line: these tags are written as CDATA."""
+    if not text.isprintable():
+        raise ValueError(f"{text!r} must be one line without control characters")
+    return text.strip()
+
+
+def _named(pattern: re.Pattern[str], rule: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"{text!r} is not a name that pfSense takes here: {rule}; set spec.name if metadata.name cannot be used")
+        return text
+
+    return check
+
+
+def normal_port(text: str, separator: str = "-") -> str:
+    """Give a port, a range with ``separator``, or the name of a port alias, in one spelling. Live text that is none is left alone."""
+    found = NUMERIC_PORT.fullmatch(text.strip())
+    if found is None:
+        return text.strip()
+    first, last = int(found[1]), int(found[2] or found[1])
+    return str(first) if first == last else f"{first}{separator}{last}"
+
+
+def _port(value: Any) -> Any:
+    """Accept a number, a range or a port alias."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return value
+    text = normal_port(str(value))
+    if not text:
+        return text
+    found = NUMERIC_PORT.fullmatch(text)
+    if found and not 1 <= int(found[1]) <= int(found[2] or found[1]) <= 65535:
+        raise ValueError(f"{text!r} is not a port or a range of ports from 1 to 65535")
+    if not found and not ALIAS_NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is neither a port, a range such as 2000-2010, nor the name of a port alias")
+    return text
+
+
+def normal_address(text: str) -> str:
+    """Give one spelling for an address, a network, a special network or an alias, with ``!`` before it when negated."""
+    text = text.strip()
+    if text.startswith("!"):
+        return "!" + normal_address(text[1:])
+    try:
+        return str(ip_network(text, strict=False)) if "/" in text else str(ip_address(text))
+    except ValueError:
+        return text
+
+
+Word: TypeAlias = Annotated[str, AfterValidator(_ascii)]
+"""A text in a plain tag of config.xml: printable ASCII."""
+
+Line: TypeAlias = Annotated[str, AfterValidator(_line)]
+"""A text in a CDATA tag of config.xml: any letters, one line."""
+
+AliasName: TypeAlias = Annotated[str, AfterValidator(_named(ALIAS_NAME, "1 to 31 letters, digits and underscores"))]
+ProxyName: TypeAlias = Annotated[str, AfterValidator(_named(PROXY_NAME, "letters, digits, dots, dashes and underscores"))]
+Port: TypeAlias = Annotated[str, BeforeValidator(_port), AfterValidator(_ascii)]
+Address: TypeAlias = Annotated[str, AfterValidator(_ascii), AfterValidator(normal_address)]
+Milliseconds: TypeAlias = Annotated[int, Field(ge=1)]
+
+
+def _tokens_without(*reserved: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        for word in text.split():
+            if word in reserved:
+                raise ValueError(f"{word!r} has its own field here; remove it from advanced")
+        return " ".join(text.split())
+
+    return check
+
+
+class Part(BaseModel):
+    """A nested value of a spec."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Named(Spec):
+    """A kind whose name in pfSense is ``spec.name``, which defaults to ``metadata.name``. Others refer to it by name."""
+
+    immutable: ClassVar[tuple[str, ...]] = ("/name",)
+
+    @classmethod
+    def from_document(cls, document: JSONObject) -> tuple[str, Self]:
+        """Put ``metadata.name`` where ``spec.name`` is not given."""
+        name, spec = str(document["metadata"]["name"]), document.get("spec") or {}
+        return name, cls.model_validate({"name": name, **spec} if isinstance(spec, dict) else spec)
+
+
+class AliasAddress(Part):
+    """One entry of an alias."""
+
+    address: Word = Field(description="an address, network, host name, port or another alias, as the alias's type asks for")
+    detail: Line = Field(default="", description="what this entry is, for people")
+
+
+AliasType: TypeAlias = Literal["host", "network", "port"]
+
+
+def normal_entry(kind: str, text: str) -> str:
+    """Give one spelling for an entry of an alias: ports as ``a:b``, networks with their prefix length."""
+    if kind == "port":
+        return normal_port(text, ":")
+    text = normal_address(text)
+    try:
+        return str(ip_network(text)) if kind == "network" else text
+    except ValueError:
+        return text
+
+
+class Alias(_Named):
+    """A named set of hosts, networks or ports, for use in rules, forwards and frontends. The order of its entries has no meaning."""
+
+    name: AliasName = Field(default="", validate_default=True, description="name in pfSense; default metadata.name")
+    type: AliasType = Field(description="what the entries are")
+    addresses: tuple[AliasAddress, ...] = Field(description="the entries: texts, or {address, detail}")
+    description: Line = Field(default="", description="for people; the mark is written before it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_entries(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("addresses"), list | tuple):
+            entries = [{"address": str(entry)} if isinstance(entry, str | int) else entry for entry in data["addresses"]]
+            return {**data, "addresses": entries}
+        return data
+
+    @model_validator(mode="after")
+    def _canonical(self) -> Self:
+        entries = sorted((normal_entry(self.type, entry.address), entry.detail) for entry in self.addresses)
+        for address, detail in entries:
+            if not address or any(letter.isspace() for letter in address):
+                raise ValueError(f"{address!r} is not one entry; pfSense separates entries by blanks")
+            if "||" in detail:
+                raise ValueError(f"the detail of {address} must not contain ||, which pfSense separates details with")
+        if len({address for address, _ in entries}) != len(entries):
+            raise ValueError("an address is listed twice")
+        object.__setattr__(self, "addresses", tuple(AliasAddress(address=address, detail=detail) for address, detail in entries))
+        return self
+
+    def requires(self, name: str) -> tuple[ResourceId, ...]:
+        """Name the aliases nested in this one."""
+        return _aliases(*(entry.address for entry in self.addresses))
+
+
+class PortForward(Spec):
+    """A port forward with, unless told otherwise, the linked pass rule that lets its traffic in. Both live and die together."""
+
+    interface: Word = Field(default="wan", min_length=1, description="interface where the traffic arrives: wan, lan, opt1 ...")
+    ipprotocol: Literal["inet", "inet6"] = Field(default="inet", description="IPv4 or IPv6")
+    protocol: Literal["tcp", "udp", "tcp/udp"] = Field(default="tcp", description="protocol to forward")
+    source: Address = Field(default="any", min_length=1, description="who may use it: any, an address, a network, an alias; ! negates")
+    destination: Address = Field(default="wanip", min_length=1, description="address that is called: wanip, any, an address, an alias")
+    port: Port = Field(min_length=1, description="port that is called: a number, a range a-b, or a port alias")
+    target: Address = Field(min_length=1, description="where to: an address or a host alias")
+    target_port: Port = Field(default="", description="first port there; default the called one")
+    description: Line = Field(default="", description="for people; the mark is written before it")
+    disabled: bool = Field(default=False, description="keep the forward and its rule, but not in force")
+    pass_rule: bool | Literal["edited"] = Field(
+        default=True,
+        description="keep a linked pass rule; edited leaves one as somebody changed it, which is also how such a rule is reported",
+    )
+
+    @model_validator(mode="after")
+    def _target_port(self) -> Self:
+        if not self.target_port:
+            object.__setattr__(self, "target_port", self.port.partition("-")[0])
+        if "-" in self.target_port:
+            raise ValueError(f"target_port is the first port of the range, so write {self.target_port.partition('-')[0]}")
+        return self
+
+    def requires(self, name: str) -> tuple[ResourceId, ...]:
+        """Name the aliases it uses."""
+        return _aliases(self.source, self.destination, self.port, self.target, self.target_port)
+
+
+class FirewallRule(Spec):
+    """A filter rule. New rules go to the end of the list; where they stand there afterwards is not changed."""
+
+    action: Literal["pass", "block", "reject"] = Field(default="pass", description="what to do with the traffic")
+    interface: Word = Field(min_length=1, description="interface where the traffic arrives: wan, lan, opt1 ...")
+    ipprotocol: Literal["inet", "inet6", "inet46"] = Field(default="inet", description="IPv4, IPv6 or both")
+    protocol: Literal["any", "tcp", "udp", "tcp/udp", "icmp", "esp", "ah", "gre"] = Field(default="any", description="protocol")
+    source: Address = Field(default="any", min_length=1, description="any, an address, a network, an alias, lan, lanip; ! negates")
+    source_port: Port = Field(default="", description="a port, a range a-b or a port alias; empty is any")
+    destination: Address = Field(default="any", min_length=1, description="as source")
+    destination_port: Port = Field(default="", description="as source_port")
+    description: Line = Field(default="", description="for people; the mark is written before it")
+    disabled: bool = Field(default=False, description="keep the rule, but not in force")
+    log: bool = Field(default=False, description="log what the rule matches")
+
+    @model_validator(mode="after")
+    def _ports_need_a_protocol(self) -> Self:
+        if (self.source_port or self.destination_port) and self.protocol not in ("tcp", "udp", "tcp/udp"):
+            raise ValueError(f"protocol {self.protocol} has no ports; pfSense would drop them and match everything")
+        return self
+
+    def requires(self, name: str) -> tuple[ResourceId, ...]:
+        """Name the aliases it uses."""
+        return _aliases(self.source, self.source_port, self.destination, self.destination_port)
+
+
+class Server(Part):
+    """One server of a HAProxy backend."""
+
+    name: ProxyName = Field(min_length=2, description="name inside the backend, two letters or more")
+    address: Word = Field(min_length=1, description="address or host name; a name is resolved when the file is rendered")
+    port: int = Field(ge=1, le=65535, description="TCP port")
+    weight: int = Field(default=1, ge=0, le=256, description="share of the connections")
+    status: Literal["active", "backup", "disabled", "inactive"] = Field(default="active", description="inactive leaves it out of the file")
+    send_proxy: Literal["none", "v1", "v2"] = Field(default="none", description="send the client's address in a PROXY header")
+    check_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="another port for the checks; without it a check on a send_proxy server sends the header to the service",
+    )
+    advanced: Annotated[Word, AfterValidator(_tokens_without("send-proxy", "send-proxy-v2", "port"))] = Field(
+        default="", description="more server keywords of HAProxy"
+    )
+
+
+CHECKS: dict[str, str] = {"none": "none", "basic": "Basic", "http": "HTTP", "smtp": "SMTP", "esmtp": "ESMTP", "ssl": "SSL"}
+"""The names of the checks here and in config.xml (package haproxy, ``haproxy_utils.inc``)."""
+
+
+class HAProxyBackend(_Named):
+    """A HAProxy backend. The package renders it only while an active frontend uses it."""
+
+    name: ProxyName = Field(default="", validate_default=True, description="name in pfSense; default metadata.name")
+    servers: tuple[Server, ...] = Field(default=(), description="where to send connections, in order")
+    check: Literal["none", "basic", "http", "smtp", "esmtp", "ssl"] = Field(default="basic", description="health check; basic is a connect")
+    check_uri: Word = Field(default="", description="for http: what to ask for; empty is the package's own default")
+    check_domain: Word = Field(default="", description="for smtp and esmtp: the name to greet with")
+    check_interval: Milliseconds = Field(default=1000, description="milliseconds between checks")
+    connect_timeout: Milliseconds = Field(default=30000, description="milliseconds to wait for a server to accept")
+    server_timeout: Milliseconds = Field(default=30000, description="milliseconds a server may be silent; IMAP IDLE needs 1800000 or more")
+    balance: Literal["roundrobin", "static-rr", "leastconn", "source", "uri"] = Field(default="roundrobin", description="algorithm")
+    redispatch: bool = Field(default=True, description="let a connection go to another server when the chosen one does not answer")
+    retries: int = Field(default=3, ge=0, description="connection attempts after the first")
+    advanced: str = Field(default="", description="more lines for the backend section")
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        if self.check in ("smtp", "esmtp") and not self.check_domain:
+            raise ValueError(f"check {self.check} needs check_domain, or HAProxy refuses the whole file")
+        names = [server.name for server in self.servers]
+        if len(set(names)) != len(names):
+            raise ValueError("two servers have the same name")
+        object.__setattr__(self, "advanced", _pass_through(self.advanced))
+        return self
+
+
+def _pass_through(text: str) -> str:
+    """Give lines without blanks at their ends, and refuse those that have a field or a meaning of their own."""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    for line in lines:
+        if line == REDISPATCH or line.startswith("# reconciler:"):
+            raise ValueError(f"{line!r} is written by this program; remove it from advanced")
+    return "\n".join(lines)
+
+
+class Bind(Part):
+    """One address that a frontend listens on."""
+
+    address: Address = Field(min_length=1, description="an address, an alias, or one of the package's names: any_ipv4, lan_ipv4 ...")
+    port: Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value), AfterValidator(_ascii)] = Field(
+        min_length=1, description="a port, a list a,b or a port alias"
+    )
+    advanced: Word = Field(default="", description="more bind keywords of HAProxy, such as accept-proxy")
+
+
+class HAProxyFrontend(_Named):
+    """A HAProxy frontend."""
+
+    name: ProxyName = Field(default="", validate_default=True, description="name in pfSense; default metadata.name")
+    binds: tuple[Bind, ...] = Field(min_length=1, description="where to listen")
+    type: Literal["tcp", "http", "https"] = Field(default="tcp", description="https passes TLS through by TCP")
+    default_backend: ProxyName = Field(description="the backend that takes the connections")
+    client_timeout: Milliseconds = Field(default=30000, description="milliseconds a client may be silent; IMAP IDLE needs 1800000 or more")
+    status: Literal["active", "disabled"] = Field(default="active", description="a disabled frontend is left out of the file")
+    description: Line = Field(default="", description="for people; the mark is written before it")
+
+    def requires(self, name: str) -> tuple[ResourceId, ...]:
+        """Name its backend, the settings, and the aliases it listens on."""
+        backend = ResourceId(DRIVER, "HAProxyBackend", self.default_backend)
+        binds = (text for bind in self.binds for text in (bind.address, bind.port))
+        return (backend, ResourceId(DRIVER, "HAProxySettings", "haproxy"), *_aliases(*binds))
+
+
+class HAProxySettings(Spec):
+    """The settings of the HAProxy package: one per firewall, always there, so it is adopted without asking and never deleted."""
+
+    enabled: bool = Field(default=True, description="run HAProxy")
+    maxconn: int | None = Field(default=None, ge=1, description="connections of the whole process; none is HAProxy's own default")
+    nbthread: int = Field(default=1, ge=1, le=64, description="threads")
+    hard_stop_after: Word = Field(
+        default="15m", min_length=1, description="how long an old process may keep its sessions after a reload, such as 15m"
+    )
+
+
+KINDS: dict[str, type[Spec]] = {
+    "Alias": Alias,
+    "FirewallRule": FirewallRule,
+    "HAProxyBackend": HAProxyBackend,
+    "HAProxyFrontend": HAProxyFrontend,
+    "HAProxySettings": HAProxySettings,
+    "PortForward": PortForward,
+}
+
+
+def _aliases(*texts: str) -> tuple[ResourceId, ...]:
+    """Give the ids of the aliases that ``texts`` may name; one that the stack does not declare is no edge."""
+    names = sorted({text.removeprefix("!") for text in texts})
+    return tuple(ResourceId(DRIVER, "Alias", name) for name in names if ALIAS_NAME.fullmatch(name) and not name.isdigit())
