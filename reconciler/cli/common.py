@@ -1,0 +1,71 @@
+"""What the verbs share: options, the engine they run on, colours and exit codes."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from reconciler.compose import Desired, Workshop, desired_below, desired_from, git_source
+from reconciler.errors import SettingsError
+from reconciler.settings import Settings, load_settings
+from reconciler.state import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+IN_SYNC, ERROR, PENDING = 0, 1, 2
+COLOURS = {"+": "green", "~": "yellow", "±": "magenta", "-": "red", "⊕": "cyan"}
+
+output = click.option("-o", "--output", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True, help="Form.")
+stacks = click.option("--stack", "wanted", multiple=True, metavar="NAME", help="Only this stack; may be repeated. [default: all]")
+path = click.option(
+    "--path",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Read this working tree instead of the repository: a stack, a folder of stacks, or a repository.",
+)
+
+
+def settings_of(ctx: click.Context) -> Settings:
+    """Load the settings that the command line names."""
+    name = ctx.obj["settings"]
+    return load_settings(Path(name) if name else None)
+
+
+def desired_of(settings: Settings, tree: Path | None) -> Desired:
+    """Read the desired state: a working tree, or the head of the repository."""
+    if tree is not None:
+        return desired_below(tree, settings.repository.folder)
+    if not settings.repository.url:
+        raise SettingsError("there is nothing to read: give --path DIR, or set repository.url in reconciler.yaml")
+    source = git_source(settings, settings.state.path.parent / "git")
+    return desired_from(source.read(source.fetch(), settings.repository.folder), settings.repository.folder)
+
+
+@contextmanager
+def opened(ctx: click.Context, *, write: bool = False) -> Iterator[tuple[Workshop, Store]]:
+    """Give the workshop and the store, with tracing on; everything is closed at the end."""
+    from reconciler import telemetry
+
+    settings = settings_of(ctx)
+    telemetry.configure_logging("warning", settings.telemetry.log_format)
+    telemetry.configure(settings.telemetry.exporter, file=settings.telemetry.file, endpoint=settings.telemetry.endpoint)
+    store = Store(settings.state.path, read_only=not write)
+    try:
+        yield Workshop(settings), store
+    finally:
+        store.close()
+        telemetry.shutdown()
+
+
+def say(text: str) -> None:
+    """Print lines, changes in the colour of their action."""
+    for line in text.splitlines():
+        word = line.strip()[:1]
+        problem = line.startswith(("held", "blocked", "refused", "unknown", "  failed", "  blocked", "  held"))
+        click.secho(line, fg="yellow" if problem else COLOURS.get(word))
+
+
+def say_json(data: Any) -> None:
+    """Print JSON for other programs."""
+    click.echo(json.dumps(data, indent=2, default=str, ensure_ascii=False))

@@ -1,0 +1,37 @@
+"""``reconciler run``: the daemon in the foreground, for a supervisor to keep."""
+
+import logging
+import signal
+from pathlib import Path
+
+import click
+
+from reconciler.cli import common
+
+
+@click.command("run")
+@common.path
+@click.option("--workers", default=1, show_default=True, help="Stacks that are converged side by side.")
+@click.pass_context
+def command(ctx: click.Context, path: Path | None, workers: int) -> int:
+    """Run the daemon: watch the repository (or --path, while you edit it) and keep every stack converged."""
+    from reconciler import telemetry
+    from reconciler.daemon.service import daemon
+    from reconciler.state import Store
+
+    settings = common.settings_of(ctx)
+    telemetry.configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
+    telemetry.configure(settings.telemetry.exporter, file=settings.telemetry.file, endpoint=settings.telemetry.endpoint)
+    from reconciler.daemon.news import news
+
+    store = Store(settings.state.path, news=news)
+    service = daemon(settings, store, path=path, workers=workers)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: service.workshop.stop.set())
+    logging.getLogger("reconciler").info("watching %s", path or settings.repository.url)
+    try:
+        service.run()
+    finally:
+        store.close()
+        telemetry.shutdown()
+    return common.IN_SYNC

@@ -1,0 +1,177 @@
+"""The daemon: a thread that watches the source, workers that run passes, a thread that tells people.
+
+What is in force is the newest revision of each stack that could be loaded. A revision with problems is reported and changes nothing; a
+stack that disappears from git is reported and its resources stay.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import date
+from threading import Event, Lock, Thread
+from typing import Protocol
+
+from reconciler.applying import Listener
+from reconciler.compose import Desired, Workshop
+from reconciler.daemon.outbox import Outbox
+from reconciler.daemon.queue import Claim, KeyedQueue
+from reconciler.engine import Engine, silent
+from reconciler.errors import InputError, Problem, ReconcilerError, SourceError
+from reconciler.plan import Plan
+from reconciler.report import Report, Verdict
+from reconciler.stack import Stack
+from reconciler.state import Store
+from reconciler.telemetry import trace_id
+
+log = logging.getLogger("reconciler.daemon")
+RETRY_FIRST, RETRY_MOST = 5.0, 300.0
+
+
+class Head(Protocol):
+    """Where revisions come from."""
+
+    def changed(self) -> Desired | None:
+        """Give the newest desired state when it is another than the last one given, else None. Raises SourceError or InputError."""
+        ...
+
+    def wait(self, stop: Event) -> None:
+        """Return when it is time to ask again, or when ``stop`` is set."""
+        ...
+
+
+@dataclass(slots=True)
+class InForce:
+    """The newest good revision of one stack."""
+
+    desired: Desired
+    stack: Stack
+    day: date
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class Daemon:
+    """Runs until ``workshop.stop`` is set. ``listen`` hears the events of every pass, for whoever watches live."""
+
+    workshop: Workshop
+    store: Store
+    head: Head
+    outbox: Outbox
+    listen: Listener = silent
+    done: Callable[[Report], None] = lambda report: None
+    workers: int = 1
+    queue: KeyedQueue = field(default_factory=KeyedQueue)
+    force: dict[str, InForce] = field(default_factory=dict)
+    _said: str = ""
+    _lock: Lock = field(default_factory=Lock)
+
+    def run(self) -> None:
+        """Start every thread, wait for the stop signal, and let the writes that are under way finish."""
+        threads = [Thread(target=self._watch, name="source", daemon=True)]
+        threads += [Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(self.workers)]
+        outbox = Thread(target=self.outbox.run, args=(self.workshop.stop,), name="outbox", daemon=True)
+        for thread in (*threads, outbox):
+            thread.start()
+        while not self.workshop.stop.wait(0.5):
+            dead = next((thread.name for thread in (*threads, outbox) if not thread.is_alive()), "")
+            if dead:
+                log.error("the %s thread died; stopping, so that a supervisor starts afresh", dead)
+                self.workshop.stop.set()
+                self._close(threads, outbox)
+                raise ReconcilerError(f"the {dead} thread died; see the log")
+        self._close(threads, outbox)
+
+    def _close(self, threads: Sequence[Thread], outbox: Thread) -> None:
+        self.queue.close()
+        for thread in (*threads, outbox):
+            thread.join(timeout=60)
+
+    # -- the source ----------------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        while not self.workshop.stop.is_set():
+            try:
+                desired = self.head.changed()
+            except InputError as error:
+                self._reject("", "", error.problems)
+            except SourceError as error:
+                self._complain(str(error))
+            else:
+                if desired is not None:
+                    self._said = ""
+                    self.accept(desired)
+            self.head.wait(self.workshop.stop)
+
+    def _complain(self, message: str) -> None:
+        """Log a trouble with the source once, not every few seconds."""
+        if message != self._said:
+            log.error("%s", message)
+            self._said = message
+
+    def accept(self, desired: Desired, reason: str = "") -> None:
+        """Take a revision: load each stack, reject those with problems, and ask for a pass of the others."""
+        commit = desired.revision.commit
+        gone = sorted(set(self.force) - set(desired.names))
+        if not desired.names:
+            self._reject("", commit, [Problem(desired.folder, 0, "the repository has no stack; nothing is deleted")])
+        for name in gone if desired.names else []:
+            self._reject(name, commit, [Problem(f"{desired.folder}/{name}", 0, "the stack disappeared; nothing of it is deleted")])
+        for name in desired.names:
+            try:
+                stack = desired.load(name, self.workshop.kinds, self.workshop.today())
+            except InputError as error:
+                self._reject(name, commit, error.problems)
+                continue
+            with self._lock:
+                self.force[name] = InForce(desired, stack, self.workshop.today())
+            self.queue.request(name, reason or f"commit {commit[:12]}")
+
+    def _reject(self, name: str, commit: str, problems: Sequence[Problem]) -> None:
+        for problem in problems:
+            log.error("%s", problem)
+        now = self.workshop.clock.now()
+        empty = Plan(name, commit).sealed()
+        report = Report(name or "repository", commit, "a new revision", Verdict.REJECTED, now, now, empty, empty, problems=tuple(problems))
+        self.store.record(replace(report, trace_id=trace_id(commit)), {})
+        self.done(report)
+
+    # -- the passes ----------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        with self.workshop.engine(self.store, self.listen) as engine:
+            while not self.workshop.stop.is_set():
+                claim = self.queue.take(1.0)
+                if claim is None:
+                    continue
+                try:
+                    self._pass(engine, claim)
+                finally:
+                    self.queue.done(claim)
+
+    def _pass(self, engine: Engine, claim: Claim) -> None:
+        with self._lock:
+            force = self.force[claim.key]
+        if force.day != self.workshop.today():  # exceptions end with the day
+            with suppress(InputError):
+                force.stack = force.desired.load(claim.key, self.workshop.kinds, self.workshop.today())
+            force.day = self.workshop.today()
+        revision = force.desired.revision
+        try:
+            report = engine.converge(force.stack, revision.commit, reason=", ".join(claim.reasons), subject=revision.subject)
+        except Exception as error:  # a bug in a pass must not end the daemon
+            log.exception("bug: the pass of %s raised %s", claim.key, type(error).__name__)
+            self._again(force, claim.key, well=False)
+            return
+        log.info("%s: %s in %.1f s: %s", report.stack, report.verdict, report.seconds, report.reason)
+        self._again(force, claim.key, well=report.verdict is Verdict.CONVERGED)
+        self.done(report)
+
+    def _again(self, force: InForce, key: str, *, well: bool) -> None:
+        """Ask for the next look: at the interval when all is well, sooner and then ever later when it is not."""
+        force.failures = 0 if well else force.failures + 1
+        pause = force.stack.spec.interval
+        if not well:
+            pause = min(pause, RETRY_FIRST * 2.0 ** (force.failures - 1), RETRY_MOST)
+        self.queue.request(key, "resync" if well else "another try", after=pause * random.uniform(0.9, 1.0))  # noqa: S311 - jitter

@@ -1,0 +1,77 @@
+"""Which passes are news, and what is said about them. Pure; called inside the transaction that records the pass.
+
+State transitions are news, states are not: a stack that stays broken, or a drift that stays open, is told once.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+
+from reconciler.driver import Status
+from reconciler.notify import Notice, NoticeLevel
+from reconciler.plan import Held
+from reconciler.policy import pending
+from reconciler.report import Report, Verdict, change_line, diff_lines, drifted, summary
+from reconciler.state import Owed, Recorded
+
+MOST = 8
+BAD = (Verdict.FAILED, Verdict.DEGRADED, Verdict.REJECTED)
+
+
+def news(report: Report, recorded: Recorded) -> Iterable[Owed]:
+    """List the notices that a pass owes."""
+    for key, notice in _notices(report, recorded):
+        yield Owed(key, asdict(notice))
+
+
+def _notices(report: Report, recorded: Recorded) -> Iterator[tuple[str, Notice]]:
+    stack, run = report.stack, recorded.run
+    if report.verdict is Verdict.REJECTED:
+        lines = tuple(str(problem) for problem in report.problems)
+        title = "the commit was rejected; the last good revision stays in force"
+        yield f"rejected:{stack}:{report.revision}", _notice(report, title, "error", lines)
+        return
+    if recorded.opened:
+        yield f"drift:{stack}:{run}", _drift(report, recorded.opened)
+    if held := [one for one in pending(report.remaining) if one.guard != "drift"]:
+        yield f"held:{stack}:{report.remaining.digest}", _held(report, held)
+    if report.verdict in BAD and recorded.before != report.verdict:
+        yield f"{report.verdict}:{stack}:{run}", _bad(report)
+    elif report.verdict is Verdict.CONVERGED and _by_commit(report):
+        lines = tuple(change_line(change) for change in report.plan.changes)
+        yield f"converged:{stack}:{run}", _notice(report, f"converged: {summary(report.plan)}", "ok", lines)
+    elif report.verdict is Verdict.CONVERGED and recorded.before in BAD:
+        yield f"recovered:{stack}:{run}", _notice(report, "converged again", "ok", ())
+
+
+def _by_commit(report: Report) -> bool:
+    return report.progress and any(change.cause != "drift" for change in report.plan.changes)
+
+
+def _drift(report: Report, opened: Sequence[str]) -> Notice:
+    fresh = [change for change in (*drifted(report.plan), *drifted(report.remaining)) if str(change.id) in opened]
+    unique = {change.id: change for change in fresh}
+    repaired = {one.id for one in report.outcomes if one.status is Status.APPLIED}
+    lines = []
+    for id, change in unique.items():
+        word = "repaired" if id in repaired else "reported only"
+        lines.append(f"{word}: {change_line(change)}; " + "; ".join(diff_lines(change.diffs, 2)))
+    return _notice(report, f"drift in {len(unique)} resource{'s' if len(unique) > 1 else ''}", "warning", tuple(lines))
+
+
+def _held(report: Report, held: Sequence[Held]) -> Notice:
+    digest = report.remaining.digest[:12]
+    lines = (held[0].reason, *(change_line(one.change) for one in held), f"to let it pass: reconciler approve {digest}")
+    return _notice(report, f"{len(held)} changes are held by the guard", "warning", lines)
+
+
+def _bad(report: Report) -> Notice:
+    failed = [f"{one.id}: {one.message}" for one in report.outcomes if one.status is Status.FAILED]
+    unseen = [f"{one.id}: {one.reason}" for one in report.remaining.stuck if one.unknown]
+    sick = [f"{id}: {health.message}" for id, health in report.health.items()]
+    return _notice(report, str(report.verdict), "error", tuple((*failed, *unseen, *sick)))
+
+
+def _notice(report: Report, title: str, level: NoticeLevel, lines: Sequence[str]) -> Notice:
+    shown = tuple(lines[:MOST]) + ((f"and {len(lines) - MOST} more",) if len(lines) > MOST else ())
+    context = (f"revision {report.revision[:12]}", report.subject, f"{report.seconds:.1f} s", f"trace {report.trace_id}")
+    return Notice(title, level, report.stack, shown, tuple(part for part in context if part), key=report.stack)

@@ -1,0 +1,39 @@
+"""Puts a daemon together from the settings."""
+
+from pathlib import Path
+
+from reconciler.applying import Listener
+from reconciler.compose import Workshop, git_source
+from reconciler.daemon.heads import DirectoryHead, GitHead
+from reconciler.daemon.loop import Daemon, Head
+from reconciler.daemon.outbox import Outbox
+from reconciler.engine import silent
+from reconciler.errors import SettingsError
+from reconciler.notify import LogSink, Sink
+from reconciler.resource import SecretValue
+from reconciler.settings import Settings
+from reconciler.state import Store
+
+
+def daemon(settings: Settings, store: Store, *, path: Path | None = None, workers: int = 1, listen: Listener = silent) -> Daemon:
+    """Make a daemon that watches ``path``, or the repository of the settings. Raises SettingsError."""
+    workshop = Workshop(settings)
+    return Daemon(workshop, store, _head(settings, workshop, path), Outbox(store, _sink(settings), workshop.clock), listen, workers=workers)
+
+
+def _head(settings: Settings, workshop: Workshop, path: Path | None) -> Head:
+    repository = settings.repository
+    if path is not None:
+        return DirectoryHead(path, repository.folder)
+    if not repository.url:
+        raise SettingsError("there is nothing to watch: set repository.url in reconciler.yaml, or give --path DIR")
+    return GitHead(git_source(settings, settings.state.path.parent / "git"), repository.folder, repository.poll, workshop.clock)
+
+
+def _sink(settings: Settings) -> Sink:
+    webhook = settings.notify.slack_webhook.get_secret_value()
+    if not webhook:
+        return LogSink()
+    from reconciler.notify.slack import SlackSink  # a quarter of a second that only Slack's users pay
+
+    return SlackSink(SecretValue(webhook))
