@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 
 import httpx
 from cloudflare import APIConnectionError, APIStatusError, APITimeoutError, Cloudflare, CloudflareError
@@ -85,14 +86,19 @@ class Client:
 
     def __init__(self, config: Config) -> None:
         """Prepare; the connection is made at the first call."""
-        self._api = _vendor_client(config)
+        self._config = config
         self._pace = Pace(config.requests_per_second)
         self._token = config.token.get_secret_value()
         self._ids = {name: id for name, id in config.zones.items() if id}
 
+    @cached_property
+    def _api(self) -> Cloudflare:
+        return _vendor_client(self._config)
+
     def close(self) -> None:
-        """Close the connections."""
-        self._api.close()
+        """Close the connections, if there are any."""
+        if "_api" in self.__dict__:
+            self._api.close()
 
     def zone_id(self, name: str) -> str:
         """Give a zone's id, looked up once. Raises Permanent when the token sees no such zone."""

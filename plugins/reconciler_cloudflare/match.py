@@ -84,6 +84,7 @@ class Matching:
         self._free = {live.id: live for live in sorted(lives, key=lambda live: (str(live.raw.get("created_on")), live.id))}
         for rule in (self._by_mark, self._by_key, self._by_place, self._by_adoption):
             self._round(rule)
+        self._untangle()
 
     @property
     def orphans(self) -> Mapping[ResourceId, list[Live]]:
@@ -105,6 +106,18 @@ class Matching:
             )
             if candidates:
                 self.pairs[id] = self._free.pop(candidates[0].id)
+
+    def _untangle(self) -> None:
+        """Where wishes have exchanged what they stand for, exchange their marks: no order of patches leads through a ring."""
+        holder = {(live.zone, live.key): id for id, live in self.pairs.items()}
+        onward = {id: holder.get((self.pairs[id].zone, key_of(form_wanted(self._wanted[id])))) for id in self.pairs}
+        before = dict(self.pairs)
+        for id in before:
+            ring = [id]
+            while (after := onward[ring[-1]]) is not None and after not in ring:
+                ring.append(after)
+            if after == id:
+                self.pairs[id] = before[ring[1 % len(ring)]]
 
     def _by_mark(self, resource: Resource, form: JSONObject) -> Iterable[Live]:
         return [live for live in self._ours() if live.marked_id() == resource.id]

@@ -1,118 +1,450 @@
 """Cloudflare DNS against its emulator: the promises of every driver, and those that only a zone of records needs."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from cloudflare_world import DKIM, ZONE, CloudflareWorld, record
 
-from reconciler.driver import Action, Driver, Ownership, Status
+from reconciler.driver import Action, Change, Mark, Outcome, Ownership, Status
 from reconciler.errors import Permanent, Transient
-from reconciler.resource import JSONObject, Resource, ResourceId, ResourcePolicy
-from reconciler.testing import Bench, DriverContract, Sample, adopting, scope_for
-from reconciler_cloudflare import PLUGIN
-from reconciler_cloudflare.config import Config
-from reconciler_cloudflare.driver import CloudflareDriver
+from reconciler.resource import JSONObject, Resource, ResourcePolicy
+from reconciler.testing import Bench, DriverContract, adopting, scope_for
+from reconciler_cloudflare import client
 from reconciler_cloudflare.emulator import CloudflareEmulator
-from reconciler_cloudflare.spec import DNSRecord
-
-ZONE = "example.com"
-DKIM = "v=DKIM1; h=sha256; k=rsa; p=" + "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A" * 12
-VOLATILE = {"id", "created_on", "modified_on", "comment_modified_on", "tags_modified_on", "meta", "proxiable"}
 
 
-def record(id: str, /, policy: ResourcePolicy | None = None, **spec: Any) -> Resource:
-    """One wish in the zone example.com."""
-    spec = {"zone": ZONE, "name": ZONE, **spec}
-    return Resource(ResourceId("cloudflare", "DNSRecord", id), DNSRecord.model_validate(spec), policy=policy or ResourcePolicy())
-
-
-def sample(id: str, after: dict[str, Any], /, **spec: Any) -> Sample:
-    return Sample(record(id, **spec), record(id, **{**spec, **after}))
-
-
-SAMPLES = [
-    sample("a", {"ttl": 300}, name="mail.example.com", type="A", content="192.0.2.1"),
-    sample("aaaa", {"proxied": True}, name="www.example.com", type="AAAA", content="2001:db8::2", ttl=600),
-    sample("cname", {"comment": "delegated"}, name="brevo1._domainkey.example.com", type="CNAME", content="b1.dkim.brevo.com"),
-    sample("mx", {"ttl": 120}, type="MX", content="mail.example.com", priority=1),
-    sample("spf", {"ttl": 300, "comment": "tighten"}, type="TXT", content="v=spf1 include:spf.brevo.com ~all"),
-    sample("dkim", {"ttl": 3600}, name="mail._domainkey.example.com", type="TXT", content=DKIM),
-    sample("caa", {"ttl": 3600}, type="CAA", data={"flags": 0, "tag": "issue", "value": "letsencrypt.org"}),
-    sample(
-        "srv",
-        {"comment": "x"},
-        name="_imaps._tcp.example.com",
-        type="SRV",
-        data={"priority": 0, "weight": 1, "port": 993, "target": "mail.example.com"},
-    ),
-]
-
-
-class CloudflareWorld:
-    """The emulator, looked at from behind the driver."""
-
-    owner = "test/contract"
-    faults = frozenset({"rate-limit", "server-error", "latency", "cut-before", "cut-after", "partial"})
-
-    def __init__(self, **seed: Any) -> None:
-        self.emulator = CloudflareEmulator({"retry_after": 0, "zones": {ZONE: {}}, **seed})
-        self.emulator.start()
-        self.zone = self.emulator.zones[ZONE]
-
-    def open(self, **settings: Any) -> Driver:
-        return CloudflareDriver(Config.model_validate({**self.emulator.settings(), "requests_per_second": 1000, "timeout": 5, **settings}))
-
-    def samples(self) -> Sequence[Sample]:
-        return SAMPLES
-
-    def peek(self) -> Mapping[str, tuple[str, JSONObject]]:
-        found: dict[str, tuple[str, JSONObject]] = {}
-        for one in self.zone.records.values():
-            natural = f"{one['type']} {one['name']} {one['content'].replace(chr(34), '').replace(' ', '')}"
-            while natural in found:
-                natural += " again"
-            found[natural] = one["id"], {key: value for key, value in one.items() if key not in VOLATILE}
-        return found
-
-    def locate(self, resource: Resource) -> str:
-        spec = resource.spec
-        assert isinstance(spec, DNSRecord)
-        content = spec.content if spec.data is None else " ".join(str(item) for item in spec.data.values())
-        assert content is not None
-        return f"{spec.type} {spec.name} {content.replace(' ', '')}"
-
-    def plant(self, resource: Resource) -> None:
-        spec = resource.spec
-        assert isinstance(spec, DNSRecord)
-        fields = spec.model_dump(include={"name", "type", "content", "data", "priority", "ttl", "proxied"}, exclude_none=True)
-        self.zone.post(fields)
-
-    def meddle(self, resource: Resource) -> None:
-        self.zone.patch(self.peek()[self.locate(resource)][0], {"ttl": 7200, "proxied": False})
-
-    def remove(self, resource: Resource) -> None:
-        self.zone.delete(self.peek()[self.locate(resource)][0])
-
-    def writes(self) -> int:
-        return self.emulator.faults.writes
-
-    def fail(self, fault: str, *, times: int = 1_000_000) -> AbstractContextManager[None]:
-        if fault == "partial":
-            return self.emulator.partial(times)
-        return self.emulator.faults.during(fault, times=times, writes_only=fault.startswith("cut-"))
-
-    def secret_values(self) -> Sequence[str]:
-        return [self.emulator.token]
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[CloudflareEmulator]:
+    emulator = CloudflareEmulator()
+    emulator.start()
+    yield emulator
+    emulator.stop()
 
 
 @pytest.fixture
-def world() -> Iterator[CloudflareWorld]:
-    world = CloudflareWorld()
-    yield world
-    world.emulator.stop()
+def world(emulator: CloudflareEmulator) -> CloudflareWorld:
+    return CloudflareWorld(emulator)
+
+
+@contextmanager
+def opened(world: CloudflareWorld, **settings: Any) -> Iterator[Bench]:
+    bench = Bench(world, world.open(**settings), scope_for(world))
+    yield bench
+    bench.driver.close()
+
+
+@pytest.fixture
+def bench(world: CloudflareWorld) -> Iterator[Bench]:
+    with opened(world) as bench:
+        yield bench
 
 
 class TestCloudflare(DriverContract):
     """Every promise, with eight kinds of records."""
+
+
+def txt(id: str, content: str, **spec: Any) -> Resource:
+    return record(id, **{"name": f"{id}.example.com", "type": "TXT", "content": content, **spec})
+
+
+def mark(id: str, owner: str = "test/contract") -> str:
+    return str(Mark(owner, "DNSRecord", id))
+
+
+def batches(world: CloudflareWorld) -> list[JSONObject]:
+    return [body for method, path, body in world.emulator.bodies if path.endswith("/batch")]
+
+
+def only(world: CloudflareWorld) -> JSONObject:
+    (one,) = world.zone.records.values()
+    return one
+
+
+def failed(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    return {one.id.name: one.message for one in outcomes if one.status is Status.FAILED}
+
+
+# -- spelling is no drift ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spelling", [DKIM, f'"{DKIM}"', f'"{DKIM[:255]}" "{DKIM[255:]}"', f'"{DKIM[:100]}" "{DKIM[100:200]}" "{DKIM[200:]}"'], ids=[0, 1, 2, 3]
+)
+def test_one_key_in_any_number_of_strings_is_no_change(world: CloudflareWorld, bench: Bench, spelling: str) -> None:
+    world.zone.post({"name": "mail._domainkey", "type": "TXT", "content": spelling, "comment": mark("dkim")})
+    assert not bench.plan([txt("dkim", DKIM, name="mail._domainkey.example.com")]).changes
+
+
+def test_a_long_text_is_sent_in_strings_of_255_octets(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([txt("dkim", DKIM)])
+    assert only(world)["content"] == f'"{DKIM[:255]}" "{DKIM[255:]}"'
+
+
+def test_an_odd_neighbour_does_not_hide_the_zone(world: CloudflareWorld, bench: Bench) -> None:
+    world.zone.post({"name": "odd", "type": "TXT", "content": "raw \\ text; with ; semicolons"})
+    bench.converge([txt("spf", "v=spf1 -all")])
+
+
+# -- identity ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"content": "new text"},
+        {"name": "other.example.com"},
+        {"ttl": 600},
+        {"comment": "said by a person"},
+        {"content": "new text", "name": "other.example.com", "ttl": 60, "comment": "all at once"},
+    ],
+)
+def test_a_change_is_a_patch_on_the_same_record(world: CloudflareWorld, bench: Bench, after: dict[str, Any]) -> None:
+    bench.converge([txt("x", "old text")])
+    id = only(world)["id"]
+    bench.converge([record("x", **{"name": "x.example.com", "type": "TXT", "content": "old text", **after})], passes=1)
+    assert only(world)["id"] == id
+    assert list(batches(world)[-1]) == ["patches"]
+
+
+def test_a_wish_renamed_in_git_keeps_its_record(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([txt("old", "text", name="x.example.com")])
+    id = only(world)["id"]
+    plan = bench.plan([txt("new", "text", name="x.example.com")])
+    assert [(change.action, change.diffs[0].path, change.diffs[0].before) for change in plan.changes] == [
+        (Action.UPDATE, "/metadata/mark", "old")
+    ]
+    bench.converge([txt("new", "text", name="x.example.com")], passes=1)
+    assert (only(world)["id"], only(world)["comment"]) == (id, mark("new"))
+
+
+def test_a_wish_renamed_and_changed_at_once_takes_over_what_it_left_behind(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([record("old", name="x.example.com", type="CNAME", content="a.example.net")])
+    id = only(world)["id"]
+    bench.converge([record("new", name="x.example.com", type="CNAME", content="b.example.net")], passes=1)
+    assert (only(world)["id"], only(world)["content"]) == (id, "b.example.net")
+
+
+def test_a_delete_and_a_create_of_one_name_and_type_become_one_patch(world: CloudflareWorld, bench: Bench) -> None:
+    old, new = txt("old", "one", name="x.example.com"), txt("new", "two", name="x.example.com")
+    bench.converge([old])
+    id = only(world)["id"]
+    delete = Change(Action.DELETE, old.id, "test", handle={"zone": ZONE, "id": id})
+    outcomes = bench.write([Change(Action.CREATE, new.id, "test", new), delete])
+    assert {one.status for one in outcomes} == {Status.APPLIED}
+    assert (only(world)["id"], only(world)["content"], only(world)["comment"]) == (id, '"two"', mark("new"))
+
+
+def test_another_type_is_a_delete_and_a_post_in_one_transaction(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([record("x", name="x.example.com", type="CNAME", content="a.example.net")])
+    bench.converge([record("x", name="x.example.com", type="A", content="192.0.2.1")], passes=1)
+    assert only(world)["type"] == "A"
+    assert list(batches(world)[-1]) == ["deletes", "posts"]
+
+
+def test_records_that_follow_each_other_are_patched_in_the_order_that_works(world: CloudflareWorld, bench: Bench) -> None:
+    names = {"name": "x.example.com"}
+    bench.converge([txt("a", "1", **names), txt("b", "2", **names), txt("c", "3", **names)])
+    before = {one["comment"]: one["id"] for one in world.zone.records.values()}
+    bench.converge([txt("a", "2", **names), txt("b", "3", **names), txt("c", "4", **names)], passes=1)
+    assert {one["comment"]: one["id"] for one in world.zone.records.values()} == before
+
+
+def test_two_wishes_for_one_record_are_both_refused(world: CloudflareWorld, bench: Bench) -> None:
+    plan = bench.plan([txt("a", "v=spf1 -all", name=ZONE), txt("b", '"v=spf1 " "-all"', name=ZONE)])
+    assert len(plan.stuck) == 2
+    assert not plan.changes
+
+
+def test_a_record_moves_to_another_zone(world: CloudflareWorld) -> None:
+    world.reload(zones={ZONE: {}, "example.org": {}})
+    with opened(world) as bench:
+        bench.converge([txt("x", "text")])
+        bench.converge([txt("x", "text", zone="example.org", name="x.example.org")], passes=1)
+    assert not world.zone.records
+    assert len(world.emulator.zones["example.org"].records) == 1
+
+
+# -- ownership ---------------------------------------------------------------------------------------------------------------
+
+
+def test_what_people_wrote_in_the_comment_is_compared_without_our_mark(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([txt("x", "text", comment="ask the mail team")])
+    assert only(world)["comment"] == f"{mark('x')} ask the mail team"
+    world.zone.patch(only(world)["id"], {"comment": f"{mark('x')} somebody else's words"})
+    (change,) = bench.plan([txt("x", "text", comment="ask the mail team")]).changes
+    assert [(diff.path, diff.before) for diff in change.diffs] == [("/comment", "somebody else's words")]
+
+
+def test_a_mark_that_does_not_fit_is_refused_before_anything_is_written(world: CloudflareWorld, bench: Bench) -> None:
+    plan = bench.plan([txt("x", "text", comment="c" * 70), txt("y" * 70, "text", name="y.example.com")])
+    assert [one.reason.rpartition("; ")[2] for one in plan.stuck] == ["shorten its comment", "shorten its metadata.name"]
+    assert not plan.changes
+
+
+def test_a_record_that_must_stay_says_so_in_its_mark(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([record("x", ResourcePolicy(prune=False), name="x.example.com", type="TXT", content="text")])
+    assert only(world)["comment"] == f"{mark('x')}:keep"
+    plan = bench.plan([])
+    assert not plan.changes
+    assert [held.guard for held in plan.held] == ["keep"]
+
+
+def test_a_foreign_record_in_an_exclusive_set_is_reported_and_left_alone(world: CloudflareWorld, bench: Bench) -> None:
+    mine = record("mx", type="MX", content="mail.example.com", priority=1, exclusive=True)
+    bench.converge([mine])
+    world.zone.post({"name": "@", "type": "MX", "content": "mx.evil.example", "priority": 0})
+    plan = bench.plan([mine])
+    assert not plan.changes
+    assert len(plan.notes) == 1
+    assert 'MX example.com "0 mx.evil.example"' in plan.notes[0]
+
+
+def test_an_exclusive_wish_that_may_adopt_takes_over_the_record_in_its_place(world: CloudflareWorld, bench: Bench) -> None:
+    id = world.zone.post({"name": "@", "type": "MX", "content": "old.example.net", "priority": 5})["id"]
+    bench.converge([adopting(record("mx", type="MX", content="mail.example.com", priority=1, exclusive=True))], passes=1)
+    assert (only(world)["id"], only(world)["content"]) == (id, "mail.example.com")
+
+
+@pytest.mark.parametrize("foreign", [{"type": "CNAME", "content": "a.example.net"}, {"type": "A", "content": "192.0.2.9"}])
+def test_a_foreign_record_in_the_way_of_a_cname_is_refused_at_planning(world: CloudflareWorld, bench: Bench, foreign: JSONObject) -> None:
+    world.zone.post({"name": "x", **foreign})
+    plan = bench.plan([record("x", name="x.example.com", type="CNAME", content="b.example.net")])
+    assert len(plan.stuck) == 1
+    assert not plan.changes
+
+
+def test_records_of_email_routing_are_never_touched(world: CloudflareWorld) -> None:
+    locked = {"name": "@", "type": "MX", "content": "route1.mx.cloudflare.net", "priority": 5, "meta": {"read_only": True}}
+    world.reload(zones={ZONE: {"records": [locked]}})
+    with opened(world) as bench:
+        wish = adopting(record("mx", type="MX", content="route1.mx.cloudflare.net", priority=5))
+        (stuck,) = bench.plan([wish]).stuck
+        assert "Email Routing" in stuck.reason
+        (outcome,) = bench.write([Change(Action.ADOPT, wish.id, "test", wish, handle={"zone": ZONE, "id": only(world)["id"]})])
+    assert (outcome.status, outcome.transient) == (Status.FAILED, False)
+    assert world.writes() == 0
+
+
+def test_a_zone_that_is_only_configured_is_still_pruned(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([txt("last", "text")])
+    bench.apply(bench.plan([]))
+    assert not world.zone.records
+
+
+def test_a_record_changed_after_the_plan_is_left_to_the_next_pass(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([txt("x", "text")])
+    plan = bench.plan([txt("x", "new")])
+    world.zone.patch(only(world)["id"], {"ttl": 7200})
+    (outcome,) = bench.apply(plan)
+    assert "changed after the plan" in outcome.message
+    assert only(world)["content"] == '"text"'
+
+
+def test_a_mark_that_was_taken_off_protects_from_deletion(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([txt("x", "text")])
+    plan = bench.plan([])
+    world.zone.patch(only(world)["id"], {"comment": None})
+    (outcome,) = bench.apply(plan)
+    assert outcome.status is Status.FAILED
+    assert only(world)["comment"] is None
+
+
+def test_evidence_says_when_it_was_changed(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([txt("x", "text")])
+    (seen,) = bench.observe([txt("x", "text")])
+    assert seen.evidence is not None
+    assert seen.evidence.when is not None
+    assert seen.evidence.when.tzinfo is not None
+
+
+# -- transactions ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_hundred_and_fifty_changes_are_one_call(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([txt(f"gone-{number}", "x") for number in range(50)] + [txt(f"kept-{number}", "x") for number in range(50)])
+    wanted = [txt(f"kept-{number}", "y") for number in range(50)] + [txt(f"new-{number}", "x") for number in range(50)]
+    plan = bench.plan(wanted)
+    before = len(batches(world))
+    outcomes = bench.write(plan.changes)
+    assert len(outcomes) == 150
+    assert {one.status for one in outcomes} == {Status.APPLIED}
+    (body,) = batches(world)[before:]
+    assert {name: len(part) for name, part in body.items()} == {"deletes": 50, "patches": 50, "posts": 50}
+    assert not bench.plan(wanted).changes
+
+
+def test_the_limit_of_the_plan_is_kept_and_one_name_stays_in_one_call(world: CloudflareWorld) -> None:
+    wanted = [txt(f"{name}{number}", f"{number}", name=f"{name}.example.com") for name in "abcd" for number in range(3)]
+    with opened(world, batch_limit=5) as bench:
+        bench.converge(wanted, passes=1)
+    assert [len(body["posts"]) for body in batches(world)] == [3, 3, 3, 3]
+    assert all(len({post["name"] for post in body["posts"]}) == 1 for body in batches(world))
+
+
+def test_one_bad_record_is_named_and_the_others_are_applied(world: CloudflareWorld, bench: Bench) -> None:
+    wanted = [txt(f"good-{number}", "x") for number in range(20)]
+    wanted.insert(7, txt("bad", "x", tags=("team:mail",)))
+    outcomes = bench.write(bench.plan(wanted).changes)
+    assert list(failed(outcomes)) == ["bad"]
+    assert "9300 DNS record has 1 tags, exceeding the quota of 0." in failed(outcomes)["bad"]
+    assert failed(outcomes)["bad"].startswith("cloudflare/DNSRecord/bad: ")
+    assert len(world.zone.records) == 20
+    assert len(batches(world)) < 12
+
+
+def test_the_specific_code_inside_an_error_chain_is_shown(world: CloudflareWorld, bench: Bench) -> None:
+    wish = record("x", name="x.example.com", type="CNAME", content="a.example.net", settings={"flatten_cname": True})
+    (outcome,) = bench.apply(bench.plan([wish]))
+    assert "1004 DNS Validation Error; 9999 CNAME flattening" in outcome.message
+
+
+def test_a_full_zone_refuses_additions_and_still_takes_changes(world: CloudflareWorld) -> None:
+    world.reload(zones={ZONE: {"quota": 3, "records": [{"name": "f", "type": "TXT", "content": "foreign"}]}})
+    with opened(world) as bench:
+        bench.converge([txt("a", "1")])
+        outcomes = bench.apply(bench.plan([txt("a", "2"), txt("b", "1"), txt("c", "1")]))
+    assert sorted(failed(outcomes)) == ["b", "c"]
+    assert "holds 2 of at most 3 records, so 2 more do not fit" in failed(outcomes)["b"]
+    assert '"2"' in {one["content"] for one in world.zone.records.values()}
+
+
+# -- trouble -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_create_that_was_done_although_its_answer_was_lost_counts_as_done(world: CloudflareWorld, bench: Bench) -> None:
+    changes = bench.plan([txt("x", "text")]).changes
+    with world.fail("cut-after", times=1):
+        (outcome,) = bench.write(changes)
+    assert outcome.transient
+    (outcome,) = bench.write(changes)
+    assert outcome.status is Status.APPLIED
+    assert len(world.zone.records) == 1
+
+
+def test_a_create_that_the_listing_does_not_show_yet_is_tried_again_and_never_doubled(world: CloudflareWorld, bench: Bench) -> None:
+    changes = bench.plan([txt("x", "text")]).changes
+    world.zone.stale = 60
+    with world.fail("cut-after", times=1):
+        bench.write(changes)
+    (outcome,) = bench.write(changes)
+    assert outcome.transient
+    assert "81058" in outcome.message
+    world.zone.stale = 0
+    (outcome,) = bench.write(changes)
+    assert outcome.status is Status.APPLIED
+    assert len(world.zone.records) == 1
+
+
+def test_an_identical_record_of_somebody_else_is_a_conflict(world: CloudflareWorld, bench: Bench) -> None:
+    changes = bench.plan([txt("x", "text")]).changes
+    world.zone.post({"name": "x", "type": "TXT", "content": "text"})
+    (outcome,) = bench.write(changes)
+    assert (outcome.status, outcome.transient) == (Status.FAILED, False)
+
+
+def test_a_record_that_is_gone_already_counts_as_deleted(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([txt("x", "text")])
+    plan = bench.plan([])
+    world.zone.delete(only(world)["id"])
+    (outcome,) = bench.apply(plan)
+    assert outcome.status is Status.APPLIED
+
+
+def test_after_too_many_requests_no_call_is_sent_until_the_server_allows_it(world: CloudflareWorld, bench: Bench) -> None:
+    world.emulator.retry_after = 77
+    with world.fail("rate-limit", times=1), pytest.raises(Transient) as first:
+        bench.observe([])
+    sent = len(world.emulator.faults.requests)
+    with pytest.raises(Transient) as second:
+        bench.observe([])
+    assert first.value.retry_after == 77
+    assert second.value.retry_after == pytest.approx(77, abs=5)
+    assert len(world.emulator.faults.requests) == sent
+
+
+def test_the_servers_own_limit_is_understood(world: CloudflareWorld) -> None:
+    world.reload(rate_limit=[2, 300])
+    with opened(world) as bench:
+        bench.observe([])
+        bench.observe([])
+        with pytest.raises(Transient) as error:
+            bench.observe([])
+    assert error.value.retry_after == 300
+
+
+@pytest.mark.parametrize("fault", ["html", "server-error"])
+def test_an_answer_of_the_edge_is_transient(world: CloudflareWorld, bench: Bench, fault: str) -> None:
+    with world.emulator.faults.during(fault), pytest.raises(Transient, match="HTTP 50"):
+        bench.observe([])
+
+
+def test_an_answer_that_says_it_failed_is_a_failure_whatever_its_status(world: CloudflareWorld, bench: Bench) -> None:
+    with world.emulator.faults.during("unsuccessful"), pytest.raises(Permanent, match="10013"):
+        bench.observe([])
+
+
+def test_a_slow_answer_is_transient(world: CloudflareWorld) -> None:
+    slow = world.emulator.faults.during("latency", seconds=0.6)
+    with opened(world, timeout=0.2) as bench, slow, pytest.raises(Transient, match="no answer in time"):
+        bench.observe([])
+
+
+def test_a_listing_of_several_pages_is_put_together(world: CloudflareWorld, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [txt(f"r{number}", "x") for number in range(7)]
+    bench.converge(wanted)
+    monkeypatch.setattr(client, "PAGE", 3)
+    assert not bench.plan(wanted).changes
+    with world.fail("partial", times=1), pytest.raises(Transient, match="has 7 records, but the listing holds 6"):
+        bench.observe(wanted)
+
+
+def test_a_wrong_token_is_permanent_and_is_not_shown(world: CloudflareWorld) -> None:
+    with opened(world, token="not-the-token") as bench, pytest.raises(Permanent, match="HTTP 403: 10000 Authentication error") as error:
+        bench.observe([])
+    assert "not-the-token" not in str(error.value)
+
+
+def test_the_environment_does_not_replace_the_token(world: CloudflareWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUDFLARE_EMAIL", "someone@example.com")
+    monkeypatch.setenv("CLOUDFLARE_API_KEY", "k")
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "t")
+    monkeypatch.setenv("CLOUDFLARE_API_USER_SERVICE_KEY", "s")
+    monkeypatch.setenv("CLOUDFLARE_CUSTOM_HEADERS", "Authorization: Bearer stolen\nX-Extra: 1")
+    monkeypatch.setenv("CLOUDFLARE_BASE_URL", "http://127.0.0.1:1")
+    with opened(world) as bench:
+        bench.observe([])
+    headers = world.emulator.headers[-1]
+    assert headers["authorization"] == f"Bearer {world.emulator.token}"
+    assert headers["api-version"] == client.API_VERSION
+    assert not {"x-auth-email", "x-auth-key", "x-auth-user-service-key", "x-extra"} & headers.keys()
+
+
+def test_a_zone_without_an_id_is_looked_up_once(world: CloudflareWorld) -> None:
+    with opened(world, zones={ZONE: ""}) as bench:
+        bench.observe([])
+        bench.observe([])
+    assert sum(path.endswith("/zones") for _, path in world.emulator.faults.requests) == 1
+
+
+def test_a_zone_that_the_token_cannot_see_hides_only_its_own_records(world: CloudflareWorld, bench: Bench) -> None:
+    lost = txt("lost", "x", zone="example.net", name="x.example.net")
+    plan = bench.plan([txt("x", "text"), lost])
+    assert [(one.id.name, one.unknown) for one in plan.stuck] == [("lost", True)]
+    assert [change.id.name for change in plan.changes] == ["x"]
+    with pytest.raises(Permanent, match="Zone Read"):
+        bench.driver.observe([lost], bench.scope)
+
+
+def test_other_stacks_records_are_foreign(world: CloudflareWorld, bench: Bench) -> None:
+    world.zone.post({"name": "x", "type": "TXT", "content": "text", "comment": mark("x", "test/other")})
+    (seen,) = bench.observe([txt("x", "text")])
+    assert (seen.ownership, seen.owner) == (Ownership.FOREIGN, "test/other")
+
+
+def test_importing_the_plugin_does_not_import_the_vendors_library() -> None:
+    program = "import sys, reconciler_cloudflare; sys.exit('cloudflare' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -31,17 +31,22 @@ class CloudflareEmulator:
 
     def __init__(self, seed: JSONObject | None = None) -> None:
         """Build the account; nothing listens yet."""
-        seed = seed or {}
-        self.token = str(seed.get("token") or f"emulated-{uuid4().hex}")
-        self.zones = {name: zone_from(name, one) for name, one in (seed.get("zones") or {"example.com": {}}).items()}
         self.faults = Faults()
-        self.retry_after = int(seed.get("retry_after", 1))
         self.bodies: deque[tuple[str, str, JSONObject]] = deque(maxlen=1000)
         self.headers: deque[dict[str, str]] = deque(maxlen=1000)
-        self._allowed, self._window = seed.get("rate_limit", (1200, 300.0))
         self._calls: deque[float] = deque()
         self._partial = 0
+        self.load(seed or {})
         self._server = AppServer(self._app())
+
+    def load(self, seed: JSONObject) -> None:
+        """Forget everything and begin again from ``seed``, on the same port."""
+        self.token = str(seed.get("token") or f"emulated-{uuid4().hex}")
+        self.zones = {name: zone_from(name, one) for name, one in (seed.get("zones") or {"example.com": {}}).items()}
+        self.retry_after = int(seed.get("retry_after", 1))
+        self._allowed, self._window = seed.get("rate_limit", (1200, 300.0))
+        for log in (self.faults.active, self.faults.requests, self.bodies, self.headers, self._calls):
+            log.clear()
 
     def start(self) -> None:
         """Listen on a free loopback port."""
@@ -237,7 +242,21 @@ def _named(name: str, wanted: str) -> bool:
 
 
 def _zone_answer(zone: Zone) -> JSONObject:
-    return {"id": zone.id, "name": zone.name, "status": "active", "paused": False, "type": "full", "name_servers": []}
+    account = {"id": "e" * 32, "name": "Emulated account"}
+    dates = dict.fromkeys(("created_on", "modified_on", "activated_on"), zone.made)
+    originals = dict.fromkeys(("original_name_servers", "original_registrar", "original_dnshost"))
+    servers = ["ada.ns.cloudflare.com", "bob.ns.cloudflare.com"]
+    state = {"status": "active", "paused": False, "type": "full", "development_mode": 0, "name_servers": servers}
+    return {
+        "id": zone.id,
+        "name": zone.name,
+        **state,
+        **originals,
+        **dates,
+        "account": account,
+        "owner": {"type": "user"},
+        "meta": {"step": 2},
+    }
 
 
 def _passes(record: JSONObject, request: Request) -> bool:

@@ -25,6 +25,7 @@ class Zone:
     limits: Limits = field(default_factory=Limits)
     records: dict[str, JSONObject] = field(default_factory=dict)
     stale: float = 0.0
+    made: str = field(default_factory=_now)
     _before: dict[str, JSONObject] = field(default_factory=dict)
     _written: float = float("-inf")
 
