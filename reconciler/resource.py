@@ -51,17 +51,48 @@ class Origin:
         return f"{self.file}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True)
 class SecretRef:
     """A text that needs a secret to be complete. It names the secret and never holds its value.
 
     ``template`` is the text as written, expressions included; ``inputs`` are the ``(path, key)`` pairs it reads; ``scope`` is the
     canonical JSON of every other value its expressions use, so that two equal references always mean the same text.
+
+    It is no dataclass, because ``model_dump`` would take a dataclass apart, and nobody downstream would know it for a secret.
     """
 
+    __slots__ = ("inputs", "scope", "template")
     template: str
     inputs: tuple[tuple[str, str], ...]
-    scope: str = "{}"
+    scope: str
+
+    def __init__(self, template: str, inputs: tuple[tuple[str, str], ...], scope: str = "{}") -> None:
+        """Name the secrets that ``template`` reads."""
+        for name, value in (("template", template), ("inputs", inputs), ("scope", scope)):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: a reference is a value."""
+        raise AttributeError(f"a secret reference cannot be changed ({name})")
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what they mean."""
+        return isinstance(other, SecretRef) and self._key == other._key
+
+    def __hash__(self) -> int:
+        """Hash what it means."""
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        """Show the text as written, which holds no value."""
+        return f"SecretRef({self.template!r})"
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, tuple[tuple[str, str], ...], str]]:
+        """Copy and pickle by building anew."""
+        return type(self), self._key
+
+    @property
+    def _key(self) -> tuple[str, tuple[tuple[str, str], ...], str]:
+        return self.template, self.inputs, self.scope
 
     @property
     def paths(self) -> tuple[str, ...]:
