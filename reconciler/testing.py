@@ -252,11 +252,13 @@ class DriverContract:
 
     def test_a_foreigners_object_is_refused_and_left_alone(self, world: World, bench: Bench) -> None:
         """Nobody loses what they made by hand because git happens to name it."""
+        needs: dict[str, Resource] = {}
         for sample in self._adoptable(world):
-            self._create(bench, sample.needs)
+            needs |= {str(one.id): one for one in sample.needs}
+            self._create(bench, list(needs.values()))
             world.plant(sample.before)
             before = world.peek()
-            plan = bench.plan([*sample.needs, sample.after])
+            plan = bench.plan([*needs.values(), sample.after])
             assert sample.after.id in {stuck.id for stuck in plan.stuck}, f"{sample.after.id} was not refused"
             bench.apply(plan)
             assert world.peek() == before
