@@ -1,0 +1,135 @@
+"""Observe and apply for Uptime Kuma: one list per pass, one write at a time."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from reconciler.driver import Change, Health, Level, Observation, Outcome, Ownership, Scope
+from reconciler.errors import DriverError
+from reconciler.resource import JSONObject, Resource
+from reconciler.writing import apply_each
+from reconciler_uptime_kuma import match
+from reconciler_uptime_kuma.client import Client
+from reconciler_uptime_kuma.config import UptimeKumaConfig
+from reconciler_uptime_kuma.match import Live, Match
+from reconciler_uptime_kuma.native import Links, monitor_live, notification_live
+from reconciler_uptime_kuma.spec import Monitor, Notification
+from reconciler_uptime_kuma.writer import Writer
+
+log = logging.getLogger(__name__)
+
+CROWDED = 100
+"""Monitors above which every write of 1.23 becomes slow, because it sends the whole list to every client."""
+
+_STATES = {
+    0: (Level.DEGRADED, "down"),
+    1: (Level.HEALTHY, "up"),
+    2: (Level.PROGRESSING, "pending"),
+    3: (Level.HEALTHY, "under maintenance"),
+}
+
+
+class UptimeKumaDriver:
+    """One Uptime Kuma."""
+
+    def __init__(self, config: UptimeKumaConfig) -> None:
+        self._config = config
+        self._client = Client(config)
+        self._warned = False
+
+    def observe(self, wanted: Sequence[Resource], scope: Scope) -> list[Observation]:
+        """List everything once and say what of it is wanted or ours. Raises Transient or Permanent when the list cannot be had."""
+        with scope.span("EMIT getMonitorList"):
+            rows = self._client.monitors()
+        self._warn_of_a_crowd(len(rows))
+        channels = self._client.notifications()
+        links = Links(scope.owner, rows, channels)
+        monitors = match.of_monitors(scope.owner, rows).all([one for one in wanted if isinstance(one.spec, Monitor)])
+        notifications = match.of_notifications(scope.owner, channels).all([one for one in wanted if isinstance(one.spec, Notification)])
+        found = [self._monitor(one, links, scope) for one in monitors]
+        return found + [self._notification(one, scope) for one in notifications]
+
+    def apply(self, changes: Sequence[Change], scope: Scope) -> list[Outcome]:
+        """Make the changes one after another, because 1.23 becomes slower when writes overlap."""
+        try:
+            write: Callable[[Change], str | None] = Writer(self._client, scope, self._config.settle).write
+        except DriverError as error:  # nothing was sent; one login attempt is enough for all of them
+            write = _failing(error)
+        return apply_each(changes, write)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _monitor(self, found: Match, links: Links, scope: Scope) -> Observation:
+        if found.live is None:
+            return Observation(found.id, None, refused=found.refused)
+        wanted = found.resource.spec if found.resource is not None else None
+        assert wanted is None or isinstance(wanted, Monitor)
+        live = monitor_live(found.live.row, wanted, found.live.tag, links)
+        health, state = self._health(found.live.row, scope) if wanted is not None else (Health(), "")
+        return _observation(found, found.live, live, scope, health=health, status={"id": found.live.id, "state": state})
+
+    def _notification(self, found: Match, scope: Scope) -> Observation:
+        if found.live is None:
+            return Observation(found.id, None, refused=found.refused)
+        wanted = found.resource.spec if found.resource is not None else None
+        assert wanted is None or isinstance(wanted, Notification)
+        live = notification_live(found.live.row, wanted, found.live.tag)
+        return _observation(found, found.live, live, scope, health=Health(), status={"id": found.live.id})
+
+    def _health(self, row: JSONObject, scope: Scope) -> tuple[Health, str]:
+        if not row.get("active"):
+            return Health(message="paused"), "paused"
+        with scope.span("EMIT getMonitorBeats", monitor=row["id"]):
+            beat = self._client.beat(row["id"])
+        if beat is None:
+            level, state = Level.PROGRESSING, "not checked yet"
+        else:
+            level, state = _STATES.get(int(beat.get("status", -1)), (Level.UNKNOWN, f"status {beat.get('status')}"))
+        if not self._config.report_status:
+            return Health(), state
+        said = str(beat.get("msg") or "") if beat is not None else ""
+        return Health(level, f"{state}: {said}" if said and level is not Level.HEALTHY else state), state
+
+    def _warn_of_a_crowd(self, count: int) -> None:
+        if count > CROWDED and not self._client.dialect.modern and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s: %d monitors in Uptime Kuma 1.23, whose writes take ever longer; 2.x has no such limit", self._config.url, count
+            )
+
+
+def _failing(error: DriverError) -> Callable[[Change], str | None]:
+    def write(change: Change) -> str | None:
+        raise error
+
+    return write
+
+
+def _observation(found: Match, one: Live, live: JSONObject, scope: Scope, *, health: Health, status: JSONObject) -> Observation:
+    tag, ownership = one.tag, one.ownership(scope.owner)
+    copies = ", ".join(str(id) for id in found.copies)
+    return Observation(
+        id=found.id,
+        live=live,
+        ownership=ownership,
+        health=health,
+        handle={"id": one.id, "mark": str(tag.mark) if tag is not None else ""},
+        refused=found.refused,
+        keep=tag is not None and tag.mark.keep,
+        applied=tag.digest if tag is not None and ownership is Ownership.OURS else "",
+        owner=tag.mark.owner if tag is not None and ownership is Ownership.FOREIGN else "",
+        stale_mark=_stale(found, one, ownership),
+        status=status if found.id in scope.status_of else None,
+        notes=(f"{one.id} is used; its copies {copies} carry the same mark: delete them by hand, or their mark",) if copies else (),
+    )
+
+
+def _stale(found: Match, one: Live, ownership: Ownership) -> str:
+    """Give what a mark of ours says wrongly: the name that git no longer uses, or whether it outlives its removal from git."""
+    if found.stale or one.tag is None or found.resource is None or ownership is not Ownership.OURS:
+        return found.stale
+    keep = one.tag.mark.keep
+    if keep is not found.resource.policy.prune:
+        return ""
+    return f"{one.tag.mark.name} ({'kept' if keep else 'pruned'} when removed from git)"

@@ -1,0 +1,64 @@
+"""The emulated HTTP side: push addresses and metrics."""
+
+import base64
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from reconciler.resource import JSONObject
+from reconciler_uptime_kuma.emulator.auth import Auth
+from reconciler_uptime_kuma.emulator.store import Store
+
+_STATES = {"up": 1, "down": 0}
+
+
+def application(store: Store, auth: Auth, show: Callable[[JSONObject], Awaitable[None]]) -> Starlette:
+    """Build the pages; ``show`` pushes a heartbeat to the sockets."""
+
+    async def push(request: Request) -> Response:
+        if not store.dialect.modern and request.method != "GET":
+            return HTMLResponse(f"Cannot {request.method} {request.url.path}", status_code=404)
+        token, query = request.path_params["token"], request.query_params
+        with store.lock:
+            id = next((id for id, row in store.monitors.items() if row["pushToken"] == token and store.view(id)["active"]), None)
+            if id is None:
+                return JSONResponse({"ok": False, "msg": "Monitor not found or not active."}, status_code=404)
+            ping = float(query["ping"]) if query.get("ping") else None
+            beat = store.beat(id, _STATES.get(query.get("status", "up"), 1), query.get("msg", "OK"), ping)
+        if beat is not None:
+            await show(beat)
+        return JSONResponse({"ok": True})
+
+    async def metrics(request: Request) -> Response:
+        user, _, password = _credentials(request).partition(":")
+        right = password in store.api_keys.values() if store.api_keys else (user, password) == (auth.username, auth.password)
+        if not right:
+            return HTMLResponse("", status_code=401)
+        with store.lock:
+            lines = [_metric(store, id) for id in sorted(store.monitors) if store.beats.get(id)]
+        return PlainTextResponse("\n".join(["# TYPE monitor_status gauge", *lines, ""]), media_type="text/plain; version=0.0.4")
+
+    async def page(request: Request) -> Response:
+        return HTMLResponse("<title>Uptime Kuma</title>")
+
+    every = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+    return Starlette(routes=[Route("/api/push/{token}", push, methods=every), Route("/metrics", metrics), Route("/{path:path}", page)])
+
+
+def _credentials(request: Request) -> str:
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    try:
+        return base64.b64decode(value).decode() if scheme.lower() == "basic" else ""
+    except ValueError:
+        return ""
+
+
+def _metric(store: Store, id: int) -> str:
+    row = store.monitors[id]
+    labels = {"monitor_id": id} if store.dialect.modern else {}
+    labels |= {f"monitor_{key}": row[key] for key in ("name", "type", "url", "hostname", "port")}
+    text = ",".join(f'{key}="{"null" if value is None else value}"' for key, value in labels.items())
+    return f"monitor_status{{{text}}} {store.beats[id][-1]['status']}"
