@@ -268,13 +268,15 @@ class HAProxyBackend(_Named):
     server_timeout: Milliseconds = Field(default=30000, description="milliseconds a server may be silent; IMAP IDLE needs 1800000 or more")
     balance: Literal["roundrobin", "static-rr", "leastconn", "source", "uri"] = Field(default="roundrobin", description="algorithm")
     redispatch: bool = Field(default=True, description="let a connection go to another server when the chosen one does not answer")
-    retries: int = Field(default=3, ge=0, description="connection attempts after the first")
+    retries: int = Field(default=3, ge=1, description="connection attempts after the first")
     advanced: str = Field(default="", description="more lines for the backend section")
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
-        if self.check in ("smtp", "esmtp") and not self.check_domain:
-            raise ValueError(f"check {self.check} needs check_domain, or HAProxy refuses the whole file")
+        if (self.check in ("smtp", "esmtp")) != bool(self.check_domain):
+            raise ValueError("check_domain goes with the checks smtp and esmtp: HAProxy refuses them without it, and no other uses it")
+        if self.check_uri and self.check != "http":
+            raise ValueError("check_uri goes with the check http only")
         names = [server.name for server in self.servers]
         if len(set(names)) != len(names):
             raise ValueError("two servers have the same name")
@@ -291,13 +293,28 @@ def _pass_through(text: str) -> str:
     return "\n".join(lines)
 
 
+def normal_bind_port(text: str) -> str:
+    """Give a list of ports in one spelling."""
+    return ",".join(part.strip() for part in text.split(","))
+
+
+def _bind_port(value: Any) -> Any:
+    """Accept a number, a list or a port alias; the package has no ranges here."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return value
+    text = normal_bind_port(str(value))
+    for part in text.split(","):
+        if "-" in part or ":" in part:
+            raise ValueError(f"{part!r} is a range, which a frontend does not take; list the ports or use a port alias")
+        _port(part)
+    return text
+
+
 class Bind(Part):
     """One address that a frontend listens on."""
 
     address: Address = Field(min_length=1, description="an address, an alias, or one of the package's names: any_ipv4, lan_ipv4 ...")
-    port: Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value), AfterValidator(_ascii)] = Field(
-        min_length=1, description="a port, a list a,b or a port alias"
-    )
+    port: Annotated[str, BeforeValidator(_bind_port)] = Field(min_length=1, description="a port, a list a,b or a port alias")
     advanced: Word = Field(default="", description="more bind keywords of HAProxy, such as accept-proxy")
 
 

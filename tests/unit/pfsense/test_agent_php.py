@@ -1,0 +1,222 @@
+"""The program for the firewall, run by a real PHP against stand-ins for pfSense's functions and the recorded configurations."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.errors import Conflict, DriverError, Permanent
+from reconciler_pfsense.agent import Program, Snapshot, read_answer, transaction_id
+from reconciler_pfsense.emulator.configfile import at, listed, parse
+from reconciler_pfsense.emulator.firewall import LISTS, Firewall, Refusal
+
+PHP = shutil.which("php")
+SHARED = Path(os.environ.get("RECONCILER_SHARED", Path(__file__).parents[4] / "shared"))
+RECORDED = SHARED / "transcripts" / "pfsense"
+CASES = sorted(path.name for path in RECORDED.glob("[0-9]*")) if RECORDED.is_dir() else []
+REFUSED = {"07-alias-delete-in-use": "still used by", "11-frontend-missing-backend": "unable to find", "12-bad-advanced": "send-proxy-v3"}
+
+pytestmark = [
+    pytest.mark.skipif(PHP is None, reason="php is not installed"),
+    pytest.mark.skipif(not CASES, reason="the recordings are not here; set RECONCILER_SHARED"),
+]
+
+
+class Box:
+    """A firewall's file system in a folder, and PHP to run on it."""
+
+    def __init__(self, root: Path, config: Any, version: str = "2.8") -> None:
+        self.root, self.version = root, version
+        for folder in ("conf", "tmp", "run"):
+            (root / folder).mkdir()
+        self.file = root / "conf" / "config.xml"
+        self.file.write_text(json.dumps(config))
+
+    @property
+    def config(self) -> Any:
+        return json.loads(self.file.read_text())
+
+    @property
+    def log(self) -> list[str]:
+        path = self.root / "log"
+        return path.read_text().split("\n")[:-1] if path.exists() else []
+
+    def run(self, verb: str, *, fault: str = "", **request: Any) -> Snapshot:
+        program = Program.of(verb, **request)
+        done = subprocess.run(
+            [str(PHP), "-n", "-d", f"include_path={Path(__file__).parent / 'php'}", "-d", "display_errors=1", "-d", "error_reporting=-1"],
+            input=program.text,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            env={"SHIM_ROOT": str(self.root), "SHIM_VERSION": self.version, "SHIM_FAULT": fault, "PATH": ""},
+        )
+        assert "Warning" not in done.stdout, done.stdout
+        assert "Deprecated" not in done.stdout, done.stdout
+        return read_answer("fw", program, done.stdout, done.returncode)
+
+    def apply(self, edits: list[Any], *, fault: str = "", expect: str = "", gone: Any = (), **flags: bool) -> Snapshot:
+        expect = expect or self.run("observe").sha
+        return self.run("apply", fault=fault, **request_for(expect, edits, gone, **flags))
+
+
+def request_for(expect: str, edits: list[Any], gone: Any = (), *, rules: bool = True, haproxy: bool = True) -> dict[str, Any]:
+    more = {"gone": list(gone), "filter": rules, "haproxy": haproxy, "lock_seconds": 0, "description": "reconciler test"}
+    return {"expect": expect, "transaction": transaction_id(expect, edits), "edits": edits, **more}
+
+
+def recorded(case: str) -> tuple[Any, Any, list[Any], list[Any]]:
+    before, after = (parse((RECORDED / case / name).read_text()) for name in ("before.xml", "after.xml"))
+    steps = json.loads((RECORDED / case / "steps.json").read_text())["steps"]
+    kinds = {"aliases/alias": "Alias", "installedpackages/haproxy/ha_pools/item": "HAProxyBackend"}
+    gone = [{"kind": kinds[step["list"]], "name": step["key"]["name"]} for step in steps if step.get("delete") and step["list"] in kinds]
+    return before, after, steps, gone
+
+
+def content(config: Any) -> Any:
+    return {path: listed(config, path) for path in LISTS} | {"settings": at(config, "installedpackages/haproxy/enable")}
+
+
+@pytest.mark.parametrize("version", ["2.8", "2.7.2"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_recorded_edits_give_the_recorded_configuration(case: str, version: str, tmp_path: Path) -> None:
+    before, after, steps, gone = recorded(case)
+    box = Box(tmp_path, before, version)
+    if case in REFUSED:
+        with pytest.raises(Permanent, match=REFUSED[case]):
+            box.apply(steps, gone=gone)
+        assert box.config == before
+        assert "write_config" not in box.log
+    elif case == "21-umlaut-outside-cdata":
+        with pytest.raises(Permanent, match="did not keep"):
+            box.apply(steps)
+        assert content(box.config) == content(before)
+    else:
+        seen = box.apply(steps, gone=gone)
+        assert content(box.config) == content(after)
+        assert seen.lists == {path: listed(after, path) for path in LISTS}
+        assert not seen.pending
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_emulator_does_what_the_program_does(case: str) -> None:
+    before, after, steps, gone = recorded(case)
+    firewall = Firewall((RECORDED / case / "before.xml").read_text())
+    assert firewall.config == before
+    request = request_for(firewall.sha, steps, gone)
+    if case in REFUSED:
+        with pytest.raises(Refusal, match=REFUSED[case]):
+            firewall.apply(request)
+        assert firewall.config == before
+    elif case == "21-umlaut-outside-cdata":
+        with pytest.raises(Refusal, match="did not keep"):
+            firewall.apply(request)
+        assert content(firewall.config) == content(before)
+    else:
+        firewall.apply(request)
+        assert content(firewall.config) == content(after)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path, parse((RECORDED / "05-alias-create" / "after.xml").read_text()))
+
+
+ALIAS = {"list": "aliases/alias", "key": {"name": "mail_host"}, "set": {"address": "10.0.20.2"}, "unset": []}
+
+
+def test_another_state_than_expected_is_a_conflict_and_nothing_is_written(box: Box) -> None:
+    before = box.config
+    with pytest.raises(Conflict, match=r"changed since.*\(system\)"):
+        box.apply([ALIAS], expect="0" * 64)
+    assert box.config == before
+
+
+def test_a_write_by_somebody_else_during_the_preparation_is_a_conflict_and_survives(box: Box) -> None:
+    with pytest.raises(Conflict, match="being prepared"):
+        box.apply([ALIAS], fault="other-admin")
+    assert box.config["system"]["hostname"] == "fw2"
+    assert "write_config" not in box.log
+
+
+def test_a_transaction_whose_answer_was_lost_is_not_written_again(box: Box) -> None:
+    sha = box.run("observe").sha
+    box.apply([ALIAS], expect=sha)
+    after = box.config
+    box.apply([ALIAS], expect=sha)
+    assert box.config == after
+    assert box.log.count("write_config") == 1
+
+
+def test_edits_that_change_nothing_are_not_written(box: Box) -> None:
+    edit = {**ALIAS, "set": {"address": "10.0.20.1"}}
+    box.apply([edit])
+    assert box.log == []
+
+
+@pytest.mark.parametrize("fault", ["pf-refuses", "port-taken", "lost-write"])
+@pytest.mark.parametrize("version", ["2.8", "2.7.2"])
+def test_what_cannot_be_loaded_or_kept_is_taken_back(fault: str, version: str, tmp_path: Path) -> None:
+    before = parse((RECORDED / "05-alias-create" / "after.xml").read_text())
+    box = Box(tmp_path, before, version)
+    with pytest.raises(DriverError, match="was restored and loaded"):
+        box.apply([ALIAS], fault=fault)
+    assert content(box.config) == content(before)
+    assert box.log[-3:] == ["config_restore", "filter_configure_sync", "haproxy real"]
+    assert not box.run("observe").pending
+
+
+def test_a_rule_that_pf_would_skip_is_taken_back(box: Box) -> None:
+    key = {"descr": "new"}
+    rule = {"type": "pass", "interface": "lan", "source": {"any": ""}, "destination": {"address": "nobody"}}
+    with pytest.raises(Permanent, match="would skip rules: # Unresolvable destination alias 'nobody'"):
+        box.apply([{"list": "filter/rule", "key": key, "set": rule, "unset": []}])
+    assert not any(rule.get("descr") == "new" for rule in listed(box.config, "filter/rule"))
+
+
+def test_what_was_saved_but_not_loaded_is_loaded_by_the_next_run(box: Box) -> None:
+    (box.root / "conf" / "reconciler-pending").touch()
+    assert box.run("observe").pending
+    box.apply([{**ALIAS, "set": {"address": "10.0.20.1"}}], rules=False, haproxy=False)
+    assert box.log == ["filter_configure_sync", "haproxy real"]
+    assert not box.run("observe").pending
+
+
+def test_an_index_is_believed_only_while_the_item_there_is_the_one_that_was_seen(box: Box) -> None:
+    with pytest.raises(Conflict, match="no longer what it was"):
+        box.apply([{**ALIAS, "at": 0}])
+    assert box.apply([{**ALIAS, "at": 2}]).lists["aliases/alias"][2]["address"] == "10.0.20.2"
+
+
+def test_indexes_stay_true_while_items_are_deleted(box: Box) -> None:
+    deletes = [{"list": "nat/rule", "at": index, "key": {}, "delete": True} for index in (0, 1, 4)]
+    left = [rule["local-port"] for rule in box.apply(deletes).lists["nat/rule"]]
+    assert left == ["587", "993"]
+
+
+def test_a_booting_firewall_is_not_written_to(box: Box) -> None:
+    (box.root / "run" / "booting").touch()
+    with pytest.raises(DriverError, match="still booting"):
+        box.apply([ALIAS])
+
+
+def test_snapshots_are_private_and_few(box: Box) -> None:
+    for number in range(7):
+        box.apply([{**ALIAS, "set": {"address": f"10.0.20.{number + 20}"}}])
+    kept = sorted((box.root / "conf").glob("reconciler-before-*.xml"))
+    assert len(kept) == 5
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
+
+
+def test_a_missing_haproxy_package_is_said(tmp_path: Path) -> None:
+    config = parse((RECORDED / "05-alias-create" / "after.xml").read_text())
+    del config["installedpackages"]["haproxy"]
+    box = Box(tmp_path, config)
+    assert box.run("observe").settings is None
+    with pytest.raises(Permanent, match="not installed"):
+        box.apply([ALIAS])
