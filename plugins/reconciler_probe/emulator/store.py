@@ -1,0 +1,45 @@
+"""Mailboxes in memory, shared by the servers that fill and read them."""
+
+import threading
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.policy import default
+
+
+@dataclass(slots=True)
+class Mail:
+    """One message in a mailbox."""
+
+    uid: int
+    raw: bytes
+    flags: set[str] = field(default_factory=set)
+
+    def header(self, name: str) -> str:
+        """Give a header's text, all values of it."""
+        return " ".join(str(value) for value in message_from_bytes(self.raw, policy=default).get_all(name, []))
+
+
+class Store:
+    """Accounts and their one mailbox each. ``deliver`` may be told to lose mail, as a broken path would."""
+
+    def __init__(self, accounts: dict[str, str]) -> None:
+        """Begin with empty mailboxes."""
+        self.accounts, self.lock, self.losing = accounts, threading.RLock(), False
+        self.boxes: dict[str, list[Mail]] = {account: [] for account in accounts}
+        self.delivered = 0
+
+    def deliver(self, recipient: str, raw: bytes) -> None:
+        """Put a message into a mailbox."""
+        with self.lock:
+            self.delivered += 1
+            if not self.losing:
+                self.boxes[recipient.lower()].append(Mail(self.delivered, raw))
+
+    def expunge(self, account: str, uids: set[int]) -> list[int]:
+        """Remove deleted messages that are among ``uids``; give their positions as IMAP counts them."""
+        with self.lock:
+            box, gone = self.boxes[account], []
+            for mail in [one for one in box if r"\Deleted" in one.flags and one.uid in uids]:
+                gone.append(box.index(mail) + 1)
+                box.remove(mail)
+            return gone

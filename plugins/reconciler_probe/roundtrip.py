@@ -1,0 +1,121 @@
+"""The round trip of a mail: in by SMTP, out by IMAP, deleted again. Passwords are revealed in the expression that sends them."""
+
+import imaplib
+import secrets
+import smtplib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid
+
+from reconciler.resource import Text
+from reconciler_probe.client import CheckFailed, Deadline, Network, judged
+from reconciler_probe.mail import ImapSession, SmtpSession, imap_session
+from reconciler_probe.spec import MailRoundtrip, Submission
+
+HEADER = "X-Reconciler-Probe"
+PAUSE = 0.5
+"""Seconds between two looks into the mailbox."""
+
+Plain = Callable[[Text], str]
+
+
+def check_roundtrip(network: Network, spec: MailRoundtrip, mark: str, plain: Plain) -> str:
+    """Send a message that carries ``mark`` and find it. Gives a sentence; raises CheckFailed.
+
+    The mailbox is opened first, so that nothing is sent that could not be found and deleted.
+    """
+    deadline, token = network.deadline(spec.timeout), f"{mark}-{secrets.token_hex(8)}"
+    with judged(spec.imap.where, deadline), imap_session(network, spec.imap, deadline, source="", verify=True) as imap:
+        enter(imap, spec, plain)
+        sweep(imap, mark)
+        started = time.monotonic()
+        with judged(spec.smtp.where, deadline):
+            submit(network, spec.smtp, token, deadline, plain)
+        await_arrival(imap, spec, token, deadline)
+        seconds = time.monotonic() - started
+        sweep(imap, mark)
+        imap.logout()
+    return f"a message from {spec.smtp.where} was in {spec.imap.mailbox} at {spec.imap.where} after {seconds:.1f} s"
+
+
+def enter(imap: ImapSession, spec: MailRoundtrip, plain: Plain) -> None:
+    """Log in and open the mailbox. The server's own words are not repeated: they might repeat ours."""
+    if spec.imap.username:
+        try:
+            imap.login(plain(spec.imap.username), plain(spec.imap.password))
+        except imaplib.IMAP4.abort:
+            raise
+        except imaplib.IMAP4.error:
+            raise CheckFailed(f"{spec.imap.where} refused the login; check the user and the password") from None
+    name = spec.imap.mailbox.replace("\\", "\\\\").replace('"', '\\"')
+    status, _ = imap.select(f'"{name}"')
+    if status != "OK":
+        raise CheckFailed(f"{spec.imap.where} has no mailbox {spec.imap.mailbox}")
+
+
+def submit(network: Network, smtp: Submission, token: str, deadline: Deadline, plain: Plain) -> None:
+    """Hand in the marked message."""
+    with network.connect(smtp.host, smtp.port, deadline) as raw:
+        session = SmtpSession(raw, smtp.where, "probe.invalid")
+        try:
+            session.begin(smtp.tls, network.tls(verify=True), smtp.server_name or smtp.host)
+            if smtp.username:
+                login(session, plain(smtp.username), plain(smtp.password))
+            session.expect(session.mail(smtp.sender), 250)
+            session.expect(session.rcpt(smtp.recipient), 250, 251)
+            session.expect(session.data(message(smtp, token).as_bytes()), 250)
+            session.docmd("QUIT")
+        except smtplib.SMTPDataError as error:
+            session.expect((error.smtp_code, error.smtp_error if isinstance(error.smtp_error, bytes) else b""), 250)
+        finally:
+            session.close()
+
+
+def login(session: SmtpSession, username: str, password: str) -> None:
+    """Log in. Only the code of a refusal is repeated: its words might repeat ours."""
+    try:
+        session.login(username, password)
+    except smtplib.SMTPResponseException as error:
+        raise CheckFailed(f"{session.where} refused the login with {error.smtp_code}; check the user and the password") from None
+    except smtplib.SMTPNotSupportedError:
+        raise CheckFailed(f"{session.where} offers no login; check the port and its TLS") from None
+
+
+def message(smtp: Submission, token: str) -> EmailMessage:
+    """Write the marked message."""
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = smtp.sender, smtp.recipient, "mail round trip"
+    mail["Date"], mail["Message-ID"] = format_datetime(datetime.now(UTC)), make_msgid(domain="probe.invalid")
+    # RFC 3834: nobody's absence notice should answer this
+    mail["Auto-Submitted"], mail[HEADER] = "auto-generated", token
+    mail.set_content("This message checks that mail arrives. It is deleted as soon as it has been found.\n")
+    return mail
+
+
+def await_arrival(imap: ImapSession, spec: MailRoundtrip, token: str, deadline: Deadline) -> None:
+    """Look into the mailbox until the message is there. This waiting is the check itself, not a retry."""
+    while not marked(imap, token):
+        if deadline.expired:
+            raise CheckFailed(f"{spec.smtp.where} took a message that is not in {spec.imap.mailbox} after {deadline.seconds:g} s", "silent")
+        time.sleep(PAUSE)
+        imap.noop()
+
+
+def marked(imap: ImapSession, mark: str) -> list[bytes]:
+    """Find messages by our header, as UIDs."""
+    status, found = imap.uid("SEARCH", "HEADER", HEADER, f'"{mark}"')
+    return found[0].split() if status == "OK" and found and found[0] else []
+
+
+def sweep(imap: ImapSession, mark: str) -> None:
+    """Delete this probe's own messages, those of earlier runs included.
+
+    Only where single messages can be expunged (RFC 4315): a plain EXPUNGE would also take what a person marked for deletion.
+    """
+    uids = b",".join(marked(imap, mark)).decode()
+    if uids:
+        imap.uid("STORE", uids, "+FLAGS.SILENT", r"(\Deleted)")
+        if "UIDPLUS" in imap.capabilities:
+            imap.uid("EXPUNGE", uids)
