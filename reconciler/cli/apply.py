@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from reconciler.cli import common
-from reconciler.compose import Desired, Workshop, chosen
+from reconciler.compose import Workshop
+from reconciler.desired import Desired, chosen
 from reconciler.engine import Engine
 from reconciler.plan import Plan
 from reconciler.report import Report, Verdict, plan_text, report_data, report_markdown, report_text

@@ -4,14 +4,17 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from reconciler.compose import Desired, Workshop, desired_below, desired_from, git_source
 from reconciler.errors import SettingsError
-from reconciler.settings import Settings, load_settings
-from reconciler.state import Store
+
+if TYPE_CHECKING:  # a verb pays only for the rooms that it enters
+    from reconciler.compose import Workshop
+    from reconciler.desired import Desired
+    from reconciler.settings import Settings
+    from reconciler.state import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 IN_SYNC, ERROR, PENDING = 0, 1, 2
@@ -26,26 +29,34 @@ path = click.option(
 )
 
 
-def settings_of(ctx: click.Context) -> Settings:
+def settings_of(ctx: click.Context) -> "Settings":
     """Load the settings that the command line names."""
+    from reconciler.settings import load_settings
+
     name = ctx.obj["settings"]
     return load_settings(Path(name) if name else None)
 
 
-def desired_of(settings: Settings, tree: Path | None) -> Desired:
+def desired_of(settings: "Settings", tree: Path | None) -> "Desired":
     """Read the desired state: a working tree, or the head of the repository."""
+    from reconciler.desired import desired_below, desired_from
+
     if tree is not None:
         return desired_below(tree, settings.repository.folder)
     if not settings.repository.url:
         raise SettingsError("there is nothing to read: give --path DIR, or set repository.url in reconciler.yaml")
+    from reconciler.compose import git_source
+
     source = git_source(settings, settings.state.path.parent / "git")
     return desired_from(source.read(source.fetch(), settings.repository.folder), settings.repository.folder)
 
 
 @contextmanager
-def opened(ctx: click.Context, *, write: bool = False) -> Iterator[tuple[Workshop, Store]]:
+def opened(ctx: click.Context, *, write: bool = False) -> Iterator["tuple[Workshop, Store]"]:
     """Give the workshop and the store, with tracing on; everything is closed at the end."""
     from reconciler import telemetry
+    from reconciler.compose import Workshop
+    from reconciler.state import Store
 
     settings = settings_of(ctx)
     telemetry.configure_logging("warning", settings.telemetry.log_format)

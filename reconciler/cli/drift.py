@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli import common
-from reconciler.compose import chosen
+from reconciler.desired import chosen
 from reconciler.plan import Plan
 from reconciler.report import change_line, diff_lines, drifted
 

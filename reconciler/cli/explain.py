@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from reconciler.cli import common
-from reconciler.compose import Desired, Workshop, chosen
+from reconciler.compose import Workshop
+from reconciler.desired import Desired, chosen
 from reconciler.driver import Action
 from reconciler.errors import ReconcilerError
 from reconciler.observing import Seen

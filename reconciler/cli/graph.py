@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli import common
-from reconciler.compose import chosen
+from reconciler.desired import chosen
 from reconciler.graph import Graph
 from reconciler.registry import catalog
 from reconciler.settings import load_settings

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli import common
-from reconciler.compose import chosen
+from reconciler.desired import chosen
 from reconciler.report import plan_data, plan_markdown, plan_text
 
 

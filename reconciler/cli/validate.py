@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli import common
-from reconciler.compose import desired_below
+from reconciler.desired import desired_below
 from reconciler.errors import InputError, Problem
 from reconciler.registry import catalog
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from threading import Event
 
 from reconciler.clock import Clock
-from reconciler.compose import Desired, desired_below, desired_from
+from reconciler.desired import Desired, desired_below, desired_from
 from reconciler.source import GitSource
 
 

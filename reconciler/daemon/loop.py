@@ -14,9 +14,10 @@ from threading import Event, Lock, Thread
 from typing import Protocol
 
 from reconciler.applying import Listener
-from reconciler.compose import Desired, Workshop
+from reconciler.compose import Workshop
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.queue import Claim, KeyedQueue
+from reconciler.desired import Desired
 from reconciler.engine import Engine, silent
 from reconciler.errors import InputError, Problem, ReconcilerError, SourceError
 from reconciler.plan import Plan

@@ -68,7 +68,7 @@ def _bad(report: Report) -> Notice:
     failed = [f"{one.id}: {one.message}" for one in report.outcomes if one.status is Status.FAILED]
     unseen = [f"{one.id}: {one.reason}" for one in report.remaining.stuck if one.unknown]
     sick = [f"{id}: {health.message}" for id, health in report.health.items()]
-    return _notice(report, str(report.verdict), "error", tuple((*failed, *unseen, *sick)))
+    return _notice(report, str(report.verdict), "error", (*failed, *unseen, *sick))
 
 
 def _notice(report: Report, title: str, level: NoticeLevel, lines: Sequence[str]) -> Notice:
