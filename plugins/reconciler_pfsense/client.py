@@ -105,7 +105,7 @@ class Client:
     def _options(self) -> dict[str, Any]:
         """Trust only what the settings name: no agent, no files of the user who runs this."""
         config = self.config
-        inline = " " in config.known_hosts.strip()
+        inline = not config.known_hosts.startswith("/")
         return {
             "username": config.username,
             "password": config.password.get_secret_value() if config.password else None,

@@ -6,7 +6,6 @@ real file format, and renders haproxy.cfg and the rules as the real code does.
 
 import asyncio
 import base64
-import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -46,6 +45,7 @@ class PfSenseEmulator:
         self.port = 0
         self.programs: list[JSONObject] = []
         self.accepts_logins = True
+        self.connections: set[asyncssh.SSHServerConnection] = set()
         self.client_key = asyncssh.generate_private_key("ssh-ed25519")
         self._host_key = asyncssh.generate_private_key("ssh-ed25519")
         self._lock = threading.Lock()
@@ -91,11 +91,9 @@ class PfSenseEmulator:
     async def _close(self, server: asyncssh.SSHAcceptor) -> None:
         server.close()
         await server.wait_closed()
-        for task in asyncio.all_tasks():
-            if task is not asyncio.current_task():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        for connection in list(self.connections):
+            connection.abort()
+            await connection.wait_closed()
 
     def change_host_key(self) -> None:
         """Come back with another host key, as a reinstalled or an impersonated firewall would."""
@@ -212,6 +210,13 @@ class _Door(asyncssh.SSHServer):
 
     def __init__(self, emulator: PfSenseEmulator) -> None:
         self.emulator = emulator
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self.connection = conn
+        self.emulator.connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.emulator.connections.discard(self.connection)
 
     def begin_auth(self, username: str) -> bool:
         return True
