@@ -1,0 +1,101 @@
+"""The emulator's files against those that the real code wrote."""
+
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from reconciler_pfsense.emulator.configfile import Unreadable, dump, parse
+from reconciler_pfsense.emulator.firewall import Firewall, missing_backend
+from reconciler_pfsense.emulator.render import haproxy_cfg, label, rules
+
+SHARED = Path(os.environ.get("RECONCILER_SHARED", Path(__file__).parents[4] / "shared"))
+RECORDED = SHARED / "transcripts" / "pfsense"
+CASES = sorted(path.name for path in RECORDED.glob("[0-9]*")) if RECORDED.is_dir() else []
+recorded = pytest.mark.skipif(not CASES, reason="the recordings are not here; set RECONCILER_SHARED")
+NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+
+
+def read(case: str, name: str) -> str:
+    return (RECORDED / case / name).read_text("utf-8")
+
+
+def one_line(text: str) -> str:
+    """Both forms of an empty tag carry the same."""
+    return re.sub(r"<(\w+)>\n\t*</\1>", r"<\1></\1>", text)
+
+
+@recorded
+@pytest.mark.parametrize("case", CASES)
+def test_a_configuration_is_written_as_it_was_recorded(case: str) -> None:
+    for name in ("before.xml", "after.xml"):
+        text = read(case, name)
+        again = dump(parse(text))
+        if "<username>(system)" not in text:  # the hand-made start has no CDATA there
+            assert one_line(again) == one_line(text)
+        assert parse(again) == parse(text)
+
+
+@recorded
+@pytest.mark.parametrize("case", CASES)
+def test_haproxy_and_rules_are_rendered_as_they_were_recorded(case: str) -> None:
+    config = parse(read(case, "after.xml"))
+    generated = re.compile(r"Generated on: .*")
+    assert haproxy_cfg(config, NOW) == generated.sub("Generated on: 2026-01-02 03:04", read(case, "haproxy.cfg"))
+    assert rules(config) == read(case, "rules.txt")
+
+
+@recorded
+def test_what_haproxy_refused_is_refused_without_haproxy_as_well() -> None:
+    assert "unable to find required default_backend: 'mail_4190_ipvANY'" in missing_backend(
+        read("11-frontend-missing-backend", "haproxy-refused.cfg")
+    )
+    assert "send-proxy-v3" in missing_backend(read("12-bad-advanced", "haproxy-refused.cfg"))
+    assert missing_backend(read("01-empty-to-full", "haproxy.cfg")) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "again"),
+    [
+        (True, "<x></x>", ""),
+        (None, "<x></x>", ""),
+        (5, "<x>5</x>", "5"),
+        ("ä<&>\"'", "<x>&auml;&lt;&amp;&gt;&quot;&#039;</x>", None),
+        ("Łź日", "<x>Łź日</x>", "Łź日"),
+    ],
+)
+def test_values_are_written_as_pfsense_writes_them(value: object, text: str, again: str | None) -> None:
+    written = dump({"x": value})
+    assert text in written
+    if again is None:
+        with pytest.raises(Unreadable):
+            parse(written)
+    else:
+        assert parse(written) == {"x": again}
+
+
+def test_letters_survive_in_the_tags_that_are_cdata() -> None:
+    words = "ä <&> \"' ]]> &amp; €"
+    assert parse(dump({"descr": words, "statetype": words})) == {"descr": words, "statetype": words}
+
+
+def test_empty_items_vanish_and_a_tag_that_is_no_list_may_not_stand_twice() -> None:
+    assert parse("<pfsense><nat><rule></rule><rule><x>1</x></rule></nat></pfsense>") == {"nat": {"rule": [{"x": "1"}]}}
+    with pytest.raises(Unreadable, match="twice"):
+        parse("<pfsense><a>1</a><a>2</a></pfsense>")
+
+
+def test_a_label_has_at_most_the_bytes_that_pf_takes() -> None:
+    assert len(label("ü" * 100).encode("utf-8", "replace")) <= 65
+    assert label("short") == "USER_RULE: short"
+
+
+def test_the_history_keeps_thirty_revisions_and_one_for_each_second() -> None:
+    firewall = Firewall(dump({"system": {"hostname": "fw"}, "revision": {"time": "1"}}))
+    for number in range(40):
+        firewall.config["revision"]["time"] = str(number)
+        firewall.save({**firewall.config}, "x", "x")
+        firewall.save({**firewall.config}, "x", "x")
+    assert len(firewall.history) <= 30

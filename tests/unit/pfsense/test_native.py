@@ -1,0 +1,222 @@
+"""The shape in config.xml: whatever is wished and written reads back as what was wished."""
+
+import base64
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from reconciler.driver import Mark
+from reconciler_pfsense.agent import Snapshot
+from reconciler_pfsense.emulator.configfile import dump, parse
+from reconciler_pfsense.emulator.firewall import LISTS, edit
+from reconciler_pfsense.items import ALIASES, BACKENDS, FORWARDS, FRONTENDS, RULES, split_mark, with_mark
+from reconciler_pfsense.native import BY_NAME, deletes_for, edits_for, is_done, needs_reload
+from reconciler_pfsense.rules import link_id, tracker
+from reconciler_pfsense.spec import KINDS
+
+thorough = settings(deadline=None, max_examples=60)
+MARK = Mark("test/unit", "Alias", "x")
+lines = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), max_size=20).map(str.strip)
+names = st.from_regex(r"[a-z][a-z0-9_]{1,20}", fullmatch=True)
+hosts = st.ip_addresses(v=4).map(str) | names
+ports = st.integers(1, 65535).map(str)
+
+
+def ranges() -> st.SearchStrategy[str]:
+    return st.tuples(st.integers(1, 60000), st.integers(1, 500)).map(lambda pair: f"{pair[0]}-{pair[0] + pair[1]}")
+
+
+ends = st.sampled_from(["any", "lan", "wanip", "(self)", "!lan", "!10.0.0.0/8", "10.0.0.1", "2001:db8::/32"]) | names
+aliases = st.fixed_dictionaries(
+    {
+        "type": st.just("host"),
+        "addresses": st.lists(st.fixed_dictionaries({"address": hosts, "detail": lines.filter(lambda text: "|" not in text)}), max_size=4),
+        "description": lines,
+    }
+)
+forwards = st.fixed_dictionaries(
+    {"port": ports | ranges(), "target": hosts, "source": ends, "destination": ends, "description": lines, "disabled": st.booleans()},
+    optional={"target_port": ports, "pass_rule": st.booleans(), "protocol": st.sampled_from(["tcp", "udp", "tcp/udp"])},
+)
+rules = st.fixed_dictionaries(
+    {"interface": st.sampled_from(["lan", "wan", "opt1"]), "protocol": st.just("tcp"), "source": ends, "destination": ends},
+    optional={
+        "source_port": ports | names,
+        "destination_port": ports | ranges(),
+        "description": lines,
+        "disabled": st.booleans(),
+        "log": st.booleans(),
+        "action": st.sampled_from(["pass", "block", "reject"]),
+        "ipprotocol": st.sampled_from(["inet", "inet6", "inet46"]),
+    },
+)
+servers = st.fixed_dictionaries(
+    {"name": names, "address": hosts, "port": st.integers(1, 65535)},
+    optional={
+        "weight": st.integers(0, 256),
+        "status": st.sampled_from(["active", "backup", "disabled", "inactive"]),
+        "send_proxy": st.sampled_from(["none", "v1", "v2"]),
+        "check_port": st.integers(1, 65535),
+        "advanced": st.sampled_from(["", "on-marked-down shutdown-sessions", "maxqueue 5"]),
+    },
+)
+backends = st.fixed_dictionaries(
+    {"servers": st.lists(servers, max_size=3, unique_by=lambda server: server["name"])},
+    optional={
+        "check": st.sampled_from(["none", "basic", "http", "ssl"]),
+        "balance": st.sampled_from(["roundrobin", "leastconn", "source"]),
+        "redispatch": st.booleans(),
+        "retries": st.integers(1, 9),
+        "check_interval": st.integers(1, 100000),
+        "server_timeout": st.integers(1, 10000000),
+        "advanced": st.sampled_from(["", "option tcpka", "option tcpka\n# a note\ntimeout queue 5s"]),
+    },
+)
+frontends = st.fixed_dictionaries(
+    {
+        "binds": st.lists(st.fixed_dictionaries({"address": hosts | st.just("lan_ipv4"), "port": ports}), min_size=1, max_size=3),
+        "default_backend": names,
+        "description": lines,
+    },
+    optional={"status": st.sampled_from(["active", "disabled"]), "client_timeout": st.integers(1, 10000000)},
+)
+WISHES = {"Alias": aliases, "PortForward": forwards, "FirewallRule": rules, "HAProxyBackend": backends, "HAProxyFrontend": frontends}
+
+
+def spec_of(kind: str, fields: Any) -> Any:
+    return KINDS[kind].from_document({"metadata": {"name": "it"}, "spec": fields})[1]
+
+
+def snapshot_of(config: Any) -> Snapshot:
+    lists = {ALIASES: "aliases", FORWARDS: "nat", RULES: "filter"}
+    found = {path: (config.get(key) or {}).get(path.split("/")[1], []) for path, key in lists.items()}
+    haproxy = config["installedpackages"]["haproxy"]
+    for path, key in ((FRONTENDS, "ha_backends"), (BACKENDS, "ha_pools")):
+        found[path] = (haproxy.get(key) or {}).get("item", [])
+    return Snapshot("", {}, found, {})
+
+
+def empty() -> Any:
+    return {"aliases": "", "nat": "", "filter": "", "installedpackages": {"haproxy": {"ha_backends": "", "ha_pools": ""}}}
+
+
+def written(kind: str, fields: Any, config: Any = None) -> tuple[Any, Any]:
+    """Write a wish to a configuration, send that through its file, and give the spec and what is there then."""
+    spec, config = spec_of(kind, fields), config or empty()
+    mark = Mark("test/unit", kind, "it")
+    found = next(iter(BY_NAME[kind].all(snapshot_of(config))), None)
+    edit(config, edits_for(spec, mark, found, snapshot_of(config)))
+    return spec, parse(dump(config))
+
+
+@pytest.mark.parametrize("kind", WISHES)
+def test_what_is_written_reads_back_as_the_wish(kind: str) -> None:
+    @thorough
+    @given(WISHES[kind])
+    def law(fields: Any) -> None:
+        try:
+            spec, config = written(kind, fields)
+        except ValidationError:
+            assume(False)  # not a wish that a person may have
+        (found,) = BY_NAME[kind].all(snapshot_of(config))
+        assert found.kind.live(found.item, snapshot_of(config)) == spec.canonical(lambda ref: "")
+        assert str(found.mark) == f"reconciler:test/unit:{kind}/it"
+
+    law()
+
+
+@pytest.mark.parametrize("kind", WISHES)
+def test_writing_the_same_wish_again_changes_nothing(kind: str) -> None:
+    @thorough
+    @given(WISHES[kind])
+    def law(fields: Any) -> None:
+        try:
+            spec, config = written(kind, fields)
+        except ValidationError:
+            assume(False)
+        snapshot = snapshot_of(config)
+        (found,) = BY_NAME[kind].all(snapshot)
+        edits = edits_for(spec, Mark("test/unit", kind, "it"), found, snapshot)
+        assert all(is_done(one, snapshot) for one in edits)
+        assert needs_reload(edits, snapshot) == (False, False)
+
+    law()
+
+
+@pytest.mark.parametrize("kind", WISHES)
+def test_one_wish_becomes_any_other_in_place(kind: str) -> None:
+    @thorough
+    @given(WISHES[kind], WISHES[kind])
+    def law(one: Any, other: Any) -> None:
+        try:
+            _, config = written(kind, one)
+            spec, config = written(kind, other, config)
+        except ValidationError:
+            assume(False)
+        (found,) = BY_NAME[kind].all(snapshot_of(config))
+        assert found.kind.live(found.item, snapshot_of(config)) == spec.canonical(lambda ref: "")
+
+    law()
+
+
+@thorough
+@given(forwards)
+def test_a_forward_and_its_rule_go_together(fields: Any) -> None:
+    try:
+        spec, config = written("PortForward", fields)
+    except ValidationError:
+        assume(False)
+    snapshot = snapshot_of(config)
+    assert len(snapshot.lists[RULES]) == int(spec.pass_rule)
+    edit(config, deletes_for(BY_NAME["PortForward"].all(snapshot)[0], snapshot))
+    assert not snapshot_of(config).lists[FORWARDS]
+    assert not snapshot_of(config).lists[RULES]
+
+
+@thorough
+@given(lines)
+def test_a_mark_and_a_description_come_apart_as_they_were_put_together(words: str) -> None:
+    assert split_mark(with_mark(MARK, words)) == (MARK, words)
+
+
+def test_a_description_that_only_looks_like_a_mark_is_a_description() -> None:
+    for words in ("[gitops mail/25] port 25", "[reconciler:broken] x", "reconciler:a:b/c"):
+        assert split_mark(words) == (None, words)
+
+
+def test_defaults_that_the_gui_leaves_empty_are_no_drift() -> None:
+    item = {"name": "it", "check_type": "Basic", "checkinter": "", "connection_timeout": "", "retries": "", "ha_servers": ""}
+    item["advanced_backend"] = base64.b64encode(b"option redispatch").decode()
+    live = BY_NAME["HAProxyBackend"].live(item, Snapshot("", {}, {}, {}))
+    assert live == spec_of("HAProxyBackend", {}).canonical(lambda ref: "")
+
+
+def test_the_words_of_a_server_may_stand_in_any_order() -> None:
+    server = {"name": "n1", "address": "10.0.0.1", "port": "25", "advanced": "port 30145 on-error mark-down send-proxy-v2"}
+    live = BY_NAME["HAProxyBackend"].live({"name": "it", "ha_servers": {"item": [server]}}, Snapshot("", {}, {}, {}))["servers"][0]
+    assert (live["send_proxy"], live["check_port"], live["advanced"]) == ("v2", 30145, "on-error mark-down")
+
+
+def test_a_tracker_is_never_given_twice() -> None:
+    snapshot = Snapshot("", {}, {RULES: []}, {})
+    first = tracker(MARK, snapshot)
+    snapshot.lists[RULES].append({"tracker": first})
+    assert tracker(MARK, snapshot) == str(int(first) + 1)
+    assert int(first) < 2**32
+
+
+def test_the_id_of_a_link_has_the_form_of_pfsense_and_stays_the_same() -> None:
+    assert link_id(MARK) == link_id(Mark("test/unit", "Alias", "x", keep=True))
+    assert len(link_id(MARK)) == len("nat_6b030000000025.00000025")
+
+
+def test_haproxy_loads_anew_only_for_what_it_uses() -> None:
+    bind = {"extaddr": "custom", "extaddr_custom": "mail_ip", "extaddr_port": "25"}
+    snapshot = Snapshot("", {}, {path: [] for path in LISTS} | {FRONTENDS: [{"a_extaddr": {"item": [bind]}}]}, {})
+    unused = {"list": ALIASES, "key": {"name": "office"}, "set": {}, "unset": []}
+    assert needs_reload([unused], snapshot) == (True, False)
+    assert needs_reload([{**unused, "key": {"name": "mail_ip"}}], snapshot) == (True, True)
+    assert needs_reload([{**unused, "list": BACKENDS}], snapshot) == (False, True)
