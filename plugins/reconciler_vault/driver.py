@@ -146,13 +146,13 @@ def _owned(
     except (Permanent, ValidationError) as error:
         yield Observation(aside if id in wanted else id, None, unknown=_reason(natural, error))
         return
-    handle: JSONObject = {"natural": natural}
-    if live is None:
-        yield Observation(aside if id in wanted else id, {"mark": claim.mark}, handle=handle, notes=("only the claim is left",))
-        return
-    mark = Mark.parse(live.mark)
-    if mark is not None and mark.owner == scope.owner:
+    mark = Mark.parse(live.mark) if live else None
+    if live is not None and mark is not None and mark.owner == scope.owner:
         yield replace(_observation(aside if id in seen else id, natural, live, Ownership.OURS), keep=mark.keep)
+    else:  # a deletion was cut off, or another hand took the object or its mark away
+        note = f"only our claim on {natural} is left; what may be there is not touched"
+        handle: JSONObject = {"natural": natural, "claim_only": True}
+        yield Observation(aside if id in wanted else id, {"claim": claim.mark}, handle=handle, notes=(note,))
 
 
 def _observation(id: ResourceId, natural: str, seen: Seen, ownership: Ownership) -> Observation:

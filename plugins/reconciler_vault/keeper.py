@@ -92,7 +92,7 @@ class Keeper(ABC):
 
     def _remove(self, change: Change, natural: str, scope: Scope) -> str | None:
         claim, message = self.claim_of(natural, scope), None
-        seen = self.see(natural, None, claim, scope)
+        seen = None if change.handle.get("claim_only") else self.see(natural, None, claim, scope)
         if seen is not None:
             self._check_ours(change, natural, seen, scope)
             message = self.drop(natural, scope)

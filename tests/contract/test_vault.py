@@ -1,15 +1,21 @@
-"""The Vault driver against its emulator, or, for its own part below, against the traps of the real server."""
+"""The Vault driver against its emulator: the promises of every driver, and the traps of this system."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import pytest
 
+from reconciler.driver import Action, Change, Level, Ownership, Status
+from reconciler.errors import Permanent
 from reconciler.resource import JSONObject, Resource, ResourceId
-from reconciler.testing import DriverContract, Sample
+from reconciler.sandbox.server import READS, Fault
+from reconciler.testing import Bench, DriverContract, Sample, adopting, scope_for
 from reconciler_vault.config import VaultConfig
 from reconciler_vault.driver import VaultDriver
 from reconciler_vault.emulator import VaultEmulator
+from reconciler_vault.emulator.wire import Call
 from reconciler_vault.spec import AppRole, AuthMount, KubernetesRole, Mount, MountBase, Policy, Secret, TokenRole
 
 PLANTED = "planted-by-hand-4711"
@@ -36,9 +42,12 @@ class VaultWorld:
     owner = "test/contract"
     faults = frozenset({"rate-limit", "server-error", "latency", "cut-before", "cut-after"})
 
-    def __init__(self) -> None:
-        self.emulator = VaultEmulator({"secrets": {SHARED: {"theirs": PLANTED}}, "auth": ["kubernetes", "approle"]})
-        self.emulator.start()
+    def __init__(self, emulator: VaultEmulator) -> None:
+        """Take a listening server and give it new contents."""
+        self.emulator = emulator
+        emulator.system = VaultEmulator({"secrets": {SHARED: {"theirs": PLANTED}}, "auth": ["kubernetes", "approle"]}).system
+        emulator.faults.active.clear()
+        emulator.faults.requests.clear()
 
     def open(self, **settings: object) -> VaultDriver:
         return VaultDriver(VaultConfig.model_validate(self.emulator.settings() | settings))
@@ -145,12 +154,379 @@ class VaultWorld:
         return [PLANTED, self.emulator.token, *sorted(values)]
 
 
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[VaultEmulator]:
+    emulator = VaultEmulator()
+    emulator.start()
+    yield emulator
+    emulator.stop()
+
+
 @pytest.fixture
-def world() -> Iterator[VaultWorld]:
-    world = VaultWorld()
-    yield world
-    world.emulator.stop()
+def world(emulator: VaultEmulator) -> VaultWorld:
+    return VaultWorld(emulator)
 
 
 class TestContract(DriverContract):
     cannot_delete = frozenset({"Mount", "AuthMount"})
+
+
+@pytest.fixture
+def bench(world: VaultWorld) -> Iterator[Bench]:
+    bench = Bench(world, world.open(), scope_for(world))
+    yield bench
+    bench.driver.close()
+
+
+def opened(world: VaultWorld, **settings: object) -> Bench:
+    return Bench(world, world.open(**settings), scope_for(world))
+
+
+def versions(world: VaultWorld, path: str = "secret/mail/made") -> dict[str, JSONObject]:
+    return world.peek()[f"Secret {path}"][1]["versions"]
+
+
+def custom(world: VaultWorld, path: str = "secret/mail/made") -> dict[str, str]:
+    return world.peek()[f"Secret {path}"][1]["custom"]
+
+
+def interlope(world: VaultWorld, method: str, part: str, meddle: Callable[[], object]) -> None:
+    """Have somebody else act just before the next request of ``method`` whose path holds ``part``."""
+
+    def matches(sent: str, path: str) -> bool:
+        if (sent, part in path) == (method, True):
+            world.emulator.faults.active.remove(fault)
+            meddle()
+        return False
+
+    fault = Fault("interloper", matches=matches)
+    world.emulator.faults.active.append(fault)
+
+
+class TestSeeingWithoutReading:
+    def test_no_value_is_read_to_observe_or_to_write(self, world: VaultWorld, bench: Bench) -> None:
+        wanted = [secret(password=PASSWORD), adopting(secret(SHARED, theirs=BY_HAND, ours=TOKEN))]
+        bench.converge(wanted)
+        bench.observe(wanted)
+        reads = [path for method, path in world.emulator.faults.requests if method == "GET" and "/data/" in path]
+        assert not reads
+
+    def test_versions_are_known_without_reading_and_a_deleted_secret_has_none(self, world: VaultWorld, bench: Bench) -> None:
+        assert isinstance(bench.driver, VaultDriver)
+        world.emulator.ask("POST", "secret/data/gone", {"data": {"a": "b"}})
+        world.emulator.ask("DELETE", "secret/data/gone")
+        assert bench.driver.versions([SHARED, "secret/gone", "secret/never"], bench.scope) == {SHARED: "1"}
+        assert not [path for method, path in world.emulator.faults.requests if "/data/" in path]
+
+    def test_a_value_is_read_for_a_write_and_its_shape_is_checked_without_quoting_it(self, world: VaultWorld, bench: Bench) -> None:
+        driver = bench.driver
+        assert isinstance(driver, VaultDriver)
+        wanted = secret(SHARED, theirs={"pattern": "^smtp:", "consumers": ["a test"]})
+        assert driver.provider(SHARED, [wanted]) == wanted.id
+        with pytest.raises(Permanent) as caught:
+            driver.read(SHARED, bench.scope)
+        assert f"{SHARED}#theirs does not match the pattern ^smtp:" in str(caught.value)
+        assert PLANTED not in str(caught.value)
+        driver.provider(SHARED, [secret(SHARED, theirs={"pattern": "^planted"})])
+        assert driver.read(SHARED, bench.scope)["theirs"].reveal() == PLANTED
+
+    def test_a_secret_that_is_not_there_cannot_be_read_and_the_error_says_how_to_put_it(self, world: VaultWorld, bench: Bench) -> None:
+        assert isinstance(bench.driver, VaultDriver)
+        with pytest.raises(Permanent, match="vault kv put secret/never"):
+            bench.driver.read("secret/never", bench.scope)
+
+    def test_a_missing_key_degrades_and_is_not_a_change(self, world: VaultWorld, bench: Bench) -> None:
+        wanted = [adopting(secret(SHARED, theirs=BY_HAND, relay=BY_HAND))]
+        bench.converge(wanted)
+        (seen,) = bench.observe(wanted)
+        assert seen.health.level is Level.DEGRADED
+        assert seen.health.message == f"missing {SHARED}#relay; put it with: vault kv patch {SHARED} relay=..."
+        world.emulator.ask("PATCH", "secret/data/platform", {"data": {"relay": "x"}})
+        (seen,) = bench.observe(wanted)
+        assert seen.health.ok
+        assert not bench.plan(wanted).changes
+
+    def test_a_key_without_a_consumer_and_a_version_of_somebody_else_are_noted(self, world: VaultWorld, bench: Bench) -> None:
+        wanted = [secret(password={"generate": {"type": "hex"}})]
+        bench.converge(wanted)
+        world.emulator.ask("PATCH", "secret/data/mail/made", {"data": {"more": "x"}})
+        (seen,) = bench.observe(wanted)
+        assert seen.notes == (
+            "secret/mail/made#password has no consumer; name one, or take the key out",
+            "secret/mail/made: version 2 was written by somebody else; ours was 1",
+        )
+        assert seen.evidence is not None
+        assert seen.evidence.how == "version 2"
+
+
+class TestWritingSecrets:
+    def test_on_a_shared_path_other_keys_and_other_notes_stay(self, world: VaultWorld, bench: Bench) -> None:
+        world.emulator.ask("PATCH", "secret/metadata/platform", {"custom_metadata": {"team": "platform"}})
+        bench.converge([adopting(secret(SHARED, ours=TOKEN))])
+        newest = versions(world, SHARED)["2"]
+        assert newest["theirs"] == PLANTED
+        assert len(newest["ours"]) == 32
+        assert custom(world, SHARED)["team"] == "platform"
+        assert ("POST", "/v1/secret/data/platform") not in world.emulator.faults.requests
+
+    def test_a_value_that_is_there_is_recorded_and_never_made_anew(self, world: VaultWorld, bench: Bench) -> None:
+        bench.converge([adopting(secret(SHARED, theirs=PASSWORD))])
+        assert versions(world, SHARED) == {"1": {"theirs": PLANTED}}
+        assert custom(world, SHARED)["reconciler-key-theirs"].startswith("generated password ")
+
+    def test_a_hand_made_key_that_becomes_a_generated_one_keeps_its_value(self, world: VaultWorld, bench: Bench) -> None:
+        bench.converge([adopting(secret(SHARED, theirs=BY_HAND))])
+        bench.converge([secret(SHARED, theirs=PASSWORD)])
+        assert versions(world, SHARED) == {"1": {"theirs": PLANTED}}
+
+    def test_a_new_epoch_makes_one_new_version_and_leaves_the_other_keys(self, world: VaultWorld, bench: Bench) -> None:
+        bench.converge([secret(password=PASSWORD, token=TOKEN)])
+        bench.converge([secret(password={**PASSWORD, "generate": {**PASSWORD["generate"], "epoch": 2}}, token=TOKEN)])
+        first, second = versions(world)["1"], versions(world)["2"]
+        assert len(versions(world)) == 2
+        assert first["password"] != second["password"]
+        assert first["token"] == second["token"]
+        assert "reconciler-making" not in custom(world)
+
+    @pytest.mark.parametrize("story", ["first", "added", "rotated"])
+    @pytest.mark.parametrize("survivors", range(6))
+    def test_cut_off_after_any_write_it_converges_with_exactly_one_new_version(self, world: VaultWorld, story: str, survivors: int) -> None:
+        """The process dies after the n-th write: the answer is lost and nothing more is sent; another process goes on."""
+        bench = opened(world)
+        path, wanted, expected = "secret/mail/made", secret(password=PASSWORD), 1
+        if story == "added":
+            path, wanted, expected = SHARED, adopting(secret(SHARED, theirs=BY_HAND, password=PASSWORD)), 2
+        if story == "rotated":
+            bench.converge([wanted])
+            wanted, expected = secret(password={**PASSWORD, "generate": {"type": "hex"}}), 2
+        plan = bench.plan([wanted])
+        done = world.writes()
+        faults = world.emulator.faults
+        faults.active.append(Fault("cut-after", matches=lambda method, _: method not in READS and faults.writes == done + survivors + 1))
+        faults.active.append(Fault("cut-before", 99, matches=lambda method, _: faults.writes > done + survivors + 1))
+        outcomes = bench.apply(plan)
+        faults.active.clear()
+        assert all(one.transient or one.status is Status.APPLIED for one in outcomes)
+        bench = bench.reopened()
+        bench.converge([wanted])
+        assert len(versions(world, path)) == expected
+        assert "reconciler-making" not in custom(world, path)
+        bench.driver.close()
+
+    def test_a_write_that_is_answered_too_late_is_transient_and_not_made_twice(
+        self, world: VaultWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bench = opened(world, timeout=0.2)
+        wanted = [secret(password=PASSWORD)]
+        plan = bench.plan(wanted)
+        system = world.emulator.system
+        handle = system.handle
+
+        def slowly(call: Call) -> JSONObject | None:
+            answer = handle(call)
+            if call.verb == "POST" and "/data/" in call.path:
+                time.sleep(0.4)
+            return answer
+
+        monkeypatch.setattr(system, "handle", slowly)
+        (outcome,) = bench.apply(plan)
+        assert outcome.transient
+        assert "no answer within 0.2 seconds" in outcome.message
+        monkeypatch.undo()
+        patient = opened(world)
+        (again,) = patient.apply(plan)
+        assert again.status is Status.APPLIED
+        assert len(versions(world)) == 1
+        assert not patient.plan(wanted).changes
+        patient.driver.close()
+        bench.driver.close()
+
+    def test_somebody_who_writes_in_between_wins_and_the_next_pass_looks_again(self, world: VaultWorld, bench: Bench) -> None:
+        wanted = [adopting(secret(SHARED, ours=TOKEN))]
+        plan = bench.plan(wanted)
+        interlope(world, "PATCH", "/data/", lambda: world.emulator.ask("PATCH", "secret/data/platform", {"data": {"theirs": "new"}}))
+        (outcome,) = bench.apply(plan)
+        assert outcome.status is Status.FAILED
+        assert not outcome.transient
+        assert "check-and-set" in outcome.message
+        bench.converge(wanted)
+        assert versions(world, SHARED)["3"]["theirs"] == "new"
+
+    def test_a_rotation_that_loses_the_race_is_made_afterwards(self, world: VaultWorld, bench: Bench) -> None:
+        bench.converge([secret(password=PASSWORD)])
+        wanted = [secret(password={**PASSWORD, "generate": {"type": "hex"}})]
+        interlope(world, "PATCH", "/data/", lambda: world.emulator.ask("PATCH", "secret/data/mail/made", {"data": {"other": "x"}}))
+        bench.converge(wanted)
+        assert versions(world)["3"]["password"] != versions(world)["2"]["password"] == versions(world)["1"]["password"]
+
+    def test_a_first_write_never_overwrites_what_came_in_between(self, world: VaultWorld, bench: Bench) -> None:
+        plan = bench.plan([secret(password=PASSWORD)])
+        world.emulator.ask("POST", "secret/data/mail/made", {"data": {"password": PLANTED}})
+        (outcome,) = bench.apply(plan)
+        assert outcome.status is Status.FAILED
+        assert "does not carry our mark by now" in outcome.message
+        assert versions(world) == {"1": {"password": PLANTED}}
+
+    def test_a_deleted_version_is_a_tombstone_until_git_says_otherwise(self, world: VaultWorld, bench: Bench) -> None:
+        wanted = secret(password=PASSWORD)
+        bench.converge([wanted])
+        world.emulator.ask("DELETE", "secret/data/mail/made")
+        assert not bench.plan([wanted]).changes
+        (seen,) = bench.observe([wanted])
+        assert "version 1 was deleted; bring it back with: vault kv undelete -mount=secret -versions=1 mail/made" in seen.health.message
+        spec = wanted.spec.model_copy(update={"recreate_deleted": True})
+        bench.converge([replace(wanted, spec=spec, digest="")])
+        assert list(versions(world)) == ["1", "2"]
+        assert bench.observe([wanted])[0].health.ok
+
+    def test_notes_replaced_by_another_tool_lose_the_ownership_and_nothing_else(self, world: VaultWorld, bench: Bench) -> None:
+        wanted = secret(password=PASSWORD)
+        bench.converge([wanted])
+        world.emulator.ask("POST", "secret/metadata/mail/made", {"custom_metadata": {"managed-by": "external-secrets"}})
+        (stuck,) = bench.plan([wanted]).stuck
+        assert "belongs to external-secrets" in stuck.reason
+        bench.converge([])
+        assert list(versions(world)) == ["1"], "what lost its mark is not deleted"
+        bench.converge([adopting(wanted)])
+        assert list(versions(world)) == ["1"], "taking it over must not make the value anew"
+        assert custom(world)["managed-by"] == "external-secrets"
+
+    def test_an_unmarked_path_is_taken_over_by_annotation_only(self, world: VaultWorld, bench: Bench) -> None:
+        wanted = secret(SHARED, theirs=BY_HAND)
+        assert bench.plan([wanted]).stuck
+        bench.converge([adopting(wanted)])
+        assert custom(world, SHARED)["reconciler"] == "reconciler:test/contract:Secret/platform"
+        assert list(versions(world, SHARED)) == ["1"]
+
+    def test_a_value_that_its_own_pattern_refuses_is_not_written(self, world: VaultWorld, bench: Bench) -> None:
+        (outcome,) = bench.apply(bench.plan([secret(password={**PASSWORD, "pattern": "^never$"})]))
+        assert outcome.message.startswith("secret/mail/made#password does not match the pattern ^never$")
+        assert not versions(world)
+
+    def test_a_mount_of_version_1_is_refused_before_anything_is_written(self, world: VaultWorld, bench: Bench) -> None:
+        world.emulator.ask("POST", "sys/mounts/old", {"type": "kv"})
+        (stuck,) = bench.plan([secret("old/one", password=PASSWORD)]).stuck
+        assert "old/ is not kv version 2" in stuck.reason
+
+
+class TestLettingGo:
+    def test_what_left_git_stays_unless_its_spec_said_otherwise(self, world: VaultWorld, bench: Bench) -> None:
+        bench.converge([secret(delete="retain", password=PASSWORD)])
+        plan = bench.plan([])
+        assert not plan.changes
+        assert [held.guard for held in plan.held] == ["keep"]
+
+    def test_a_soft_deletion_can_be_undone_and_leaves_no_mark(self, world: VaultWorld, bench: Bench) -> None:
+        bench.converge([secret(delete="soft", password=PASSWORD)])
+        bench.apply(bench.plan([]))
+        assert not bench.observe([])
+        assert not custom(world)
+        world.emulator.ask("POST", "secret/undelete/mail/made", {"versions": [1]})
+        assert world.emulator.ask("GET", "secret/data/mail/made") is not None
+
+    @pytest.mark.parametrize("delete", ["soft", "purge"])
+    def test_keys_of_strangers_hold_a_deletion_up(self, world: VaultWorld, bench: Bench, delete: str) -> None:
+        bench.converge([adopting(secret(SHARED, delete=delete, ours=TOKEN))])
+        (outcome,) = bench.apply(bench.plan([]))
+        assert outcome.status is Status.FAILED
+        assert "never declared here (theirs)" in outcome.message
+        assert versions(world, SHARED)["2"]["theirs"] == PLANTED
+
+    @pytest.mark.parametrize("delete", ["soft", "purge"])
+    @pytest.mark.parametrize("survivors", range(3))
+    def test_cut_off_in_a_deletion_it_is_finished_by_the_next_pass(
+        self, world: VaultWorld, bench: Bench, delete: str, survivors: int
+    ) -> None:
+        bench.converge([secret(delete=delete, password=PASSWORD)])
+        faults, done = world.emulator.faults, world.writes()
+        faults.active.append(Fault("cut-after", 99, matches=lambda method, _: method not in READS and faults.writes > done + survivors))
+        bench.apply(bench.plan([]))
+        faults.active.clear()
+        bench.converge([])
+        assert not bench.observe([])
+        assert not [name for name in world.peek() if name.startswith("Secret secret/reconciler/")]
+
+    def test_a_mount_is_never_disabled(self, world: VaultWorld, bench: Bench) -> None:
+        wanted = world.samples()[0].before
+        bench.converge([wanted])
+        assert not bench.plan([]).changes
+        (seen,) = bench.observe([wanted])
+        (outcome,) = bench.write([Change(Action.DELETE, wanted.id, "test", handle=seen.handle)])
+        assert "never disabled" in outcome.message
+        assert "Mount apps" in world.peek()
+
+    def test_a_claim_without_its_object_is_taken_away(self, world: VaultWorld, bench: Bench) -> None:
+        role = world.samples()[3].before
+        bench.converge([role])
+        world.remove(role)
+        bench.converge([])
+        world.plant(role)
+        assert not bench.observe([]), "a role made by hand later must not be taken for ours"
+
+
+class TestNamesAndOwners:
+    def test_a_resource_renamed_in_git_keeps_its_object(self, world: VaultWorld, bench: Bench) -> None:
+        for sample in world.samples():
+            bench.converge([sample.before])
+            renamed = replace(sample.before, id=replace(sample.before.id, name="renamed"))
+            (change,) = bench.plan([renamed]).changes
+            assert change.action is Action.UPDATE
+            assert change.diffs[0].before.startswith(sample.before.id.name)
+            bench.converge([renamed])
+            assert not [one for one in bench.observe([]) if one.id == sample.before.id]
+
+    def test_a_role_moved_to_another_name_is_replaced(self, world: VaultWorld, bench: Bench) -> None:
+        bench.converge([resource(AppRole(role="old"), "relay")])
+        wanted = [resource(AppRole(role="new"), "relay")]
+        (change,) = bench.plan(wanted).changes
+        assert change.action is Action.REPLACE
+        bench.converge(wanted)
+        assert [name for name in world.peek() if name.startswith("AppRole")] == ["AppRole approle/new"]
+
+    def test_a_move_cut_off_half_way_is_finished(self, world: VaultWorld, bench: Bench) -> None:
+        bench.converge([resource(AppRole(role="old"), "relay")])
+        wanted = [resource(AppRole(role="new"), "relay")]
+        plan = bench.plan(wanted)
+        refuse = Fault("cut-before", 99, matches=lambda method, _: method == "DELETE")
+        world.emulator.faults.active.append(refuse)
+        bench.apply(plan)
+        world.emulator.faults.active.remove(refuse)
+        bench.converge(wanted)
+        assert [name for name in world.peek() if name.startswith("AppRole")] == ["AppRole approle/new"]
+
+    def test_what_another_stack_owns_is_refused_and_can_be_taken_over(self, world: VaultWorld, bench: Bench) -> None:
+        wanted = [sample.before for sample in world.samples()]
+        other = replace(bench, scope=replace(bench.scope, owner="test/other"))
+        other.converge(wanted)
+        stuck = bench.plan(wanted).stuck
+        assert {one.id for one in stuck} == {one.id for one in wanted}
+        assert {one.reason.split(";")[0] for one in stuck} == {"belongs to test/other"}
+        bench.converge([adopting(one) for one in wanted])
+        assert not [one for one in other.observe([]) if one.ownership is Ownership.OURS]
+
+    def test_two_resources_for_one_object_are_refused(self, world: VaultWorld, bench: Bench) -> None:
+        twice = [secret(password=PASSWORD), replace(secret(token=TOKEN), id=ResourceId("vault", "Secret", "again"))]
+        (stuck,) = bench.plan(twice).stuck
+        assert "already declared by vault/Secret/made" in stuck.reason
+
+    def test_a_lost_claim_is_written_again(self, world: VaultWorld, bench: Bench) -> None:
+        wanted = [secret(password=PASSWORD)]
+        bench.converge(wanted)
+        world.emulator.ask("DELETE", "secret/metadata/reconciler/Secret/secret~1mail~1made")
+        (change,) = bench.plan(wanted).changes
+        assert change.diffs[0].before == "without a claim"
+        bench.converge(wanted)
+        assert list(versions(world)) == ["1"]
+
+    def test_a_mount_of_another_type_or_a_newer_version_is_refused(self, world: VaultWorld, bench: Bench) -> None:
+        wanted = [resource(Mount(path="secret", type="transit"), "a"), resource(Mount(path="cubby", type="kv"), "b")]
+        world.emulator.ask("POST", "sys/mounts/cubby", {"type": "kv", "options": {"version": "2"}})
+        reasons = [stuck.reason for stuck in bench.plan(wanted).stuck]
+        assert "secret is mounted as kv, not transit" in reasons[0]
+        assert "kv version 2 cannot go back to 1" in reasons[1]
+
+    def test_the_id_of_an_approle_is_told_to_expressions_that_ask(self, world: VaultWorld, bench: Bench) -> None:
+        wanted = resource(AppRole(role="relay"), "relay")
+        bench.converge([wanted])
+        (seen,) = replace(bench, scope=replace(bench.scope, status_of=frozenset({wanted.id}))).observe([wanted])
+        assert seen.status == {"role_id": world.peek()["AppRole approle/relay"][0]}
