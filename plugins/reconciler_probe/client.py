@@ -148,7 +148,7 @@ class Network:
 
         Timeouts of sockets start anew with each byte, so a server that drips would otherwise hold a check for ever.
         """
-        with socket.create_connection(self.dialled(host, port), deadline.left()) as raw, raw.dup() as guard:
+        with dial(*self.dialled(host, port), deadline) as raw, raw.dup() as guard:
             timer = threading.Timer(deadline.left(), _cut, [guard])
             timer.daemon = True
             timer.start()
@@ -224,6 +224,18 @@ class Network:
 def type_name(error: BaseException) -> str:
     """Give the name of an exception's type in words."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+
+
+def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """Connect to the first address of a host that answers; each gets its share of the time that is left."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for left, (*_, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        try:
+            return socket.create_connection((str(address[0]), port), deadline.left() / left)
+        except OSError:
+            if left == 1:
+                raise
+    raise OSError(f"{host} has no address")
 
 
 def _cut(guard: socket.socket) -> None:

@@ -20,4 +20,6 @@ def dns_value(type: str, text: str) -> str:
         return str(ipaddress.ip_address(text.strip()))
     if type in HOSTS_LAST and words:
         return " ".join([*words[:-1], host(words[-1])])
+    if type == "TLSA":
+        return " ".join([*words[:3], "".join(words[3:]).lower()])
     return " ".join(words)

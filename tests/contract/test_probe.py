@@ -1,12 +1,15 @@
 """The promises of probes. The suite of the writing drivers does not fit: there is nothing to create, change, adopt or delete."""
 
 import imaplib
+import shutil
 import smtplib
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +26,7 @@ SPF = "v=spf1 include:spf.example.net ~all"
 DKIM = "v=DKIM1; p=" + "A" * 400
 SEED: dict[str, Any] = {
     "accounts": {"canary@example.org": "canary-pass-word", "me@example.org": "my-own-pass-word"},
+    "aliases": {"@example.org": "me@example.org", "smoke@example.org": "canary@example.org"},
     "records": [
         {"name": "example.org", "type": "MX", "value": "1 mail.example.org."},
         {"name": "example.org", "type": "TXT", "value": SPF},
@@ -303,12 +307,43 @@ class TestProxyHeader:
         assert found.message.startswith("10.0.20.101:30125 serves clients that send no PROXY header: it answered 220")
 
     def test_a_server_that_says_nothing_without_the_header_proves_nothing(self, world: ProbeEmulator) -> None:
-        found = health(world, "SMTP", host="10.0.20.101", port=30125, timeout=0.15, proxy="v2", expect_refused=True)
+        found = health(world, "SMTP", host="10.0.20.101", port=30125, timeout=0.3, proxy="v2", expect_refused=True)
         assert found.level is Level.UNKNOWN
-        assert found.message.endswith("did not answer within 0.15 s without the PROXY header, so a refusal is not proven")
+        assert found.message.endswith("did not answer within 0.3 s without the PROXY header, so a refusal is not proven")
 
     def test_a_port_that_wants_no_header_takes_it_for_rubbish(self, world: ProbeEmulator) -> None:
         assert health(world, "SMTP", host="mail.example.org", proxy="v2").level is Level.DEGRADED
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs haproxy on the path")
+def test_a_real_haproxy_understands_the_header_and_is_understood(world: ProbeEmulator, tmp_path: Path) -> None:
+    """The witness for both directions of the protocol that is neither of us."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = tmp_path / "haproxy.cfg"
+    settings.write_text(
+        "defaults\n mode tcp\n timeout connect 2s\n timeout client 5s\n timeout server 5s\n"
+        f"listen smtp\n bind 127.0.0.1:{port} accept-proxy\n server pod 127.0.0.1:{world.doors['smtp-proxy'].port} send-proxy-v2\n"
+    )
+    process = subprocess.Popen(["haproxy", "-db", "-q", "-f", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        fields = {
+            "host": "front.example",
+            "tls": "starttls",
+            "proxy": "v2",
+            "settings": {"connect_to": {"front.example:25": f"127.0.0.1:{port}"}},
+        }
+        for _ in range(50):
+            found = health(world, "SMTP", proxy_source="198.51.100.7", **fields)
+            if found.ok:
+                break
+            time.sleep(0.1)
+        assert found.ok, found.message
+        assert health(world, "SMTP", proxy_source="2001:db8::7", **fields).ok
+        assert world.doors["smtp-proxy"].clients == ["198.51.100.7", "2001:db8::7"]
+    finally:
+        process.terminate()
+        process.wait()
 
 
 class TestImap:
@@ -334,7 +369,7 @@ class TestImap:
 
 class TestDns:
     def dns(self, world: ProbeEmulator, name: str, type: str, expect: list[str], **fields: Any) -> Health:
-        return health(world, "DNS", name=name, type=type, resolvers=["1.1.1.1", "8.8.8.8"], expect=expect, timeout=1, **fields)
+        return health(world, "DNS", name=name, type=type, resolvers=["1.1.1.1", "8.8.8.8"], expect=expect, timeout=0.5, **fields)
 
     def test_all_resolvers_agree_on_the_whole_set(self, world: ProbeEmulator) -> None:
         found = self.dns(world, "example.org", "TXT", [SPF])
@@ -362,7 +397,7 @@ class TestDns:
     def test_a_resolver_that_does_not_answer_makes_it_unknown(self, world: ProbeEmulator) -> None:
         world.resolvers["8.8.8.8"].silent = True
         found = self.dns(world, "example.org", "TXT", [SPF])
-        assert found == Health(Level.UNKNOWN, "example.org TXT: 8.8.8.8 did not answer within 1 s")
+        assert found == Health(Level.UNKNOWN, "example.org TXT: 8.8.8.8 did not answer within 0.5 s")
 
     def test_what_is_wrong_weighs_more_than_what_is_unknown(self, world: ProbeEmulator) -> None:
         world.resolvers["8.8.8.8"].silent = True
@@ -446,6 +481,11 @@ class TestMailRoundtrip:
         found = self.run(self.driver(world), scope(), smtp=smtp, imap=imap)
         assert found.ok, found.message
 
+    def test_an_alias_and_a_catch_all_lead_to_their_mailbox(self, world: ProbeEmulator) -> None:
+        assert self.run(self.driver(world), scope(), smtp=trip()["smtp"] | {"recipient": "smoke@example.org"}).ok
+        reader = trip()["imap"] | {"username": "me@example.org", "password": "my-own-pass-word"}
+        assert self.run(self.driver(world), scope(), smtp=trip()["smtp"] | {"recipient": "anybody@example.org"}, imap=reader).ok
+
     def test_other_peoples_mail_is_left_alone(self, world: ProbeEmulator) -> None:
         world.store.deliver("canary@example.org", b"Subject: keep me\r\n\r\nhello\r\n")
         world.store.boxes["canary@example.org"][0].flags.add(r"\Deleted")
@@ -454,9 +494,9 @@ class TestMailRoundtrip:
 
     def test_a_lost_message_is_degraded_and_swept_up_when_it_comes_late(self, world: ProbeEmulator) -> None:
         world.store.losing = True
-        found = self.run(self.driver(world), scope(), timeout=1)
+        found = self.run(self.driver(world), scope(), timeout=0.7)
         assert found.level is Level.DEGRADED
-        assert found.message.startswith("mail.example.org:993 did not answer") or "is not in INBOX after 1 s" in found.message
+        assert found.message.startswith("mail.example.org:993 did not answer") or "is not in INBOX after 0.7 s" in found.message
         world.store.losing = False
         assert self.run(self.driver(world), scope()).ok
         assert world.store.boxes["canary@example.org"] == []
@@ -492,7 +532,7 @@ class TestMailRoundtrip:
         assert world.faults.writes == 0
 
     def test_what_the_mail_server_refuses_is_quoted(self, world: ProbeEmulator) -> None:
-        smtp = trip()["smtp"] | {"recipient": "nobody@example.org"}
+        smtp = trip()["smtp"] | {"recipient": "nobody@example.net"}
         found = self.run(self.driver(world), scope(), smtp=smtp)
         assert found.message == "mail.example.org:465 answered 550 5.1.1 Recipient address rejected: User unknown"
         wrong = trip()["smtp"] | {"password": "wrong-pass-word"}

@@ -34,22 +34,22 @@ DOORS: Mapping[str, tuple[str, bool]] = {
 class ProbeEmulator:
     """The host and its resolvers.
 
-    The seed may hold ``accounts``: address -> password. ``records``: objects with name, type, value and optionally ttl.
-    ``resolvers``: addresses that are answered for (default 1.1.1.1, 8.8.8.8). ``addresses``: "host:port" as written in probes -> door.
-    ``closed``: "host:port" where nothing listens. ``names``: further names that the certificate is for. ``days``: how long the
-    certificate is valid (default 90). ``refusal``: seconds until a client without PROXY header is turned away (default 0.2; Postfix
-    takes 5). ``page``: text of the web page.
+    The seed may hold ``accounts``: address -> password. ``aliases``: address or ``@domain`` -> account. ``records``: objects with name,
+    type, value and optionally ttl. ``resolvers``: addresses that are answered for (default 1.1.1.1, 8.8.8.8). ``addresses``: "host:port"
+    as written in probes -> door. ``closed``: "host:port" where nothing listens. ``names``: further names that the certificate is for.
+    ``days``: how long the certificate is valid (default 90). ``refusal``: seconds until a client without PROXY header is turned away
+    (default 0.5; Postfix takes 5). ``page``: text of the web page.
     """
 
     def __init__(self, seed: JSONObject | None = None) -> None:
         """Take the seed; nothing listens yet."""
         seed = seed or {}
         self.faults = Faults()
-        self.store = Store(dict(seed.get("accounts", {})))
+        self.store = Store(dict(seed.get("accounts", {})), dict(seed.get("aliases", {})))
         self.records: list[Record] = [record(one) for one in seed.get("records", [])]
         self.addresses: dict[str, str] = dict(seed.get("addresses", {}))
         self._closed = list(seed.get("closed", []))
-        self._days, self._refusal, self._page = int(seed.get("days", 90)), float(seed.get("refusal", 0.2)), str(seed.get("page", "webmail"))
+        self._days, self._refusal, self._page = int(seed.get("days", 90)), float(seed.get("refusal", 0.5)), str(seed.get("page", "webmail"))
         self._hosts = sorted({split_address(one)[0] for one in self.addresses} | set(seed.get("names", [])) | {"localhost", "127.0.0.1"})
         self.ca_file = Path()
         self.resolvers = {name: Resolver(self._answers, self.faults) for name in seed.get("resolvers", ["1.1.1.1", "8.8.8.8"])}

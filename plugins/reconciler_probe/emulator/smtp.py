@@ -30,7 +30,7 @@ class Handler:
 
     async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:  # noqa: N802
         """Take a recipient that has a mailbox."""
-        if address.lower() not in self.store.boxes:
+        if not self.store.account(address):
             return "550 5.1.1 Recipient address rejected: User unknown"
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 Ok"

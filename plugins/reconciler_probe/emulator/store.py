@@ -22,18 +22,24 @@ class Mail:
 class Store:
     """Accounts and their one mailbox each. ``deliver`` may be told to lose mail, as a broken path would."""
 
-    def __init__(self, accounts: dict[str, str]) -> None:
-        """Begin with empty mailboxes."""
-        self.accounts, self.lock, self.losing = accounts, threading.RLock(), False
+    def __init__(self, accounts: dict[str, str], aliases: dict[str, str]) -> None:
+        """Begin with empty mailboxes. ``aliases`` maps addresses, or ``@domain`` for the rest of a domain, to accounts."""
+        self.accounts, self.aliases, self.lock, self.losing = accounts, aliases, threading.RLock(), False
         self.boxes: dict[str, list[Mail]] = {account: [] for account in accounts}
         self.delivered = 0
 
+    def account(self, recipient: str) -> str:
+        """Give the account that a recipient's mail goes to; nothing when there is none."""
+        address = recipient.lower()
+        found = address if address in self.boxes else self.aliases.get(address, self.aliases.get(address[address.find("@") :], ""))
+        return found if found in self.boxes else ""
+
     def deliver(self, recipient: str, raw: bytes) -> None:
-        """Put a message into a mailbox."""
+        """Put a message into the mailbox of a recipient that has one."""
         with self.lock:
             self.delivered += 1
             if not self.losing:
-                self.boxes[recipient.lower()].append(Mail(self.delivered, raw))
+                self.boxes[self.account(recipient)].append(Mail(self.delivered, raw))
 
     def expunge(self, account: str, uids: set[int]) -> list[int]:
         """Remove deleted messages that are among ``uids``; give their positions as IMAP counts them."""
