@@ -1,13 +1,16 @@
 """From changes to transactions: what each change asks of a zone as it is now, what must stay together, and what fits in one call. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from reconciler.driver import Action, Change, Mark, Ownership, Scope
 from reconciler.errors import Conflict, Permanent
 from reconciler.resource import JSONObject, Resource
 from reconciler_cloudflare.match import Live, form_wanted
 from reconciler_cloudflare.spec import Key, body_of, clash, describe, join_comment, key_of, patch_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +43,16 @@ class Snapshot:
     def __init__(self, lives: Iterable[Live]) -> None:
         """Index the records."""
         self.by_id = {live.id: live for live in lives}
+        self._by_mark = {(live.mark.owner, live.mark.kind, live.mark.name): live for live in self.by_id.values() if live.mark is not None}
+        self._by_key = {live.key: live for live in self.by_id.values()}
 
     def marked(self, resource: Resource, owner: str) -> Live | None:
         """Give the record that carries this resource's mark."""
-        return next((live for live in self.by_id.values() if live.mark is not None and _names(live.mark, resource, owner)), None)
+        return self._by_mark.get((owner, resource.id.kind, resource.id.name))
 
     def equal(self, form: JSONObject) -> Live | None:
         """Give the record with the identity of ``form``."""
-        return next((live for live in self.by_id.values() if live.key == key_of(form)), None)
-
-
-def _names(mark: Mark, resource: Resource, owner: str) -> bool:
-    return (mark.owner, mark.kind, mark.name) == (owner, resource.id.kind, resource.id.name)
+        return self._by_key.get(key_of(form))
 
 
 def unit_of(change: Change, zone: Snapshot, scope: Scope) -> Unit | None:
@@ -124,16 +125,19 @@ def comment_for(resource: Resource, scope: Scope) -> str:
 
 def paired(units: Sequence[Unit], zone: Snapshot, scope: Scope) -> list[Unit]:
     """Turn a delete and a create of one name and type into one patch, which keeps the record's id and leaves no gap in the answers."""
-    deletes = [unit for unit in units if unit.delete and not unit.post]
-    result = [unit for unit in units if unit not in deletes]
-    for place, unit in enumerate(result):
-        if not unit.post or unit.delete:
-            continue
-        partner = next((one for one in deletes if (one.names, one.types) == (unit.names, unit.types)), None)
-        if partner is not None:
-            deletes.remove(partner)
-            result[place] = _merged(partner, unit, zone.by_id[partner.delete], scope)
-    return deletes + result
+    deletes: dict[tuple[frozenset[str], frozenset[str]], list[Unit]] = {}
+    for unit in units:
+        if unit.delete and not unit.post:
+            deletes.setdefault((unit.names, unit.types), []).append(unit)
+    result = []
+    for unit in units:
+        partners = deletes.get((unit.names, unit.types))
+        if unit.post and not unit.delete and partners:
+            partner = partners.pop(0)
+            result.append(_merged(partner, unit, zone.by_id[partner.delete], scope))
+        elif unit.post or unit.patch:
+            result.append(unit)
+    return [unit for left in deletes.values() for unit in left] + result
 
 
 def _merged(partner: Unit, unit: Unit, live: Live, scope: Scope) -> Unit:
@@ -150,12 +154,35 @@ Bundle = tuple[Unit, ...]
 def bundles(units: Sequence[Unit]) -> list[Bundle]:
     """Tie together what depends on each other at one name; deletes come first."""
     ordered = sorted(units, key=lambda unit: (not unit.delete, not unit.patch))
+    return [bundle for group in connected(ordered, lambda unit: unit.names) for bundle in _tie(group)]
+
+
+def _tie(units: Sequence[Unit]) -> list[Bundle]:
     result: list[list[Unit]] = []
-    for unit in ordered:
+    for unit in units:
         tied = [bundle for bundle in result if any(_tied(unit, other) for other in bundle)]
         result = [bundle for bundle in result if bundle not in tied]
         result.append([*(one for bundle in tied for one in bundle), unit])
     return [tuple(bundle) for bundle in result]
+
+
+def connected(items: Iterable[T], names_of: Callable[[T], Iterable[str]]) -> list[list[T]]:
+    """Group what shares a name, directly or by way of others; the order within a group is that of the input."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            parent[name] = name = parent[parent[name]]
+        return name
+
+    placed = [(item, [root(name) for name in names_of(item)]) for item in items]
+    for _, names in placed:
+        for name in names[1:]:
+            parent[root(name)] = root(names[0])
+    groups: dict[str, list[T]] = {}
+    for item, names in placed:
+        groups.setdefault(root(names[0]), []).append(item)
+    return list(groups.values())
 
 
 def _tied(one: Unit, other: Unit) -> bool:
@@ -168,18 +195,10 @@ def _tied(one: Unit, other: Unit) -> bool:
 
 def chunks(all: Sequence[Bundle], limit: int) -> list[list[Bundle]]:
     """Pack bundles into calls of at most ``limit`` operations, all changes of one name in one call where they fit."""
-    groups: dict[frozenset[str], list[Bundle]] = {}
-    for bundle in all:
-        names = frozenset(name for unit in bundle for name in unit.names)
-        members = [bundle]
-        for other in [key for key in groups if key & names]:
-            members = groups.pop(other) + members
-            names |= other
-        groups[names] = members
     result: list[list[Bundle]] = []
     room = 0
-    for group in groups.values():
-        if _size(group) > room or not result:
+    for group in connected(all, lambda bundle: [name for unit in bundle for name in unit.names]):
+        if _size(group) > room:
             result.append([])
             room = limit
         for bundle in group:
@@ -210,8 +229,9 @@ def _in_turn(units: list[Unit]) -> list[Unit]:
     """Order patches so that an identity is freed before it is taken; a ring has no such order and is left as it is."""
     result: list[Unit] = []
     while units:
-        occupied = {id(unit): unit.frees for unit in units}
-        free = [unit for unit in units if not any(taken == unit.takes for other, taken in occupied.items() if other != id(unit))]
+        holders = {unit.frees: unit for unit in units}
+        free = [unit for unit in units if holders.get(unit.takes, unit) is unit]
         result += free or units
-        units = [unit for unit in units if unit not in free] if free else []
+        done = {id(unit) for unit in free or units}
+        units = [unit for unit in units if id(unit) not in done]
     return result

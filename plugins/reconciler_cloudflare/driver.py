@@ -1,6 +1,6 @@
 """Observe and apply: one listing per zone to read, as few transactions per zone as possible to write."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,8 +10,9 @@ from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler_cloudflare.batch import comment_for
 from reconciler_cloudflare.client import Client
 from reconciler_cloudflare.config import Config
-from reconciler_cloudflare.match import Live, Matching, form_wanted, spec_of
-from reconciler_cloudflare.spec import clash, describe, duplicates, key_of
+from reconciler_cloudflare.match import Live, Matching, form_wanted, grouped, in_the_way, spec_of
+from reconciler_cloudflare.remarks import remarks, rivals
+from reconciler_cloudflare.spec import describe
 from reconciler_cloudflare.writer import ZoneWriter
 
 
@@ -55,38 +56,44 @@ class CloudflareDriver:
 
     def _matched(self, wanted: Sequence[Resource], lives: Sequence[Live], scope: Scope) -> list[Observation]:
         matching = Matching(wanted, lives, scope.owner)
-        twice = duplicates(form_wanted(one) for one in wanted)
+        strangers = grouped((live for live in lives if live.ownership(scope.owner) is not Ownership.OURS), lambda live: live.form["name"])
+        refused = {one.id: self._refusal(one, matching.pairs.get(one.id), strangers.get(spec_of(one).name, ()), scope) for one in wanted}
+        refused |= rivals(wanted)
+        self._hold_to_quota([one for one in wanted if one.id not in matching.pairs], refused, scope)
+        notes = remarks(wanted, matching, lives, scope.owner)
         found = []
         for resource in wanted:
             live = matching.pairs.get(resource.id)
-            copies = matching.orphans.get(resource.id, [])
-            refused = self._refusal(resource, live, lives, scope)
-            if key_of(form_wanted(resource)) in twice:
-                refused = f"{resource.id}: another resource asks for the same record; keep one of them"
-            notes = (*_strangers(resource, live, lives, scope), *(f"{describe(copy.form)} carries a copy of its mark" for copy in copies))
             if live is not None:
-                found.append(_observed(resource, live, scope, refused, notes))
-            elif refused or notes:
-                found.append(Observation(resource.id, None, refused=refused, notes=notes))
-        paired_ids = {one.id for one in wanted}
-        return found + [_orphaned(id, copies[0]) for id, copies in matching.orphans.items() if id not in paired_ids]
+                found.append(_observed(resource, live, scope, refused[resource.id], notes[resource.id]))
+            elif refused[resource.id] or notes[resource.id]:
+                found.append(Observation(resource.id, None, refused=refused[resource.id], notes=notes[resource.id]))
+        return found + [_orphaned(id, copies[0]) for id, copies in matching.orphans.items() if id not in refused]
 
-    def _refusal(self, resource: Resource, live: Live | None, lives: Sequence[Live], scope: Scope) -> str:
+    def _refusal(self, resource: Resource, live: Live | None, strangers: Sequence[Live], scope: Scope) -> str:
         """Say why a resource must not be written, if so."""
         form, excess = form_wanted(resource), len(comment_for(resource, scope)) - self._config.comment_limit
         if excess > 0:
             part = "comment" if form["comment"] else "metadata.name"
             return f"{resource.id}: its mark and comment are {excess} characters too long for Cloudflare's limit; shorten its {part}"
-        if live is not None and live.locked:
-            return f"{resource.id}: {describe(live.form)} is locked by Cloudflare (Email Routing); switch that off to manage it here"
-        if live is not None and live.ownership(scope.owner) is not Ownership.OURS and live.form["type"] != form["type"]:
-            return f"{resource.id}: {describe(live.form)} stands in its place and is not ours; delete it by hand"
         if live is None:
-            for other in lives:
-                strange = other.ownership(scope.owner) is not Ownership.OURS
-                if strange and (other.zone, other.form["name"]) == (form["zone"], form["name"]) and clash(other.form["type"], form["type"]):
-                    return f"{resource.id}: {describe(other.form)} stands in its way and is not ours; delete it by hand"
+            other = next((one for one in strangers if in_the_way(one, form)), None)
+            return f"{resource.id}: {describe(other.form)} stands in its way and is not ours; delete it by hand" if other else ""
+        if live.locked:
+            return f"{resource.id}: {describe(live.form)} is locked by Cloudflare (Email Routing); switch that off to manage it here"
         return ""
+
+    def _hold_to_quota(self, missing: Sequence[Resource], refused: dict[ResourceId, str], scope: Scope) -> None:
+        """Refuse all new records of a zone that has no room for all of them; what the same pass deletes is deleted later."""
+        for zone in sorted({spec_of(one).zone for one in missing}):
+            fresh = [one for one in missing if spec_of(one).zone == zone and not refused[one.id]]
+            if not fresh:
+                continue
+            with scope.span("GET dns_records/usage", zone=zone):
+                quota, used = self._client.usage(zone)
+            if quota is not None and used + len(fresh) > quota:
+                text = f"the zone {zone} holds {used} of at most {quota} records, so {len(fresh)} more do not fit; delete some first"
+                refused.update({one.id: text for one in fresh})
 
     # -- apply ---------------------------------------------------------------------------------------------------------------
 
@@ -161,15 +168,3 @@ def _time(text: str | None) -> datetime | None:
         return datetime.fromisoformat(text) if text else None
     except ValueError:
         return None
-
-
-def _strangers(resource: Resource, live: Live | None, lives: Sequence[Live], scope: Scope) -> Iterator[str]:
-    """Name what stands in a set that a resource claims for this stack alone."""
-    form = form_wanted(resource)
-    if not spec_of(resource).exclusive:
-        return
-    for other in lives:
-        same_set = other.zone == form["zone"] and other.place == (form["type"], form["name"])
-        if same_set and other is not live and other.ownership(scope.owner) is not Ownership.OURS:
-            locked = ", locked by Email Routing" if other.locked else ""
-            yield f"foreign record in an exclusive set: {describe(other.form)} (id {other.id}{locked}); it is not ours to delete"

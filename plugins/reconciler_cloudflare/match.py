@@ -1,22 +1,25 @@
 """Which live record stands for which wish: first by mark, then by identity, then by place. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from reconciler.driver import Mark, Ownership
 from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler_cloudflare.spec import DNSRecord, Key, clash, form_of, key_of, split_comment
 
 DRIVER, KIND = "cloudflare", "DNSRecord"
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """One record as it is: the API's answer, its canonical form (the comment without our mark), and whose mark it carries."""
+    """One record as it is: the API's answer, its canonical form (the comment without our mark), what makes it this record, its mark."""
 
     zone: str
     raw: JSONObject
     form: JSONObject
+    key: Key
     mark: Mark | None
 
     @classmethod
@@ -24,17 +27,12 @@ class Live:
         """Read one record of a listing."""
         form = form_of(raw, zone)
         mark, text = split_comment(form["comment"])
-        return cls(zone, raw, form | {"comment": text}, mark)
+        return cls(zone, raw, form | {"comment": text}, key_of(form), mark)
 
     @property
     def id(self) -> str:
         """The record's own id."""
         return str(self.raw["id"])
-
-    @property
-    def key(self) -> Key:
-        """What makes it this record."""
-        return key_of(self.form)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -77,40 +75,32 @@ class Matching:
     """Pairs wishes with records, each record at most once, best evidence first."""
 
     def __init__(self, wanted: Sequence[Resource], lives: Sequence[Live], owner: str) -> None:
-        """Pair; the result is in ``pairs`` and ``orphans``."""
+        """Pair. ``orphans`` are the records of ours that stand for no wish, by the id in their mark; those of a paired id are copies."""
         self.pairs: dict[ResourceId, Live] = {}
         self._owner = owner
-        self._wanted = {one.id: one for one in sorted(wanted, key=lambda one: one.id)}
+        self._wanted = {one.id: (one, form_wanted(one)) for one in sorted(wanted, key=lambda one: one.id)}
         self._free = {live.id: live for live in sorted(lives, key=lambda live: (str(live.raw.get("created_on")), live.id))}
+        self._marked = self._ours()
+        self._keyed = grouped(self._free.values(), lambda live: (live.zone, live.key))
+        self._named = grouped(self._free.values(), lambda live: (live.zone, live.form["name"]))
         for rule in (self._by_mark, self._by_key, self._by_place, self._by_adoption):
             self._round(rule)
         self._untangle()
-
-    @property
-    def orphans(self) -> Mapping[ResourceId, list[Live]]:
-        """Records with a mark of ours that stand for no wish, by the id in the mark; an id that is paired too names its copies."""
-        found: dict[ResourceId, list[Live]] = {}
-        for live in self._free.values():
-            id = live.marked_id()
-            if id is not None and live.ownership(self._owner) is Ownership.OURS:
-                found.setdefault(id, []).append(live)
-        return found
+        self.orphans = self._ours()
 
     def _round(self, rule: Callable[[Resource, JSONObject], Iterable[Live]]) -> None:
-        for id, resource in self._wanted.items():
+        for id, (resource, form) in self._wanted.items():
             if id in self.pairs:
                 continue
-            form = form_wanted(resource)
-            candidates = sorted(
-                rule(resource, form), key=lambda live: (live.key != key_of(form), live.place != (form["type"], form["name"]))
-            )
+            candidates = [live for live in rule(resource, form) if live.id in self._free]
+            candidates.sort(key=lambda live: (live.key != key_of(form), live.place != (form["type"], form["name"])))
             if candidates:
                 self.pairs[id] = self._free.pop(candidates[0].id)
 
     def _untangle(self) -> None:
         """Where wishes have exchanged what they stand for, exchange their marks: no order of patches leads through a ring."""
         holder = {(live.zone, live.key): id for id, live in self.pairs.items()}
-        onward = {id: holder.get((self.pairs[id].zone, key_of(form_wanted(self._wanted[id])))) for id in self.pairs}
+        onward = {id: holder.get((self.pairs[id].zone, key_of(self._wanted[id][1]))) for id in self.pairs}
         before = dict(self.pairs)
         for id in before:
             ring = [id]
@@ -120,28 +110,53 @@ class Matching:
                 self.pairs[id] = before[ring[1 % len(ring)]]
 
     def _by_mark(self, resource: Resource, form: JSONObject) -> Iterable[Live]:
-        return [live for live in self._ours() if live.marked_id() == resource.id]
+        return self._marked.get(resource.id, ())
 
     def _by_key(self, resource: Resource, form: JSONObject) -> Iterable[Live]:
-        return [live for live in self._free.values() if live.key == key_of(form) and live.zone == form["zone"]]
+        return self._keyed.get((form["zone"], key_of(form)), ())
 
     def _by_place(self, resource: Resource, form: JSONObject) -> Iterable[Live]:
-        """Take over what another wish of ours left behind, when it has gone from git: a wish that changed its name and its content."""
-        left = [live for live in self._ours() if live.marked_id() not in self._wanted and live.mark is not None and not live.mark.keep]
-        return [live for live in left if _same_place(live, form) or _in_the_way(live, form)]
+        """Take over what a wish that left git has left behind, where the two cannot stand side by side until it is deleted.
+
+        Elsewhere the new record is made first and the old one deleted afterwards, so that answers have no gap.
+        """
+        alone = spec_of(resource).exclusive
+        near = self._named.get((form["zone"], form["name"]), ())
+        return [live for live in near if self._left(live) and (in_the_way(live, form) or (alone and _same_place(live, form)))]
+
+    def _left(self, live: Live) -> bool:
+        """Say whether a record is ours and its wish has gone from git for good."""
+        ours = live.mark is not None and live.ownership(self._owner) is Ownership.OURS
+        return ours and live.mark is not None and not live.mark.keep and live.marked_id() not in self._wanted
 
     def _by_adoption(self, resource: Resource, form: JSONObject) -> Iterable[Live]:
         """Find what a wish would have to push aside: the only CNAME a name can have, or a set it claims for itself and may adopt."""
         claims = form["type"] == "CNAME" or (resource.policy.adopt and spec_of(resource).exclusive)
-        return [live for live in self._free.values() if claims and not live.locked and _same_place(live, form)]
+        near = self._named.get((form["zone"], form["name"]), ())
+        return [live for live in near if claims and not live.locked and _same_place(live, form)]
 
-    def _ours(self) -> list[Live]:
-        return [live for live in self._free.values() if live.ownership(self._owner) is Ownership.OURS]
+    def _ours(self) -> dict[ResourceId, list[Live]]:
+        """Index what is ours and not paired yet by the id in its mark."""
+        found: dict[ResourceId, list[Live]] = {}
+        for live in self._free.values():
+            id = live.marked_id()
+            if id is not None and live.ownership(self._owner) is Ownership.OURS:
+                found.setdefault(id, []).append(live)
+        return found
+
+
+def grouped(lives: Iterable[Live], key: Callable[[Live], K]) -> dict[K, list[Live]]:
+    """Index records by ``key``, in their order."""
+    found: dict[K, list[Live]] = {}
+    for live in lives:
+        found.setdefault(key(live), []).append(live)
+    return found
 
 
 def _same_place(live: Live, form: JSONObject) -> bool:
     return live.zone == form["zone"] and live.place == (form["type"], form["name"])
 
 
-def _in_the_way(live: Live, form: JSONObject) -> bool:
+def in_the_way(live: Live, form: JSONObject) -> bool:
+    """Say whether a record and a wish cannot both stand at their name."""
     return live.zone == form["zone"] and live.form["name"] == form["name"] and clash(live.form["type"], form["type"])

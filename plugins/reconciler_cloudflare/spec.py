@@ -1,7 +1,6 @@
 """What a DNS record wants, in canonical form, and its shape in Cloudflare's API in both directions. Pure."""
 
 import json
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -286,9 +285,3 @@ def clash(one: str, other: str) -> bool:
     """Say whether records of these two types cannot stand at one name: a CNAME tolerates no address and no second CNAME."""
     types = {one, other}
     return "CNAME" in types and types <= PROXIABLE
-
-
-def duplicates(forms: Iterable[JSONObject]) -> set[Key]:
-    """Give the keys that occur more than once."""
-    seen: set[Key] = set()
-    return {key for key in map(key_of, forms) if key in seen or seen.add(key)}  # type: ignore[func-returns-value]

@@ -194,13 +194,22 @@ def test_a_record_that_must_stay_says_so_in_its_mark(world: CloudflareWorld, ben
 
 
 def test_a_foreign_record_in_an_exclusive_set_is_reported_and_left_alone(world: CloudflareWorld, bench: Bench) -> None:
-    mine = record("mx", type="MX", content="mail.example.com", priority=1, exclusive=True)
+    mine = record("mx", type="MX", content="mail.example.net", priority=1, exclusive=True)
     bench.converge([mine])
     world.zone.post({"name": "@", "type": "MX", "content": "mx.evil.example", "priority": 0})
     plan = bench.plan([mine])
     assert not plan.changes
     assert len(plan.notes) == 1
     assert 'MX example.com "0 mx.evil.example"' in plan.notes[0]
+
+
+def test_email_routing_beside_our_own_exchange_is_reported(world: CloudflareWorld) -> None:
+    locked = {"name": "@", "type": "MX", "content": "route1.mx.cloudflare.net", "priority": 5, "meta": {"read_only": True}}
+    world.reload(zones={ZONE: {"records": [locked]}})
+    with opened(world) as bench:
+        plan = bench.plan([record("mx", type="MX", content="mail.example.net", priority=1)])
+    assert len(plan.changes) == 1
+    assert "Email Routing is switched on" in plan.notes[0]
 
 
 def test_an_exclusive_wish_that_may_adopt_takes_over_the_record_in_its_place(world: CloudflareWorld, bench: Bench) -> None:
@@ -302,13 +311,28 @@ def test_the_specific_code_inside_an_error_chain_is_shown(world: CloudflareWorld
     assert "1004 DNS Validation Error; 9999 CNAME flattening" in outcome.message
 
 
-def test_a_full_zone_refuses_additions_and_still_takes_changes(world: CloudflareWorld) -> None:
-    world.reload(zones={ZONE: {"quota": 3, "records": [{"name": "f", "type": "TXT", "content": "foreign"}]}})
+FULL = {ZONE: {"quota": 3, "records": [{"name": "f", "type": "TXT", "content": "foreign"}]}}
+
+
+def test_additions_to_a_full_zone_are_refused_at_planning(world: CloudflareWorld) -> None:
+    world.reload(zones=FULL)
     with opened(world) as bench:
         bench.converge([txt("a", "1")])
-        outcomes = bench.apply(bench.plan([txt("a", "2"), txt("b", "1"), txt("c", "1")]))
-    assert sorted(failed(outcomes)) == ["b", "c"]
-    assert "holds 2 of at most 3 records, so 2 more do not fit" in failed(outcomes)["b"]
+        plan = bench.plan([txt("a", "2"), txt("b", "1"), txt("c", "1")])
+    assert [one.id.name for one in plan.stuck] == ["b", "c"]
+    assert "holds 2 of at most 3 records, so 2 more do not fit" in plan.stuck[0].reason
+    assert [change.id.name for change in plan.changes] == ["a"]
+
+
+def test_a_zone_that_was_filled_since_the_plan_takes_changes_and_no_additions(world: CloudflareWorld) -> None:
+    world.reload(zones=FULL)
+    with opened(world) as bench:
+        bench.converge([txt("a", "1")])
+        plan = bench.plan([txt("a", "2"), txt("b", "1")])
+        world.zone.post({"name": "late", "type": "TXT", "content": "foreign"})
+        outcomes = bench.apply(plan)
+    assert list(failed(outcomes)) == ["b"]
+    assert "holds 3 of at most 3 records" in failed(outcomes)["b"]
     assert '"2"' in {one["content"] for one in world.zone.records.values()}
 
 

@@ -142,15 +142,24 @@ def test_of_two_records_with_one_mark_the_equal_one_is_meant_and_the_other_is_a_
     assert [one.id for copies in matching.orphans.values() for one in copies] == ["1"]
 
 
-def test_a_wish_takes_over_only_what_no_other_wish_of_ours_still_wants() -> None:
-    kept = live("1", mark="kept", content="kept")
-    assert pairs([wish("new"), wish("kept", content="kept")], kept) == {"kept": "1"}
-    assert pairs([wish("new")], kept) == {"new": "1"}
+CNAME = {"type": "CNAME", "content": "a.example.net"}
+
+
+def test_a_wish_takes_over_what_left_git_where_the_two_cannot_stand_side_by_side() -> None:
+    left = live("1", mark="left", **CNAME)
+    assert pairs([wish("new", type="CNAME", content="b.example.net")], left) == {"new": "1"}
+    assert pairs([wish("new", type="A", content="192.0.2.1")], left) == {"new": "1"}
+    assert pairs([wish("new", exclusive=True)], live("1", mark="left", content="other")) == {"new": "1"}
+    assert pairs([wish("new")], live("1", mark="left", content="other")) == {}
+
+
+def test_a_wish_takes_nothing_from_another_wish() -> None:
+    assert pairs([wish("new", type="A", content="192.0.2.1"), wish("kept", **CNAME)], live("1", mark="kept", **CNAME)) == {"kept": "1"}
 
 
 def test_a_wish_does_not_take_over_what_must_stay() -> None:
-    raw = {**live("1", mark="old", content="other").raw, "comment": "reconciler:test/unit:DNSRecord/old:keep"}
-    assert pairs([wish("new")], Live.read(ZONE, raw)) == {}
+    raw = {**live("1", mark="old", **CNAME).raw, "comment": "reconciler:test/unit:DNSRecord/old:keep"}
+    assert pairs([wish("new", type="A", content="192.0.2.1")], Live.read(ZONE, raw)) == {}
 
 
 def test_a_foreign_text_beside_ours_is_nobodys_business() -> None:
