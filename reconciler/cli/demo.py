@@ -1,0 +1,48 @@
+"""``reconciler demo``: everything at work on an embedded world, from one commit to a running mail system."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from reconciler.cli import common
+
+
+@click.command("demo")
+@click.option("--stay", is_flag=True, help="Keep the world running at the end, until Ctrl-C.")
+@click.option(
+    "--desired", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path("desired"), help="The stacks to push."
+)
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write what was printed as an SVG picture.")
+@click.pass_context
+def command(ctx: click.Context, stay: bool, desired: Path, picture: Path | None) -> int:
+    """Push desired/mail to an embedded world and play three scenes on it. Exit code 0 only if every promise held."""
+    from reconciler.daemon.loop import Daemon
+    from reconciler.sandbox.demo import Demo
+    from reconciler.sandbox.screen import Screen
+    from reconciler.sandbox.world import World
+
+    screen = Screen(record=picture is not None, color=ctx.color)
+
+    def wait(world: World, service: Daemon) -> None:
+        settings = world.root / "reconciler.yaml"
+        settings.write_text(world.settings_text(), encoding="utf-8")
+        settings.chmod(0o600)
+        screen.say(f"\n  the world stays up; another terminal: reconciler --settings {settings} status\n  Ctrl-C ends it")
+        while not service.workshop.stop.is_set():
+            time.sleep(0.5)
+
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="reconciler-demo-") as root:
+        demo = Demo(desired, Path(root), screen)
+        try:
+            broken = demo.play(wait if stay else None)
+        except KeyboardInterrupt:
+            broken = demo.broken
+    screen.say(
+        f"\n  [bold]{'every promise was kept' if not broken else f'{len(broken)} promises were broken'}[/] in {time.monotonic() - started:.0f} s"
+    )
+    if picture is not None:
+        screen.save(picture)
+    return common.ERROR if broken else common.IN_SYNC
