@@ -1,0 +1,503 @@
+"""The HTTP face of the emulated API server: paths, media types, selectors, pages and watches."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from reconciler.resource import JSONObject
+from reconciler_k8s.emulator import kinds as kind_docs
+from reconciler_k8s.emulator.kinds import Kind
+from reconciler_k8s.emulator.machine import Machine, Request
+from reconciler_k8s.emulator.managers import Actor
+from reconciler_k8s.emulator.patches import PatchError, json_patch, merge_patch, strategic_merge
+from reconciler_k8s.emulator.selectors import SelectorError, matcher
+from reconciler_k8s.emulator.statuses import ApiError, bad_request, no_page, not_found, required, too_long, unprocessable, unsupported
+from reconciler_k8s.emulator.store import now
+
+DISCOVERY = "as=APIGroupDiscoveryList"
+PARTIAL, PARTIAL_LIST = "as=PartialObjectMetadata;", "as=PartialObjectMetadataList;"
+VERSION = {
+    "major": "1",
+    "minor": "36",
+    "emulationMajor": "1",
+    "emulationMinor": "36",
+    "minCompatibilityMajor": "1",
+    "minCompatibilityMinor": "35",
+    "gitVersion": "v1.36.2",
+    "gitCommit": "0" * 40,
+    "gitTreeState": "clean",
+    "buildDate": "2026-08-21T00:00:00Z",
+    "goVersion": "go1.26.6",
+    "compiler": "gc",
+    "platform": "linux/amd64",
+}
+REGISTERED = "the body of the request was in an unknown format - accepted media types include: "
+
+
+@dataclass(slots=True)
+class Target:
+    """What a path names."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    sub: str
+
+
+@dataclass(slots=True)
+class Api:
+    """The ASGI application. ``token`` is the only credential; ``truncated`` makes every listing break off after its first page."""
+
+    machine: Machine
+    token: str
+    truncated: bool = False
+    stopping: bool = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        request = HttpRequest(scope, receive)
+        try:
+            response = await self._answer(request)
+        except ApiError as error:
+            response = plain(error.text, error.code) if error.plain else answer(error.body, error.code)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: HttpRequest) -> Response:
+        path = request.url.path
+        if path in ("/readyz", "/livez", "/healthz"):
+            return plain("ok")
+        if request.headers.get("authorization") != f"Bearer {self.token}":
+            raise ApiError(401, "Unauthorized", "Unauthorized")
+        if path == "/version":
+            return answer(VERSION)
+        with self.machine.store.lock:
+            found = self._discovery(path, request.headers.get("accept", ""))
+        if found is not None:
+            return found
+        body = await request.body()
+        target = self._target(path)
+        if request.method == "GET" and not target.name and request.query_params.get("watch") in ("true", "1"):
+            return self._watch(target, request)
+        with self.machine.store.lock:
+            return self._handle(target, request, body)
+
+    # -- discovery -----------------------------------------------------------------------------------------------------------
+
+    def _discovery(self, path: str, accept: str) -> Response | None:
+        kinds = list(self.machine.store.kinds.values())
+        parts = [part for part in path.split("/") if part]
+        if path in ("/api", "/apis") and DISCOVERY in accept:
+            body = kind_docs.aggregated(kinds, core=path == "/api")
+            return Response(json.dumps(body), media_type="application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+        if path == "/api":
+            addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": "127.0.0.1:6443"}]
+            return answer({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses})
+        if path == "/apis":
+            return answer({"kind": "APIGroupList", "apiVersion": "v1", "groups": kind_docs.legacy_groups(kinds)})
+        if path == "/openapi/v3":
+            paths = {("api/v1" if not one.group else f"apis/{one.api_version}"): one for one in kinds}
+            return plain(json.dumps({"paths": {path: {"serverRelativeURL": f"/openapi/v3/{path}?hash=0"} for path in paths}}))
+        if parts[:1] == ["api"] and len(parts) == 2:
+            return answer(kind_docs.legacy_list(kinds, "", parts[1]))
+        if parts[:1] == ["apis"] and len(parts) == 2:
+            group = next((one for one in kind_docs.legacy_groups(kinds) if one["name"] == parts[1]), None)
+            return answer({"kind": "APIGroup", "apiVersion": "v1", **group}) if group is not None else None
+        if parts[:1] == ["apis"] and len(parts) == 3 and any((one.group, one.version) == (parts[1], parts[2]) for one in kinds):
+            return answer(kind_docs.legacy_list(kinds, parts[1], parts[2]))
+        return None
+
+    def _target(self, path: str) -> Target:
+        parts = [part for part in path.split("/") if part]
+        if parts[:2] == ["api", "v1"]:
+            group, version, rest = "", "v1", parts[2:]
+        elif parts[:1] == ["apis"] and len(parts) > 3:
+            group, version, rest = parts[1], parts[2], parts[3:]
+        else:
+            raise no_page()
+        served = self.machine.store.kinds
+        if not any((one.group, one.version) == (group, version) for one in served.values()):
+            raise no_page()
+        namespace = ""
+        if rest[:1] == ["namespaces"] and len(rest) > 2 and not (len(rest) == 3 and rest[2] in ("status", "finalize")):
+            namespace, rest = rest[1], rest[2:]
+        kind = served.get((group, version, rest[0])) if rest else None
+        if kind is None or len(rest) > 3:
+            raise ApiError(404, "the server could not find the requested resource", "NotFound", {})
+        return Target(kind, namespace, rest[1] if len(rest) > 1 else "", rest[2] if len(rest) > 2 else "")
+
+    # -- one request ---------------------------------------------------------------------------------------------------------
+
+    def _handle(self, target: Target, request: HttpRequest, body: bytes) -> Response:
+        verb = request.method
+        if target.sub and target.sub not in target.kind.subresources:
+            raise ApiError(404, "the server could not find the requested resource", "NotFound", {})
+        check_accept(request, target)
+        if verb == "GET":
+            return self._get(target, request) if target.name else self._list(target, request)
+        allowed = ("PUT", "PATCH", "DELETE") if target.name else ("POST", "DELETE")
+        if verb not in allowed and not (verb == "POST" and target.sub == "token"):
+            raise ApiError(405, "the server does not allow this method on the requested resource", "MethodNotAllowed", {})
+        check_options(verb, request.query_params, request.headers.get("content-type", ""))
+        match verb:
+            case "PATCH":
+                code, whole = self._patch(target, request, body)
+            case "PUT":
+                code, whole = self._put(target, request, body)
+            case "POST":
+                code, whole = self._post(target, request, body)
+            case _:
+                code, whole = self._delete(target, request, body)
+        return answer(shown(whole, target.kind, request), code)
+
+    def _get(self, target: Target, request: HttpRequest) -> Response:
+        found = self.machine.store.peek(target.kind.key, target.namespace, target.name)
+        if found is None:
+            raise not_found(target.kind, target.name)
+        return answer(shown(found, target.kind, request))
+
+    def _write(self, target: Target, request: HttpRequest, operation: str) -> Request:
+        query = request.query_params
+        agent = request.headers.get("user-agent", "unknown").partition("/")[0]
+        sub = target.sub if target.sub in ("status", "scale") else ""
+        actor = Actor(query.get("fieldManager") or agent, operation, target.kind.api_version, sub, now())
+        return Request(
+            target.kind, target.namespace, target.name, actor, query.get("dryRun") == "All", sub, query.get("force") in ("true", "1")
+        )
+
+    def _patch(self, target: Target, request: HttpRequest, body: bytes) -> tuple[int, JSONObject]:
+        sort = request.headers.get("content-type", "").partition(";")[0]
+        if sort == "application/apply-patch+yaml":
+            return self._apply(target, request, body)
+        live = self.machine.store.get(target.kind.key, target.namespace, target.name)
+        if live is None:
+            raise not_found(target.kind, target.name)
+        try:
+            patch = json.loads(body)
+        except ValueError as error:
+            raise bad_request(f"error decoding patch: {error}") from None
+        if sort == "application/strategic-merge-patch+json" and target.kind.custom:
+            types = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+            raise ApiError(415, f"{REGISTERED}{types}", "UnsupportedMediaType")
+        try:
+            if sort == "application/json-patch+json":
+                new = json_patch(live, patch)
+            elif sort == "application/merge-patch+json":
+                new = merge_patch(live, patch)
+            else:
+                new = strategic_merge(live, patch, target.kind.shape)
+        except PatchError as error:
+            raise ApiError(422, f"the server rejected our request due to an error in our request: {error}", "Invalid", {}) from None
+        return self.machine.update(self._write(target, request, "Update"), new)
+
+    def _apply(self, target: Target, request: HttpRequest, body: bytes) -> tuple[int, JSONObject]:
+        try:
+            config: Any = (
+                yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if not body.startswith(b"{") else json.loads(body)
+            )
+        except (yaml.YAMLError, ValueError) as error:
+            raise bad_request(f"error decoding YAML: error converting YAML to JSON: yaml: {error}") from None
+        check_body(config, target)
+        return self.machine.apply(self._write(target, request, "Apply"), config)
+
+    def _put(self, target: Target, request: HttpRequest, body: bytes) -> tuple[int, JSONObject]:
+        new = decoded(body, target)
+        if target.sub == "finalize":
+            return 200, self.machine.finalize(self._write(target, request, "Update"), new)
+        if target.kind.custom and not new["metadata"].get("resourceVersion"):
+            cause = ("FieldValueInvalid", "Invalid value: 0: must be specified for an update", "metadata.resourceVersion")
+            raise unprocessable(target.kind.name, target.kind.group, target.name, [cause])
+        return self.machine.update(self._write(target, request, "Update"), new)
+
+    def _post(self, target: Target, request: HttpRequest, body: bytes) -> tuple[int, JSONObject]:
+        new = decoded(body, target)
+        target.name = new["metadata"].get("name", "")
+        new["metadata"].setdefault("namespace", target.namespace) if target.kind.namespaced else None
+        return self.machine.create(self._write(target, request, "Update"), new)
+
+    def _delete(self, target: Target, request: HttpRequest, body: bytes) -> tuple[int, JSONObject]:
+        options: JSONObject = json.loads(body) if body else {}
+        if "propagationPolicy" in request.query_params:
+            options["propagationPolicy"] = request.query_params["propagationPolicy"]
+        write = self._write(target, request, "Update")
+        if target.name:
+            return self.machine.delete(write, options)
+        matches = selecting(request.query_params)
+        for one in list(self.machine.store.all(target.kind.key, target.namespace)):
+            if matches(one):
+                self.machine.remove(target.kind, one)
+        return 200, {"kind": f"{target.kind.name}List", "apiVersion": target.kind.api_version, "metadata": {}, "items": []}
+
+    # -- lists ---------------------------------------------------------------------------------------------------------------
+
+    def _list(self, target: Target, request: HttpRequest) -> Response:
+        query = request.query_params
+        store = self.machine.store
+        check_list(query, store.version)
+        matches = selecting(query)
+        found = store.all(target.kind.key, target.namespace)
+        start = continued(query["continue"], store.oldest) if query.get("continue") else None
+        if start is not None and self.truncated:
+            raise ApiError(410, "The provided continue parameter is too old to display a consistent list result.", "Expired")
+        if start is not None:
+            found = [one for one in found if item_key(one, target.namespace) >= start]
+        limit = int(query.get("limit") or 0)
+        if self.truncated:
+            limit = 1
+        matching, rest = [], 0
+        for number, one in enumerate(found):
+            if limit and len(matching) == limit:
+                rest = len(found) - number
+                break
+            if matches(one):
+                matching.append(one)
+        metadata: JSONObject = {"resourceVersion": str(store.version)}
+        if rest:
+            metadata["continue"] = token(store.version, item_key(matching[-1], target.namespace) + "\0")
+            if not query.get("labelSelector") and not query.get("fieldSelector"):
+                metadata["remainingItemCount"] = rest
+        return listed(target.kind, metadata, matching, request)
+
+    def _watch(self, target: Target, request: HttpRequest) -> Response:
+        check_accept(request, target)
+        seconds = float(request.query_params.get("timeoutSeconds") or 300)
+        return StreamingResponse(self._events(target, request, seconds), media_type="application/json")
+
+    async def _events(self, target: Target, request: HttpRequest, seconds: float) -> AsyncIterator[bytes]:
+        store, query = self.machine.store, request.query_params
+        matches = selecting(query)
+        partial = PARTIAL in request.headers.get("accept", "")
+        version = query.get("resourceVersion") or ""
+        deadline = asyncio.get_running_loop().time() + seconds
+        with store.lock:
+            seen = int(version) if version.isdigit() and version != "0" else store.version
+            first = (
+                []
+                if version.isdigit() and version != "0"
+                else [one for one in store.all(target.kind.key, target.namespace) if matches(one)]
+            )
+        if version.isdigit() and version != "0" and seen < store.oldest:
+            expired = ApiError(410, f"too old resource version: {version} ({store.oldest})", "Expired").body
+            yield line("ERROR", expired)
+            return
+        for one in first:
+            yield line("ADDED", partial_of(one) if partial else one)
+        if query.get("sendInitialEvents") == "true":
+            yield line("BOOKMARK", bookmark(target.kind, seen, partial=partial, ends=True))
+        while asyncio.get_running_loop().time() < deadline and not self.stopping:
+            with store.lock:
+                fresh = (
+                    [event for event in store.events if event.version > seen and event.key == target.kind.key]
+                    if store.version > seen
+                    else []
+                )
+                seen = max(seen, store.version)
+            for event in fresh:
+                if target.namespace and event.whole["metadata"].get("namespace") != target.namespace:
+                    continue
+                sort = sort_for(event.sort, matches(event.before) if event.before is not None else False, matches(event.whole))
+                if sort:
+                    whole = event.whole
+                    if sort == "DELETED" and event.sort != "DELETED" and event.before is not None:
+                        whole = {**event.before, "metadata": {**event.before["metadata"], "resourceVersion": str(event.version)}}
+                    yield line(sort, partial_of(whole) if partial else whole)
+            await asyncio.sleep(0.01)
+        if query.get("allowWatchBookmarks") == "true":
+            yield line("BOOKMARK", bookmark(target.kind, seen, partial=partial, ends=False))
+
+
+# -- helpers of the HTTP face ------------------------------------------------------------------------------------------------
+
+
+def answer(body: Any, code: int = 200) -> Response:
+    """Answer with JSON."""
+    return Response(json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode(), code, media_type="application/json")
+
+
+def plain(text: str, code: int = 200) -> Response:
+    """Answer with text."""
+    return Response(text, code, media_type="text/plain; charset=utf-8")
+
+
+def line(sort: str, whole: JSONObject) -> bytes:
+    """Write one watch event."""
+    return json.dumps({"type": sort, "object": whole}, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def sort_for(sort: str, before: bool, after: bool) -> str:
+    """Say what a selecting watch sees of a change; empty for nothing."""
+    if sort == "DELETED":
+        return "DELETED" if before or after else ""
+    if after:
+        return "MODIFIED" if before else "ADDED"
+    return "DELETED" if before else ""
+
+
+def bookmark(kind: Kind, version: int, *, partial: bool, ends: bool) -> JSONObject:
+    """Make a bookmark; the one that ends the initial events says so."""
+    metadata: JSONObject = {"resourceVersion": str(version)}
+    if ends:
+        metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
+    if partial:
+        return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
+    return {"kind": kind.name, "apiVersion": kind.api_version, "metadata": metadata}
+
+
+def partial_of(whole: JSONObject) -> JSONObject:
+    """Give the metadata alone."""
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": whole["metadata"]}
+
+
+def shown(whole: JSONObject, kind: Kind, request: HttpRequest) -> JSONObject:
+    """Give an object in the form that Accept asks for."""
+    accept = request.headers.get("accept", "")
+    return partial_of(whole) if PARTIAL in accept and whole.get("kind") not in ("Status",) else whole
+
+
+def listed(kind: Kind, metadata: JSONObject, items: list[JSONObject], request: HttpRequest) -> Response:
+    """Answer with a list."""
+    accept = request.headers.get("accept", "")
+    if PARTIAL_LIST in accept:
+        found = [partial_of(one) for one in items]
+        return answer({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": found or None})
+    if not kind.custom:
+        items = [{key: value for key, value in one.items() if key not in ("kind", "apiVersion")} for one in items]
+    return answer({"kind": kind.list_kind or f"{kind.name}List", "apiVersion": kind.api_version, "metadata": metadata, "items": items})
+
+
+def check_accept(request: HttpRequest, target: Target) -> None:
+    """Refuse a media type that is not spoken here."""
+    accept = request.headers.get("accept", "*/*")
+    if target.name and PARTIAL_LIST in accept:
+        why = f"you requested PartialObjectMetadataList, but the requested object is not a list (*core.{target.kind.name})"
+        raise ApiError(406, why, "NotAcceptable")
+    if not any(part.strip().startswith(("application/json", "*/*", "application/*")) for part in accept.split(",")):
+        types = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        raise ApiError(406, f"406: Not Acceptable\n\nAvailable representations: {types}", "NotAcceptable", {})
+
+
+def check_options(verb: str, query: Mapping[str, str], content_type: str) -> None:
+    """Check the query of a write."""
+    names = {"PATCH": "PatchOptions", "PUT": "UpdateOptions", "POST": "CreateOptions", "DELETE": "DeleteOptions"}
+    causes = []
+    sort = content_type.partition(";")[0]
+    if verb == "PATCH" and sort not in PATCH_TYPES:
+        raise ApiError(415, "415: Unsupported Media Type", "UnsupportedMediaType", {})
+    manager = query.get("fieldManager", "")
+    if verb == "PATCH" and "apply-patch" in content_type and not manager:
+        causes.append(required("fieldManager", "is required for apply patch"))
+    if len(manager.encode()) > 128:
+        causes.append(too_long("fieldManager", "may not be more than 128 bytes"))
+    if verb == "PATCH" and "apply-patch" not in content_type and query.get("force"):
+        causes.append(("FieldValueForbidden", "Forbidden: may not be specified for non-apply patch", "force"))
+    if query.get("dryRun") not in (None, "", "All"):
+        reason, _, field = unsupported("dryRun", "", ("All",))
+        causes.append((reason, f'Unsupported value: ["{query["dryRun"]}"]: supported values: "All"', field))
+    if causes:
+        error = unprocessable(names[verb], "meta.k8s.io", "", causes)
+        raise error
+
+
+PATCH_TYPES = frozenset(
+    {
+        "application/apply-patch+yaml",
+        "application/merge-patch+json",
+        "application/json-patch+json",
+        "application/strategic-merge-patch+json",
+    }
+)
+
+
+def check_body(config: Any, target: Target) -> None:
+    """Check that an applied body is the object that the path names."""
+    config = config if isinstance(config, dict) else {}
+    group, _, version = str(config.get("apiVersion") or "/").rpartition("/") if config.get("apiVersion") else ("", "", "")
+    kind = config.get("kind") or ""
+    if (group, version, kind) != (target.kind.group, target.kind.version, target.kind.name):
+        raise bad_request(f"invalid object type: {group}/{version}, Kind={kind}")
+    metadata = config.setdefault("metadata", {}) or {}
+    config["metadata"] = metadata
+    name = metadata.get("name")
+    if not name:
+        raise bad_request(f"the name of the object ({target.name} based on URL) was undeterminable: name must be provided")
+    if name != target.name:
+        raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({target.name})")
+    if metadata.get("namespace", target.namespace) != target.namespace:
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    if metadata.get("managedFields") is not None:
+        raise bad_request("metadata.managedFields must be nil")
+
+
+def decoded(body: bytes, target: Target) -> JSONObject:
+    """Read the body of a POST or PUT."""
+    try:
+        new: Any = json.loads(body)
+    except ValueError:
+        why = f"couldn't get version/kind; json parse error: unexpected end of JSON input ({body.decode()})"
+        raise bad_request(f"the object provided is unrecognized (must be of type {target.kind.name}): {why}") from None
+    if not isinstance(new, dict):
+        raise bad_request(f"the object provided is unrecognized (must be of type {target.kind.name})")
+    new["metadata"] = new.get("metadata") or {}
+    if target.name and new["metadata"].setdefault("name", target.name) != target.name:
+        raise bad_request(f"the name of the object ({new['metadata']['name']}) does not match the name on the URL ({target.name})")
+    if target.kind.namespaced and new["metadata"].setdefault("namespace", target.namespace) != target.namespace:
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    return new
+
+
+def check_list(query: Mapping[str, str], version: int) -> None:
+    """Check the query of a list."""
+    wanted, limit = query.get("resourceVersion") or "", query.get("limit") or "0"
+    try:
+        int(limit)
+    except ValueError:
+        raise bad_request(f'strconv.ParseInt: parsing "{limit}": invalid syntax') from None
+    if wanted and not wanted.isdigit():
+        why = f'Invalid value: "{wanted}": strconv.ParseUint: parsing "{wanted}": invalid syntax'
+        raise bad_request(f"invalid resource version: resourceVersion: {why}")
+    if wanted.isdigit() and int(wanted) > version + 1000:
+        cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+        error = ApiError(504, f"Timeout: Too large resource version: {wanted}, current: {version}", "Timeout", {"causes": [cause]})
+        error.body["details"]["retryAfterSeconds"] = 1
+        raise error
+
+
+def selecting(query: Mapping[str, str]) -> Any:
+    """Make the filter of a list or watch."""
+    try:
+        return matcher(query.get("labelSelector", ""), query.get("fieldSelector", ""))
+    except SelectorError as error:
+        raise bad_request(str(error)) from None
+
+
+def item_key(one: JSONObject, namespace: str) -> str:
+    """Give the place of an object in the listing's order, as a continue token holds it."""
+    metadata = one["metadata"]
+    return f"/{metadata['name']}" if namespace or not metadata.get("namespace") else f"/{metadata['namespace']}/{metadata['name']}"
+
+
+def token(version: int, start: str) -> str:
+    """Make a continue token."""
+    text = json.dumps({"v": "meta.k8s.io/v1", "rv": version, "start": start}, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def continued(text: str, oldest: int) -> str:
+    """Read a continue token. Raises ApiError when it is none, or too old."""
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        found = json.loads(raw)
+        start = str(found["start"])
+    except (ValueError, KeyError, TypeError):
+        why = "invalid character '\\u009e' looking for beginning of value"
+        raise bad_request(f"invalid continue token: continue key is not valid: {why}") from None
+    if int(found["rv"]) < oldest:
+        raise ApiError(410, "The provided continue parameter is too old to display a consistent list result.", "Expired")
+    return start

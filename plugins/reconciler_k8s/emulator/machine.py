@@ -1,0 +1,414 @@
+"""The emulated API server without its HTTP: create, apply, update, delete, as state changes of a Store."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.resource import JSONObject
+from reconciler_k8s.emulator.allocation import allocate
+from reconciler_k8s.emulator.defaults import apply_defaults
+from reconciler_k8s.emulator.kinds import Kind
+from reconciler_k8s.emulator.managers import Actor, FieldConflicts, Managers, bare
+from reconciler_k8s.emulator.merging import Path, SchemaError, check
+from reconciler_k8s.emulator.statuses import ApiError, conflicts, invalid, modified, not_found, unprocessable
+from reconciler_k8s.emulator.store import Store, new_uid, now
+from reconciler_k8s.emulator.validation import problems, quoted
+
+GENERATED = frozenset(
+    [
+        "Deployment",
+        "StatefulSet",
+        "DaemonSet",
+        "ReplicaSet",
+        "Job",
+        "CronJob",
+        "Ingress",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "CustomResourceDefinition",
+        "Pod",
+    ]
+)
+ANNOTATIONS_COUNT = frozenset({"Deployment", "ReplicaSet"})
+NAMESPACES = ("", "namespaces")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One writing request, decoded."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    actor: Actor
+    dry_run: bool = False
+    sub: str = ""
+    force: bool = False
+
+
+@dataclass(slots=True)
+class Machine:
+    """The rules of the API server over one store. ``changed`` is called after each stored write."""
+
+    store: Store = field(default_factory=Store)
+    changed: Callable[[], None] = lambda: None
+    writes: int = 0
+
+    # -- writes --------------------------------------------------------------------------------------------------------------
+
+    def apply(self, request: Request, config: JSONObject) -> tuple[int, JSONObject]:
+        """Server-side apply. Gives (200 or 201, object)."""
+        kind = request.kind
+        live = self.store.get(kind.key, request.namespace, request.name)
+        self._guard(request, live, config["metadata"])
+        try:
+            check(config, kind.shape)
+        except SchemaError as error:
+            raise ApiError(500, f"failed to create typed patch object ({self._path(request)}; {kind.gvk}): {error}") from None
+        managers = Managers.of(live)
+        base = live if live is not None else self._blank(request)
+        if live is not None and not managers.entries:
+            first = Actor("before-first-apply", "Update", kind.api_version, now=now())
+            managers.update({}, bare(live), kind.shape, first, self._ignored(request))
+            for entry in managers.entries.values():
+                entry.time = now()
+        config = {key: value for key, value in config.items() if key != "status" or not self._has_status(kind) or request.sub == "status"}
+        try:
+            merged = managers.apply(base, config, kind.shape, request.actor, self._ignored(request), force=request.force)
+        except FieldConflicts as found:
+            raise conflicts(found) from None
+        for key in ("resourceVersion", "uid", "creationTimestamp"):
+            merged["metadata"].pop(key, None)
+            if key in base["metadata"]:
+                merged["metadata"][key] = base["metadata"][key]
+        return self._finish(request, live, merged, managers)
+
+    def create(self, request: Request, body: JSONObject) -> tuple[int, JSONObject]:
+        """POST."""
+        kind = request.kind
+        if self.store.peek(kind.key, request.namespace, request.name) is not None:
+            details = {"name": request.name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
+            raise ApiError(409, f'{kind.qualified} "{request.name}" already exists', "AlreadyExists", details)
+        return self._replace(request, None, body)
+
+    def update(self, request: Request, body: JSONObject) -> tuple[int, JSONObject]:
+        """PUT, or the result of a patch."""
+        live = self.store.get(request.kind.key, request.namespace, request.name)
+        if live is None:
+            raise not_found(request.kind, request.name)
+        self._guard(request, live, body["metadata"])
+        return self._replace(request, live, body)
+
+    def _replace(self, request: Request, live: JSONObject | None, body: JSONObject) -> tuple[int, JSONObject]:
+        new = deepcopy(body)
+        self._keep_server_fields(request, live, new)
+        wiped = new["metadata"].get("managedFields") in ([], [{}])
+        managers = Managers() if wiped else Managers.of(new if new["metadata"].get("managedFields") else live)
+        self._defaults(request, new)
+        if live is None or (managers.entries and not wiped):
+            managers.update(live or {}, new, request.kind.shape, request.actor, self._ignored(request))
+        return self._finish(request, live, new, managers, defaulted=True)
+
+    def delete(self, request: Request, options: JSONObject) -> tuple[int, JSONObject]:
+        """DELETE. Gives a Status, or the object when finalizers keep it."""
+        kind, wanted = request.kind, options.get("preconditions") or {}
+        live = self.store.get(kind.key, request.namespace, request.name)
+        if live is None:
+            raise not_found(kind, request.name)
+        metadata = live["metadata"]
+        if wanted.get("uid") not in (None, metadata["uid"]):
+            why = f"Precondition failed: UID in precondition: {wanted['uid']}, UID in object meta: {metadata['uid']}"
+            raise modified(kind, request.name, why)
+        if wanted.get("resourceVersion") not in (None, metadata["resourceVersion"]):
+            why = f"the ResourceVersion in the precondition ({wanted['resourceVersion']}) does not match the ResourceVersion in record ({metadata['resourceVersion']}). The object might have been modified"
+            raise modified(kind, request.name, why)
+        if options.get("propagationPolicy") == "Foreground" and "foregroundDeletion" not in metadata.get("finalizers", ()):
+            metadata["finalizers"] = [*metadata.get("finalizers", ()), "foregroundDeletion"]
+        if metadata.get("finalizers") or (kind.name == "Namespace" and live["spec"].get("finalizers")):
+            return 200, self._mark_deleted(request, live)
+        details: JSONObject = {
+            "name": request.name,
+            **({"group": kind.group} if kind.group else {}),
+            "kind": kind.plural,
+            "uid": metadata["uid"],
+        }
+        if not request.dry_run:
+            self.remove(kind, live)
+        return 200, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+    def _mark_deleted(self, request: Request, live: JSONObject) -> JSONObject:
+        metadata = live["metadata"]
+        if metadata.get("deletionTimestamp"):
+            return live
+        metadata["deletionTimestamp"] = now()
+        if request.kind.name == "Namespace":
+            live["status"]["phase"] = "Terminating"
+        else:
+            metadata["deletionGracePeriodSeconds"] = 0
+            if "generation" in metadata:
+                metadata["generation"] += 1
+        return live if request.dry_run else self._store(request.kind, live)
+
+    def remove(self, kind: Kind, whole: JSONObject) -> None:
+        """Take an object out of the store, and what lives only with it."""
+        self.writes += 1
+        if kind.name == "CustomResourceDefinition" and not kind.custom:
+            key = whole["spec"]["group"], whole["spec"]["names"]["plural"]
+            of_it = [one for one in self.store.kinds.values() if one.key == key]
+            for child in list(self.store.all(key)):
+                self.store.drop(of_it[0], child)
+            self.store.undefine(whole)
+        self.store.drop(kind, whole)
+        self.changed()
+
+    def finalize(self, request: Request, body: JSONObject) -> JSONObject:
+        """PUT of a namespace's finalizers; without any a deleted namespace goes."""
+        live = self.store.get(request.kind.key, "", request.name)
+        if live is None:
+            raise not_found(request.kind, request.name)
+        shown = deepcopy(live)
+        finalizers = (body.get("spec") or {}).get("finalizers") or []
+        shown["spec"] = {"finalizers": finalizers} if finalizers else {}
+        if not finalizers and live["metadata"].get("deletionTimestamp"):
+            self.remove(request.kind, live)
+            return shown
+        return self._store(request.kind, shown)
+
+    # -- steps ---------------------------------------------------------------------------------------------------------------
+
+    def _path(self, request: Request) -> str:
+        return f"{request.namespace}/{request.name}"
+
+    def _blank(self, request: Request) -> JSONObject:
+        metadata = {"name": request.name, **({"namespace": request.namespace} if request.namespace else {})}
+        return {"kind": request.kind.name, "apiVersion": request.kind.api_version, "metadata": metadata}
+
+    def _guard(self, request: Request, live: JSONObject | None, sent: JSONObject) -> None:
+        """Check uid and resourceVersion that a body carries."""
+        kind, uid, version = request.kind, sent.get("uid"), sent.get("resourceVersion")
+        if live is None:
+            if uid:
+                why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                raise modified(kind, request.name, why)
+            return
+        if uid and uid != live["metadata"]["uid"]:
+            if request.actor.operation == "Apply":
+                cause = invalid("metadata.uid", quoted(uid), "field is immutable")
+                raise unprocessable(kind.name, kind.group, request.name, [cause, cause])
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {live['metadata']['uid']}"
+            raise modified(kind, request.name, why)
+        if version and version != live["metadata"]["resourceVersion"]:
+            why = "the object has been modified; please apply your changes to the latest version and try again"
+            raise modified(kind, request.name, why)
+
+    def _has_status(self, kind: Kind) -> bool:
+        return "status" in kind.subresources
+
+    def _ignored(self, request: Request) -> Callable[[Path], bool]:
+        """Say which fields an endpoint does not write and therefore nobody owns through it."""
+        if request.sub == "status":
+            return lambda path: path[0] == "f:spec"
+        if self._has_status(request.kind):
+            return lambda path: path[0] == "f:status"
+        return lambda path: False
+
+    def _keep_server_fields(self, request: Request, live: JSONObject | None, new: JSONObject) -> None:
+        new["kind"], new["apiVersion"] = request.kind.name, request.kind.api_version
+        metadata = new.setdefault("metadata", {})
+        for key in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"):
+            metadata.pop(key, None)
+            if live is not None and key in live["metadata"]:
+                metadata[key] = live["metadata"][key]
+        if request.sub == "status" and live is not None:
+            status = new.get("status")
+            labels_and_notes = {key: metadata[key] for key in ("labels", "annotations", "managedFields") if key in metadata}
+            new.clear()
+            new.update(deepcopy(live))
+            new["metadata"] = {**new["metadata"], **labels_and_notes}
+            new["status"] = status if status is not None else {}
+        elif self._has_status(request.kind):
+            new.pop("status", None)
+            if live is not None and "status" in live:
+                new["status"] = live["status"]
+
+    def _defaults(self, request: Request, new: JSONObject) -> None:
+        try:
+            if request.kind.name == "Secret" and isinstance(new.get("stringData"), dict):
+                strings = {key: base64.b64encode(str(value or "").encode()).decode() for key, value in new.pop("stringData").items()}
+                new["data"] = {**(new.get("data") or {}), **strings}
+            apply_defaults(request.kind, new)
+            self._convert(request, new)
+        except (ValueError, TypeError, AttributeError) as error:
+            kind = request.kind
+            start = f"failed to convert new object ({self._path(request)}; {kind.gvk}) to proper version: "
+            raise ApiError(500, f"{start}unable to convert unstructured object to {kind.gvk}: {error}") from None
+
+    def _convert(self, request: Request, new: JSONObject) -> None:
+        """Play Go's decoding where it is stricter than the schema."""
+        if request.kind.name == "Secret":
+            for value in (new.get("data") or {}).values():
+                try:
+                    base64.b64decode(value, validate=True)
+                except (binascii.Error, ValueError):
+                    raise ValueError("error decoding from json: illegal base64 data at input byte 0") from None
+        for key in ("replicas", "minReadySeconds", "revisionHistoryLimit"):
+            if not request.kind.custom and isinstance((new.get("spec") or {}).get(key), float):
+                raise ValueError("cannot convert float64 to int32")
+
+    def _finish(
+        self, request: Request, live: JSONObject | None, new: JSONObject, managers: Managers, *, defaulted: bool = False
+    ) -> tuple[int, JSONObject]:
+        kind = request.kind
+        if not defaulted:
+            self._defaults(request, new)
+        self._namespace_open(request, live)
+        if request.sub != "status":
+            self._prepare(request, live, new)
+        causes = problems(kind, new, live)
+        if not causes and kind.name == "Service" and not kind.custom and request.sub != "status":
+            others = [
+                one
+                for one in self.store.all(kind.key)
+                if one["metadata"]["name"] != request.name or one["metadata"].get("namespace") != request.namespace
+            ]
+            causes = allocate(new["spec"], (live or {}).get("spec"), others, dry_run=request.dry_run)
+        if causes:
+            raise unprocessable(kind.name, kind.group, request.name, causes)
+        fields = managers.write()
+        new["metadata"].pop("managedFields", None)
+        if fields:
+            new["metadata"]["managedFields"] = fields
+        self._count_generation(kind, live, new)
+        if live is None:
+            return 201, self._born(request, new)
+        if new == live:
+            return 200, live
+        if request.dry_run:
+            return 200, new
+        if new["metadata"].get("deletionTimestamp") and not new["metadata"].get("finalizers") and kind.name != "Namespace":
+            self.remove(kind, live)
+            return 200, new
+        return 200, self._store(kind, new)
+
+    def _namespace_open(self, request: Request, live: JSONObject | None) -> None:
+        if live is not None or not request.kind.namespaced:
+            return
+        namespace = self.store.peek(NAMESPACES, "", request.namespace)
+        if namespace is None:
+            raise ApiError(
+                404, f'namespaces "{request.namespace}" not found', "NotFound", {"name": request.namespace, "kind": "namespaces"}
+            )
+        if namespace["metadata"].get("deletionTimestamp"):
+            kind = request.kind
+            cause = {
+                "reason": "NamespaceTerminating",
+                "message": f"namespace {request.namespace} is being terminated",
+                "field": "metadata.namespace",
+            }
+            details = {"name": request.name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural, "causes": [cause]}
+            why = f"unable to create new content in namespace {request.namespace} because it is being terminated"
+            raise ApiError(403, f'{kind.qualified} "{request.name}" is forbidden: {why}', "Forbidden", details)
+
+    def _prepare(self, request: Request, live: JSONObject | None, new: JSONObject) -> None:
+        """Do what the kinds' strategies do before validation."""
+        kind = request.kind
+        if kind.custom:
+            return
+        match kind.name:
+            case "Namespace":
+                new["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = request.name
+                new.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"]) if live is None else new.update(spec=live["spec"])
+            case "PersistentVolumeClaim" if live is None:
+                new["metadata"]["finalizers"] = [*new["metadata"].get("finalizers", ()), "kubernetes.io/pvc-protection"]
+            case "Job" if live is None:
+                new["metadata"].setdefault("uid", new_uid())
+                _job_labels(new)
+            case "Service":
+                _free_ports(new["spec"], (live or {}).get("spec") or {})
+
+    def _count_generation(self, kind: Kind, live: JSONObject | None, new: JSONObject) -> None:
+        if kind.name not in GENERATED and not kind.custom:
+            return
+        if live is None:
+            new["metadata"]["generation"] = 1
+            return
+        before, after = _counted(kind, live), _counted(kind, new)
+        new["metadata"]["generation"] = live["metadata"].get("generation", 1) + (before != after)
+
+    def _born(self, request: Request, new: JSONObject) -> JSONObject:
+        kind, metadata = request.kind, new["metadata"]
+        metadata.setdefault("uid", new_uid())
+        metadata["creationTimestamp"] = now()
+        metadata.pop("resourceVersion", None)
+        if kind.name in BORN and not kind.custom:
+            new["status"] = deepcopy(BORN[kind.name])
+        elif self._has_status(kind) and not kind.custom:
+            new["status"] = {}
+        if kind.name == "Deployment" and not kind.custom:
+            new["status"] = {}
+        return new if request.dry_run else self._store(kind, new)
+
+    def _store(self, kind: Kind, whole: JSONObject) -> JSONObject:
+        self.writes += 1
+        stored = self.store.put(kind, whole)
+        self.changed()
+        return stored
+
+    def alter(self, kind: Kind, whole: JSONObject, actor: str, *, sub: str = "status") -> None:
+        """Write as a controller does: the object as given, its changed fields recorded for ``actor``."""
+        live = self.store.get(kind.key, whole["metadata"].get("namespace", ""), whole["metadata"]["name"])
+        if live is None or live == whole:
+            return
+        managers = Managers.of(live)
+        request = Request(kind, "", "", Actor(actor, "Update", kind.api_version, sub, now()), sub=sub)
+        managers.update(live, whole, kind.shape, request.actor, self._ignored(request))
+        whole["metadata"]["managedFields"] = managers.write()
+        self._store(kind, whole)
+
+
+BORN: dict[str, Any] = {
+    "Namespace": {"phase": "Active"},
+    "Service": {"loadBalancer": {}},
+    "Ingress": {"loadBalancer": {}},
+    "PersistentVolumeClaim": {"phase": "Pending"},
+    "Pod": {"phase": "Pending", "qosClass": "BestEffort"},
+    "StatefulSet": {"replicas": 0, "availableReplicas": 0},
+    "DaemonSet": {"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0},
+    "CustomResourceDefinition": {"conditions": None, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": None},
+}
+
+
+def _counted(kind: Kind, whole: JSONObject) -> Any:
+    if kind.custom:
+        return {key: value for key, value in whole.items() if key not in ("metadata", "status")}
+    return [whole.get("spec"), (whole["metadata"].get("annotations") or {}) if kind.name in ANNOTATIONS_COUNT else None]
+
+
+def _job_labels(new: JSONObject) -> None:
+    uid, name = new["metadata"]["uid"], new["metadata"]["name"]
+    spec = new["spec"]
+    labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
+    labels |= {"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name, "controller-uid": uid, "job-name": name}
+    spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+
+
+def _free_ports(spec: JSONObject, before: JSONObject) -> None:
+    """Drop node ports and addresses that a change of type leaves behind, when they are unchanged."""
+    was, is_now = before.get("type"), spec.get("type")
+    if was in ("NodePort", "LoadBalancer") and is_now in ("ClusterIP", "ExternalName"):
+        old = {(port.get("port"), port.get("protocol")): port.get("nodePort") for port in before.get("ports") or ()}
+        for port in spec.get("ports") or ():
+            if port.get("nodePort") == old.get((port.get("port"), port.get("protocol"))):
+                port.pop("nodePort", None)
+    if is_now not in ("NodePort", "LoadBalancer"):
+        spec.pop("externalTrafficPolicy", None)
+    if is_now != "LoadBalancer":
+        spec.pop("allocateLoadBalancerNodePorts", None)
+    if is_now == "ExternalName":
+        spec.pop("internalTrafficPolicy", None)
+        if spec.get("clusterIP") == before.get("clusterIP"):
+            spec.pop("clusterIP", None)
+            spec.pop("clusterIPs", None)

@@ -1,0 +1,262 @@
+"""What the server refuses: wrong values of any kind, and changes of what cannot be changed."""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from reconciler.resource import JSONObject
+from reconciler_k8s.emulator.kinds import Kind
+from reconciler_k8s.emulator.statuses import Cause, forbidden_field, invalid, required, too_long, unsupported
+
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
+_NAME_PART = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
+_CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
+SUBDOMAIN_RULE = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an "
+    "alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*"
+    "[a-z0-9])?)*')"
+)
+VALUE_RULE = (
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
+    "alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
+    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+)
+NAME_RULE = (
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
+    "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+KEY_RULE = (
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', "
+    "regex used for validation is '[-._a-zA-Z0-9]+')"
+)
+IMMUTABLE = "field is immutable"
+FROZEN = "field is immutable when `immutable` is set"
+STATEFUL_SET_RULE = (
+    "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', "
+    "'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
+)
+LARGEST = 1024 * 1024
+
+
+def quoted(value: Any) -> str:
+    """Print a value as messages do."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def problems(kind: Kind, new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    """List what is wrong with an object, or with the change to it."""
+    causes = _metadata(kind, new, old)
+    if kind.name in RULES and not kind.custom:
+        causes += RULES[kind.name](new, old)
+    return causes
+
+
+def _metadata(kind: Kind, new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    metadata, causes = new["metadata"], list[Cause]()
+    name = str(metadata.get("name", ""))
+    if old is None and not kind.group.startswith("rbac.") and not _SUBDOMAIN.fullmatch(name):
+        causes.append(invalid("metadata.name", quoted(name), SUBDOMAIN_RULE))
+    for key, value in (metadata.get("labels") or {}).items():
+        causes += [invalid("metadata.labels", quoted(key), NAME_RULE)] if not _NAME_PART.fullmatch(key.rpartition("/")[2]) else []
+        causes += [invalid("metadata.labels", quoted(value), VALUE_RULE)] if not _LABEL_VALUE.fullmatch(str(value)) else []
+    for key in metadata.get("annotations") or {}:
+        causes += [invalid("metadata.annotations", quoted(key), NAME_RULE)] if not _NAME_PART.fullmatch(key.rpartition("/")[2]) else []
+    return causes
+
+
+def _config_map(new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    causes = _keyed(new, ("data", "binaryData"))
+    if old is not None and old.get("immutable"):
+        causes += [] if new.get("immutable") else [forbidden_field("immutable", FROZEN)]
+        causes += [forbidden_field(part, FROZEN) for part in ("data", "binaryData") if new.get(part) != old.get(part)]
+    return causes
+
+
+def _keyed(new: JSONObject, parts: tuple[str, ...]) -> list[Cause]:
+    causes = list[Cause]()
+    size = 0
+    for part in parts:
+        for key, value in (new.get(part) or {}).items():
+            size += len(str(value))
+            if not _CONFIG_KEY.fullmatch(key):
+                causes.append(invalid(f"{part}[{key}]", quoted(key), KEY_RULE))
+    return causes + ([too_long("", f"may not be more than {LARGEST} bytes")] if size > LARGEST else [])
+
+
+def _secret(new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    causes = _keyed(new, ("data",))
+    data = new.get("data") or {}
+    if new.get("type") == "kubernetes.io/tls":
+        causes += [required(f"data[{key}]") for key in ("tls.crt", "tls.key") if key not in data]
+    if new.get("type") == "kubernetes.io/dockerconfigjson":
+        causes += _docker(data)
+    if old is not None:
+        if old.get("immutable"):
+            causes += [] if new.get("immutable") else [forbidden_field("immutable", FROZEN)]
+            causes += [forbidden_field("data", FROZEN)] if new.get("data") != old.get("data") else []
+        if new.get("type") != old.get("type"):
+            causes.append(invalid("type", quoted(new.get("type")), IMMUTABLE))
+    return causes
+
+
+def _docker(data: JSONObject) -> list[Cause]:
+    if ".dockerconfigjson" not in data:
+        return [required("data[.dockerconfigjson]")]
+    try:
+        json.loads(base64.b64decode(data[".dockerconfigjson"]))
+    except (ValueError, binascii.Error):
+        why = "invalid character 'o' in literal null (expecting 'u')"
+        return [invalid("data[.dockerconfigjson]", '"<secret contents redacted>"', why)]
+    return []
+
+
+def _service(new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    spec, causes = new.get("spec") or {}, list[Cause]()
+    name = str(new["metadata"].get("name", ""))
+    if old is None and "." in name:
+        causes.append(invalid("metadata.name", quoted(name), "must not contain dots"))
+    ports = spec.get("ports") or []
+    if not ports and spec.get("type") != "ExternalName" and spec.get("clusterIP") != "None":
+        causes.append(required("spec.ports"))
+    for number, port in enumerate(ports):
+        causes += _service_port(f"spec.ports[{number}]", port, spec, several=len(ports) > 1)
+    if spec.get("type") not in ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"):
+        causes.append(unsupported("spec.type", str(spec.get("type")), ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")))
+    if spec.get("type") == "ExternalName" and not spec.get("externalName"):
+        causes.append(
+            invalid("spec.externalName", '""', "a lowercase RFC 1123 hostname must consist of lower case alphanumeric characters")
+        )
+    before = (old or {}).get("spec") or {}
+    kept = before.get("type") != "ExternalName" and spec.get("type") != "ExternalName"
+    if kept and before.get("clusterIP") and spec.get("clusterIP") not in (None, before["clusterIP"]):
+        causes.append(invalid("spec.clusterIPs[0]", quoted([spec["clusterIP"]]), "may not change once set"))
+    if before.get("type") == "LoadBalancer" == spec.get("type") and before.get("loadBalancerClass") != spec.get("loadBalancerClass"):
+        causes.append(invalid("spec.loadBalancerClass", quoted(spec.get("loadBalancerClass")), "may not change once set"))
+    return causes
+
+
+def _service_port(field: str, port: JSONObject, spec: JSONObject, *, several: bool) -> list[Cause]:
+    causes = list[Cause]()
+    number, target = port.get("port", 0), port.get("targetPort", port.get("port", 0))
+    if several and not port.get("name"):
+        causes.append(required(f"{field}.name"))
+    if not isinstance(number, int) or not 1 <= number <= 65535:
+        causes.append(invalid(f"{field}.port", number, "must be between 1 and 65535, inclusive"))
+    if port.get("protocol") not in ("TCP", "UDP", "SCTP"):
+        causes.append(unsupported(f"{field}.protocol", str(port.get("protocol")), ("SCTP", "TCP", "UDP")))
+    if isinstance(target, int) and not 1 <= target <= 65535:
+        causes.append(invalid(f"{field}.targetPort", target, "must be between 1 and 65535, inclusive"))
+    if spec.get("type") == "ClusterIP" and port.get("nodePort"):
+        causes.append(forbidden_field(f"{field}.nodePort", "may not be used when `type` is 'ClusterIP'"))
+    return causes
+
+
+def _deployment(new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    spec = new.get("spec") or {}
+    causes = _workload(new, old, "apps/v1")
+    strategy = spec.get("strategy") or {}
+    if strategy.get("type") == "Recreate" and strategy.get("rollingUpdate") is not None:
+        causes.append(forbidden_field("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"))
+    return causes
+
+
+def _workload(new: JSONObject, old: JSONObject | None, _: str = "") -> list[Cause]:
+    spec, causes = new.get("spec") or {}, list[Cause]()
+    selector = spec.get("selector")
+    if not selector or not (selector.get("matchLabels") or selector.get("matchExpressions")):
+        causes.append(required("spec.selector"))
+    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
+    wanted = (selector or {}).get("matchLabels") or {}
+    if selector and any(labels.get(key) != value for key, value in wanted.items()):
+        causes.append(invalid("spec.template.metadata.labels", quoted(labels), "`selector` does not match template `labels`"))
+    if isinstance(spec.get("replicas"), int) and spec["replicas"] < 0:
+        causes.append(invalid("spec.replicas", spec["replicas"], "must be greater than or equal to 0"))
+    causes += _pod((spec.get("template") or {}).get("spec") or {}, "spec.template.spec")
+    if old is not None and old["spec"].get("selector") != selector:
+        causes.append(invalid("spec.selector", quoted(selector), IMMUTABLE))
+    return causes
+
+
+def _pod(spec: JSONObject, field: str) -> list[Cause]:
+    causes = list[Cause]()
+    if not spec.get("containers"):
+        causes.append(required(f"{field}.containers"))
+    volumes = {volume.get("name") for volume in spec.get("volumes") or ()}
+    for number, container in enumerate(spec.get("containers") or ()):
+        here = f"{field}.containers[{number}]"
+        if not container.get("image"):
+            causes.append(required(f"{here}.image"))
+        for index, mount in enumerate(container.get("volumeMounts") or ()):
+            if mount.get("name") not in volumes:
+                causes.append(("FieldValueNotFound", f"Not found: {quoted(mount.get('name'))}", f"{here}.volumeMounts[{index}].name"))
+    return causes
+
+
+def _stateful_set(new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    free = (
+        "replicas",
+        "ordinals",
+        "template",
+        "updateStrategy",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
+        "minReadySeconds",
+    )
+    if old is not None:
+        fixed = ({key: value for key, value in one["spec"].items() if key not in free} for one in (old, new))
+        if next(fixed) != next(fixed):
+            return [forbidden_field("spec", STATEFUL_SET_RULE)]
+        old = None
+    return _workload(new, old)
+
+
+def _job(new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    spec = new.get("spec") or {}
+    template = (spec.get("template") or {}).get("spec") or {}
+    causes = _pod(template, "spec.template.spec")
+    if template.get("restartPolicy") not in ("OnFailure", "Never"):
+        causes.append(unsupported("spec.template.spec.restartPolicy", str(template.get("restartPolicy")), ("Never", "OnFailure")))
+    if old is not None and old["spec"].get("template") != spec.get("template"):
+        causes.append(invalid("spec.template", "{...}", IMMUTABLE))
+    return causes
+
+
+def _claim(new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    spec, causes = new.get("spec") or {}, list[Cause]()
+    if not spec.get("accessModes"):
+        causes.append(required("spec.accessModes", "at least 1 access mode is required"))
+    if "storage" not in ((spec.get("resources") or {}).get("requests") or {}):
+        causes.append(required("spec.resources[storage]"))
+    if old is not None and _claim_core(old["spec"]) != _claim_core(spec):
+        why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+        causes.append(forbidden_field("spec", why))
+    return causes
+
+
+def _claim_core(spec: JSONObject) -> JSONObject:
+    return {key: value for key, value in spec.items() if key != "volumeName" and not (key == "storageClassName" and not value)}
+
+
+def _binding(new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    if old is not None and old.get("roleRef") != new.get("roleRef"):
+        return [invalid("roleRef", quoted(new.get("roleRef")), "cannot change roleRef")]
+    return []
+
+
+RULES: dict[str, Callable[[JSONObject, JSONObject | None], list[Cause]]] = {
+    "ConfigMap": _config_map,
+    "Secret": _secret,
+    "Service": _service,
+    "Deployment": _deployment,
+    "DaemonSet": _workload,
+    "StatefulSet": _stateful_set,
+    "Job": _job,
+    "PersistentVolumeClaim": _claim,
+    "RoleBinding": _binding,
+    "ClusterRoleBinding": _binding,
+}
