@@ -3,8 +3,10 @@
 Pure: bytes in, data out. Knows YAML and nothing of resources.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -14,6 +16,7 @@ from reconciler.errors import Problem
 MAX_BYTES = 1_048_576
 MAX_NODES = 200_000
 MAX_DEPTH = 60
+SAFE_DEPTH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +32,32 @@ class Document:
 class _Loader(yaml.CSafeLoader):
     """YAML as Kubernetes tools read it: no dates, no base-60 numbers, no duplicate keys."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._checked: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse a key that is written twice, which YAML would silently resolve to the last one; then merge what ``<<`` names."""
+        if id(node) not in self._checked:
+            self._checked.add(id(node))  # once merged, a mapping rightly holds what it overrides
+            _refuse_twins(node)
+        super().flatten_mapping(node)
+
+
+def _refuse_twins(node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen and key.value != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} is written twice", key.start_mark)
+            seen.add(key.value)
+
 
 _UNWANTED = ("tag:yaml.org,2002:timestamp",)
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _UNWANTED]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> Iterator[dict[Any, Any]]:
-    """Build a mapping; refuse a key that is written twice, which YAML would silently resolve to the last one."""
-    result: dict[Any, Any] = {}
-    yield result
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = key_node.value if isinstance(key_node, yaml.ScalarNode) else id(key_node)
-        if key in seen and key != "<<":
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is written twice", key_node.start_mark)
-        seen.add(key)
-    result.update(loader.construct_mapping(node, deep=False))
 
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int | str:
@@ -59,7 +69,6 @@ def _float(loader: _Loader, node: yaml.ScalarNode) -> float | str:
     return node.value if ":" in node.value else loader.construct_yaml_float(node)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 
@@ -79,15 +88,36 @@ def read(file: str, content: bytes) -> tuple[list[Document], list[Problem]]:
         return [], [Problem(file, mark.line + 1 if mark else 0, _first_line(error))]
     except (yaml.YAMLError, ValueError) as error:
         return [], [Problem(file, 0, f"is not YAML: {str(error).splitlines()[0]}")]
-    except RecursionError:
-        return [], [Problem(file, 0, f"is nested deeper than {MAX_DEPTH} levels")]
 
 
 def _first_line(error: yaml.MarkedYAMLError) -> str:
     return " ".join(part for part in (error.context, error.problem) if part) or "is not YAML"
 
 
+class _TooDeep(yaml.MarkedYAMLError):
+    """Nesting that no person writes."""
+
+    def __init__(self, mark: Any) -> None:
+        super().__init__(problem=f"is nested deeper than {MAX_DEPTH} levels", problem_mark=mark)
+
+
+def _refuse_abyss(text: str) -> None:
+    """Refuse nesting that would overflow the stack of the native composer, which kills the process, before it is composed.
+
+    Only where brackets and leading dashes leave room for so much of it are the events walked, which takes as long as reading.
+    """
+    deepest = max((len(prefix) for prefix in re.findall(r"^[ \t?:-]+", text, re.MULTILINE)), default=0)
+    if text.count("[") + text.count("{") + 2 * deepest < SAFE_DEPTH:
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise _TooDeep(event.start_mark)
+
+
 def _read(file: str, text: str) -> tuple[list[Document], list[Problem]]:
+    _refuse_abyss(text)
     documents: list[Document] = []
     problems: list[Problem] = []
     loader = _Loader(text)
@@ -98,10 +128,10 @@ def _read(file: str, text: str) -> tuple[list[Document], list[Problem]]:
             node = loader.get_node()
             assert node is not None
             line = node.start_mark.line + 1
-            if hostile and _expanded(node, {}, 0) > MAX_NODES:
+            _limit_depth(node, MAX_DEPTH)
+            if hostile and _expanded(node, {}) > MAX_NODES:
                 return [], [Problem(file, line, f"its aliases expand to more than {MAX_NODES} values; write them out")]
             data = loader.construct_document(node)
-            _limit_depth(data, MAX_DEPTH)
             if isinstance(data, dict):
                 documents.append(Document(data, file, line, index))
             elif data is not None:
@@ -112,36 +142,42 @@ def _read(file: str, text: str) -> tuple[list[Document], list[Problem]]:
     return ([], problems) if problems else (documents, [])
 
 
-def _expanded(node: yaml.Node, known: dict[int, int], depth: int) -> int:
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [one for pair in node.value for one in pair if isinstance(one, yaml.CollectionNode)]
+    return [one for one in node.value if isinstance(one, yaml.CollectionNode)] if isinstance(node, yaml.SequenceNode) else []
+
+
+def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
     """Count the values that a node stands for when every alias is written out."""
-    if depth > MAX_DEPTH:
-        raise RecursionError
     if id(node) not in known:
         known[id(node)] = MAX_NODES + 1  # an alias inside itself never ends
-        children: list[yaml.Node] = []
-        if isinstance(node, yaml.MappingNode):
-            children = [one for pair in node.value for one in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            children = node.value
-        known[id(node)] = 1 + sum(_expanded(child, known, depth + 1) for child in children)
+        here = len(node.value) if isinstance(node, yaml.CollectionNode) else 0
+        known[id(node)] = 1 + here + sum(_expanded(child, known) for child in _children(node))
     return known[id(node)]
 
 
-def _limit_depth(value: Any, left: int) -> None:
+def _limit_depth(node: yaml.Node, left: int, seen: set[int] | None = None) -> None:
+    """Refuse a node that is nested too deep. Each is entered once: what an alias repeats is counted by ``_expanded``."""
+    seen = set() if seen is None else seen
     if left == 0:
-        raise RecursionError
-    if isinstance(value, dict | list):
-        for child in value.values() if isinstance(value, dict) else value:
-            if isinstance(child, dict | list):
-                _limit_depth(child, left - 1)
+        raise _TooDeep(node.start_mark)
+    if id(node) not in seen:
+        seen.add(id(node))
+        for child in _children(node):
+            _limit_depth(child, left - 1, seen)
 
 
 def line_of(content: bytes, index: int, path: Sequence[str | int]) -> int:
     """Find the line (from 1) of ``path`` in the document number ``index``, or of its nearest parent. For error messages only."""
-    for number, node in enumerate(yaml.compose_all(content.decode("utf-8"), Loader=yaml.CSafeLoader)):
-        if number == index and node is not None:
-            return _descend(node, path)
-    return 0
+    nodes = _nodes(content)
+    return _descend(nodes[index], path) if index < len(nodes) else 0
+
+
+@lru_cache(maxsize=2)
+def _nodes(content: bytes) -> list[yaml.Node]:
+    """Keep the nodes of the file that is being complained about, because it rarely has one problem only."""
+    return list(yaml.compose_all(content.decode("utf-8"), Loader=yaml.CSafeLoader))
 
 
 def _descend(node: yaml.Node, path: Sequence[str | int]) -> int:

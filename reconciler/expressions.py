@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from types import ModuleType
@@ -120,19 +120,6 @@ def _literals(source: str, position: int, name: str) -> tuple[str, ...]:
     return tuple(values)
 
 
-def expressions_in(value: Any) -> Iterator[Expression]:
-    """Yield every expression in nested data."""
-    if isinstance(value, str):
-        if "${" in value:
-            yield from (part for part in parse(value) if isinstance(part, Expression))
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from expressions_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from expressions_in(item)
-
-
 def render(text: str, environment: Environment) -> Any:
     """Give what a template means: the value itself for a lone expression, text otherwise, a SecretRef where a secret is involved."""
     parts = parse(text)
@@ -147,10 +134,12 @@ def partial(text: str, environment: Environment) -> str:
     """Evaluate the parts of a template that need no ``status``, and give a template in which only the others are left."""
     template = ""
     for part in parse(text):
+        if isinstance(part, Expression) and part.secrets:
+            raise ExpressionError(f"${{{part.source}}} stands in one text with status(), which cannot be told apart in time; split it")
         if isinstance(part, Expression) and part.statuses:
-            if part.refs or part.secrets or part.files:
+            if part.refs or part.files:
                 raise ExpressionError(
-                    f"${{{part.source}}} mixes status() with ref(), vault() or file(), which cannot be told apart in time; split it"
+                    f"${{{part.source}}} mixes status() with ref() or file(), which cannot be told apart in time; split it"
                 )
             template += f"${{{part.source}}}"
         else:
@@ -195,7 +184,7 @@ def evaluate(expression: Expression, environment: Environment) -> Any:
         environment._context.append(_context(environment))
     try:
         return _compiled(expression.source).execute(environment._context[0])
-    except (ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (ValueError, LookupError, ArithmeticError, RuntimeError, TypeError) as error:
         if expression.secrets:
             raise ExpressionError(f"${{{expression.source}}} could not be evaluated with the secret's present value") from None
         raise ExpressionError(_explain(expression.source, error)) from None

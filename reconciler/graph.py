@@ -6,9 +6,12 @@ Pure. May import only ``resource`` and ``errors``.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from typing import TypeVar
 
 from reconciler.errors import InputError, Problem
 from reconciler.resource import Resource, ResourceId
+
+Node = TypeVar("Node", ResourceId, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +88,27 @@ def _hint(id: ResourceId, known: Mapping[ResourceId, Resource]) -> str:
 
 
 def _waves(known: Mapping[ResourceId, Resource], before: Mapping[ResourceId, frozenset[ResourceId]]) -> tuple[tuple[ResourceId, ...], ...]:
+    if ring := cycle(before):
+        raise InputError([_problem(known[ring[0]], "depends on itself: " + " -> ".join(str(id) for id in ring))])
     sorter = TopologicalSorter(before)
-    try:
-        sorter.prepare()
-    except CycleError as error:
-        path = list(reversed(error.args[1]))
-        raise InputError([_problem(known[path[0]], "depends on itself: " + " -> ".join(str(id) for id in path))]) from None
+    sorter.prepare()
     waves = []
     while sorter.is_active():
         ready = sorted(sorter.get_ready())
         waves.append(tuple(ready))
         sorter.done(*ready)
     return tuple(waves)
+
+
+def cycle(edges: Mapping[Node, Iterable[Node]]) -> list[Node]:
+    """Give one cycle as a path from its smallest member back to it, each followed by what it comes after; empty when there is none."""
+    try:
+        TopologicalSorter({one: [other for other in sorted(edges[one]) if other in edges] for one in sorted(edges)}).prepare()
+    except CycleError as error:
+        ring: list[Node] = list(reversed(error.args[1]))[:-1]
+        start = ring.index(min(ring))
+        return [*ring[start:], *ring[:start], ring[start]]
+    return []
 
 
 def _problem(resource: Resource, message: str) -> Problem:

@@ -12,9 +12,9 @@ from typing import cast
 from reconciler.driver import Health, Observation, Scope, SecretStore
 from reconciler.errors import DriverError, SettingsError
 from reconciler.graph import Graph, build
-from reconciler.load import resolve
 from reconciler.plan import Applied, Inputs, Plan, make_plan
 from reconciler.registry import Catalog
+from reconciler.resolving import resolve
 from reconciler.resource import Resource, ResourceId
 from reconciler.retry import Retry
 from reconciler.secrets import Secrets

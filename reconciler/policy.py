@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import datetime, time, timedelta
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from reconciler.driver import Action, Cause, Change
 from reconciler.plan import Held, Plan
@@ -30,7 +30,7 @@ class Budget(BaseModel):
 
     def allows(self, owned: int) -> int:
         """Give the number of changes that pass when ``owned`` resources exist."""
-        return min(self.most, max(self.floor, int(self.share * owned)))
+        return min(self.most, max(self.floor, int(self.share * owned + 1e-9)))
 
 
 class Freeze(BaseModel):
@@ -43,6 +43,15 @@ class Freeze(BaseModel):
     start: time = Field(time(0), description="Local time of its start, HH:MM.")
     hours: float = Field(24, gt=0, le=168, description="How long it lasts, in hours.")
     timezone: str = Field("UTC", description="IANA name of the time zone.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{name!r} is not a time zone; write an IANA name such as Europe/Berlin") from None
+        return name
 
     def covers(self, now: datetime) -> bool:
         """Say whether ``now`` (aware) lies inside."""

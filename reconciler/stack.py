@@ -86,8 +86,23 @@ def _boolean(value: Any) -> bool:
     raise ValueError(f'{value!r} is neither "true" nor "false"')
 
 
+def _drift(value: Any) -> Drift:
+    if value not in list(Drift):
+        raise ValueError(f'{value!r} is neither "enforce" nor "report"')
+    return Drift(value)
+
+
+def _target(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be the name of a target")
+    return value
+
+
 def _list(value: Any) -> list[Any]:
-    items = json.loads(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    try:
+        items = json.loads(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    except ValueError:
+        raise ValueError("must be a list of texts") from None
     items = re.split(r"[,\s]+", items.strip()) if isinstance(items, str) else items
     if not isinstance(items, list) or not all(isinstance(one, str) for one in items):
         raise ValueError("must be a list of texts")
@@ -103,10 +118,10 @@ def _pointers(value: Any) -> tuple[str, ...]:
 READERS: Mapping[str, Callable[[Any], Any]] = {
     "adopt": _boolean,
     "depends-on": lambda value: tuple(ResourceId.parse(one) for one in _list(value)),
-    "drift": lambda value: Drift(value),
+    "drift": _drift,
     "ignore": _pointers,
     "protect": _boolean,
     "prune": _boolean,
     "replace": _boolean,
-    "target": str,
+    "target": _target,
 }
