@@ -413,7 +413,11 @@ function reconciler_apply($request) {
 		$request = array_merge($request, ['filter' => true, 'haproxy' => reconciler_haproxy_installed()]);
 	}
 	if (file_exists(reconciler_pending())) {
-		$why = reconciler_load($request, $known);
+		try {
+			$why = reconciler_load($request, $known);
+		} catch (Throwable $error) {
+			$why = 'php: ' . $error->getMessage();
+		}
 		if ($why !== '') {
 			$end = $snapshot === null ? 'the configuration stays saved but not loaded' : reconciler_restore($snapshot, $request, $known);
 			throw new ReconcilerRefusal('failed', "$why; $end");
@@ -437,6 +441,8 @@ function reconciler_main($request) {
 		$answer = ['ok' => true, 'body' => $body];
 	} catch (ReconcilerRefusal $refusal) {
 		$answer = ['ok' => false, 'kind' => $refusal->kind, 'message' => $refusal->getMessage()];
+	} catch (Throwable $error) {
+		$answer = ['ok' => false, 'kind' => 'failed', 'message' => 'php: ' . $error->getMessage() . ' (line ' . $error->getLine() . ')'];
 	}
 	$text = json_encode($answer, JSON_INVALID_UTF8_SUBSTITUTE | JSON_UNESCAPED_SLASHES);
 	echo "\nRECONCILER-RESULT " . $request['nonce'] . ' ' . base64_encode($text) . " END\n";

@@ -184,14 +184,15 @@ class PfSenseEmulator:
             process.stdout.write(_HTML.format(_WORDS[kind]).encode())
             process.exit(255)
             return
-        answer = await asyncio.to_thread(self._answer, request, kind)
+        answer = await asyncio.to_thread(self.execute, program, request, kind)
         if kind == "cut-after":
             raise Cut
         output = ("...." if kind == "dots" else "") + answer
         process.stdout.write((output[: len(output) // 2] if kind == "partial" else output).encode())
         process.exit(0)
 
-    def _answer(self, request: JSONObject, kind: str) -> str:
+    def execute(self, program: str, request: JSONObject, kind: str) -> str:
+        """Do what ``request`` asks for, under the fault ``kind``, and give what the program would print."""
         with self._lock:
             self.firewall.trouble = {kind} & INSIDE
             try:
