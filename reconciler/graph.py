@@ -107,7 +107,7 @@ def cycle(edges: Mapping[Node, Iterable[Node]]) -> list[Node]:
     except CycleError as error:
         ring: list[Node] = list(reversed(error.args[1]))[:-1]
         start = ring.index(min(ring))
-        return [*ring[start:], *ring[:start], ring[start]]
+        return ring[start:] + ring[: start + 1]
     return []
 
 

@@ -40,7 +40,7 @@ def test_a_key_that_is_written_twice_deep_inside_is_refused() -> None:
 def test_a_key_that_overrides_a_merged_one_is_not_written_twice() -> None:
     text = (
         "apiVersion: mem/v1\nkind: Thing\nmetadata: {name: a}\nspec:\n  tags:\n    <<: &base {x: a, y: a}\n    x: b\n---\n"
-        "apiVersion: mem/v1\nkind: Thing\nmetadata: {name: b, labels: {one: {two: {three: &deep {<<: &low {x: a}, x: b}}}, four: {<<: *deep}}}\n"
+        "apiVersion: mem/v1\nkind: Thing\nmetadata: {name: b, labels: {one: {two: {c: &deep {<<: &low {x: a}, x: b}}}, d: {<<: *deep}}}\n"
     )
     graph = stack_of(text).graph
     assert next(iter(graph)).spec.model_dump()["tags"] == {"x": "b", "y": "a"}
@@ -78,9 +78,7 @@ def test_a_kind_of_ours_that_does_not_exist_is_refused_with_a_suggestion() -> No
     ]
 
 
-@pytest.mark.parametrize(
-    ("group", "meant"), [("mam/v1", "mem/v1"), ("mem/v2", "mem/v1"), ("reconcilr/v1", "reconciler/v1"), ("poll/v1", "pool/v1")]
-)
+@pytest.mark.parametrize(("group", "meant"), [("mem/v2", "mem/v1"), ("reconcilr/v1", "reconciler/v1"), ("poll/v1", "pool/v1")])
 def test_a_near_miss_of_a_group_is_refused_with_a_suggestion(group: str, meant: str) -> None:
     assert problems(thing("a", group=group)) == [f"all.yaml:3: the group {group!r} is not known; did you mean {meant}?"]
 
