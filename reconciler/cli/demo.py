@@ -40,9 +40,8 @@ def command(ctx: click.Context, stay: bool, desired: Path, picture: Path | None)
             broken = demo.play(wait if stay else None)
         except KeyboardInterrupt:
             broken = demo.broken
-    screen.say(
-        f"\n  [bold]{'every promise was kept' if not broken else f'{len(broken)} promises were broken'}[/] in {time.monotonic() - started:.0f} s"
-    )
+    verdict = f"{len(broken)} promises were broken" if broken else "every promise was kept"
+    screen.say(f"\n  [bold]{verdict}[/] in {time.monotonic() - started:.0f} s")
     if picture is not None:
         screen.save(picture)
     return common.ERROR if broken else common.IN_SYNC
