@@ -53,6 +53,12 @@ def allowed(policies: Iterable[Rules], path: str) -> frozenset[str]:
     return frozenset() if "deny" in joined else joined
 
 
+def reaches(pattern: str, mount: str) -> bool:
+    """Say whether a pattern may speak of something below a mount, which ends with a slash."""
+    stem = re.split(r"[+*]", pattern, maxsplit=1)[0]
+    return stem.startswith(mount) or (stem != pattern and mount.startswith(stem))
+
+
 def _matches(pattern: str, path: str) -> bool:
     prefix, parts = pattern.endswith("*"), pattern.removesuffix("*").split("+")
     expression = "[^/]+".join(re.escape(part) for part in parts)

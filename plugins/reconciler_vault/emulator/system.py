@@ -213,7 +213,7 @@ class System:
 
     def _sees(self, token: Token, mount: str) -> bool:
         rules = [acl.parse(self.policies[name]) for name in token.policies if name in self.policies]
-        return "root" in token.policies or any(path.startswith(f"{mount}/") for rule in rules for path in rule)
+        return "root" in token.policies or any(acl.reaches(pattern, f"{mount}/") for rule in rules for pattern in rule)
 
     def _health(self, params: Mapping[str, str]) -> JSONObject:
         body = {
