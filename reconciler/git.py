@@ -41,13 +41,15 @@ class Credentials:
     """How to identify ourselves to the git server.
 
     ``token`` goes with ``username`` to an https server; ``ssh_key`` and ``known_hosts`` are files for an ssh server, whose host key must
-    be known. Neither ever appears in an argument list or in a file of the mirror.
+    be known; ``ca_file`` holds the authorities of an https server that the system does not trust. Nothing of this ever appears in an
+    argument list or in a file of the mirror.
     """
 
     token: SecretValue | None = None
     username: str = "git"
     ssh_key: Path | None = None
     known_hosts: Path | None = None
+    ca_file: Path | None = None
 
     def environment(self) -> dict[str, str]:
         """Give the variables that ssh needs."""
@@ -64,10 +66,11 @@ class Credentials:
 
     def configuration(self, url: str) -> dict[str, str]:
         """Give the git settings that https needs; the header is bound to the server of ``url``."""
-        if self.token is None or not url.startswith("https://"):
-            return {}
-        server = "/".join(url.split("/", 3)[:3])
-        return {f"http.{server}/.extraHeader": f"Authorization: Basic {_basic(self.username, self.token)}"}
+        found = {"http.sslCAInfo": str(self.ca_file)} if self.ca_file else {}
+        if self.token is not None and url.startswith("https://"):
+            server = "/".join(url.split("/", 3)[:3])
+            found[f"http.{server}/.extraHeader"] = f"Authorization: Basic {_basic(self.username, self.token)}"
+        return found
 
 
 def _basic(username: str, token: SecretValue) -> str:
@@ -102,7 +105,8 @@ class Git:
             process.communicate()
             raise SourceError(f"{self.where}: no answer within {self.timeout:g} s; check the address and the network") from None
         if process.returncode:
-            raise SourceError(f"{self.where}: git {arguments[0]} failed: {self.mask(errors)}")
+            words = self.mask(errors)
+            raise SourceError(f"{self.where}: git {arguments[0]} failed: {words}{advice(words)}")
         return output
 
     def env(self) -> dict[str, str]:
@@ -132,6 +136,23 @@ class Git:
         for secret in self.secrets:
             text = text.replace(secret.reveal(), "***")
         return masked(text)[:1000]
+
+
+ADVICE = {
+    "could not read Username": "the server wants a login; set the token, or check that it is still valid",
+    "Authentication failed": "the server refused the login; check the token and its rights",
+    "Permission denied (publickey": "the server refused the key; check the ssh key and its rights",
+    "Host key verification failed": "the server's key is not known; add it to the known hosts",
+    "certificate verification failed": "the server's certificate is not trusted; name its authority as the CA file",
+    "dubious ownership": "the repository belongs to another user of this machine; run as that user",
+    "returned error: 30": "the repository has moved; set its new address",
+}
+"""What git says -> what to do."""
+
+
+def advice(words: str) -> str:
+    """Say what to do about git's words, where that is known."""
+    return next((f"; {help}" for sign, help in ADVICE.items() if sign in words), "")
 
 
 def masked(text: str) -> str:

@@ -90,7 +90,7 @@ class GitSource:
         check_url(url, allow_file=allow_file)
         check_branch(branch)
         self.url, self.branch, self.limits, self.rewritten = url, branch, limits, False
-        self.mirror = directory / f"{sha256(url.encode()).hexdigest()[:16]}.git"
+        self.mirror = directory / f"{sha256(f'{url} {branch}'.encode()).hexdigest()[:16]}.git"
         self._ref = f"refs/heads/{branch}"
         self._lock = threading.Lock()
         credentials = credentials or Credentials()
@@ -116,7 +116,7 @@ class GitSource:
         with self._lock, self._opened():
             before = self._known()
             try:
-                self._git.run("fetch", "--no-tags", "--prune", "--force", "--", self.url, f"+{self._ref}:{self._ref}", cwd=self.mirror)
+                self._git.run("fetch", "--no-tags", "--force", "--", self.url, f"+{self._ref}:{self._ref}", cwd=self.mirror)
             except SourceError as error:
                 if "couldn't find remote ref" in str(error):
                     raise SourceError(self._vanished(before)) from None

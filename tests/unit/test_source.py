@@ -1,6 +1,10 @@
+import base64
+import functools
+import http.server
 import os
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ from reconciler.errors import InputError, SettingsError, SourceError
 from reconciler.git import Credentials, Git, masked
 from reconciler.resource import SecretValue
 from reconciler.source import GitSource, Limits, WorkingTree
+from reconciler_probe.emulator.certificate import make_certificate
 
 
 class Upstream:
@@ -278,6 +283,81 @@ class TestFetching:
         (tmp_path / "file").touch()
         with pytest.raises(SourceError, match="the mirror needs a directory that can be written"):
             GitSource(upstream.url, directory=tmp_path / "file", allow_file=True).fetch()
+
+
+class Forge:
+    """A git server over https that wants a login, in git's simplest form: files."""
+
+    def __init__(self, root: Path, directory: Path) -> None:
+        self.ca_file, self.seen = directory / "ca.pem", list[str]()
+        seen = self.seen
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def do_GET(self) -> None:
+                seen.append(self.headers.get("Authorization", ""))
+                if self.path.startswith("/moved"):
+                    self.send_response(301)
+                    self.send_header("Location", "https://elsewhere.example/")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                elif seen[-1] != "Basic " + base64.b64encode(b"bot:s3cret").decode():
+                    self.send_response(401)
+                    self.send_header("WWW-Authenticate", 'Basic realm="git"')
+                    self.end_headers()
+                else:
+                    super().do_GET()
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                return
+
+        context = make_certificate(self.ca_file, ["127.0.0.1"], 1)
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(root)))
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"https://127.0.0.1:{self.server.server_address[1]}"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+class TestHttps:
+    @pytest.fixture
+    def forge(self, upstream: Upstream, tmp_path: Path) -> Iterator[Forge]:
+        upstream.git("update-server-info")
+        forge = Forge(upstream.path, tmp_path)
+        yield forge
+        forge.close()
+
+    def source(self, forge: Forge, tmp_path: Path, token: str, path: str = "/.git") -> GitSource:
+        credentials = Credentials(SecretValue(token), "bot", ca_file=forge.ca_file)
+        return GitSource(forge.url + path, directory=tmp_path / "cache", credentials=credentials, timeout=20)
+
+    def test_a_token_opens_a_private_repository_and_stays_out_of_the_mirror(self, forge: Forge, tmp_path: Path) -> None:
+        source = self.source(forge, tmp_path, "s3cret")
+        assert source.read(source.fetch()).subject == "first"
+        written = b"".join(path.read_bytes() for path in source.mirror.rglob("*") if path.is_file())
+        assert b"s3cret" not in written
+        assert base64.b64encode(b"bot:s3cret") not in written
+
+    def test_a_wrong_token_is_refused_without_being_shown(self, forge: Forge, tmp_path: Path) -> None:
+        with pytest.raises(
+            SourceError, match=r"^https://127\.0\.0\.1:\d+/\.git: git ls-remote failed: .*; the server wants a login; set the token"
+        ) as caught:
+            self.source(forge, tmp_path, "wr0ng").head()
+        assert "wr0ng" not in str(caught.value)
+        assert base64.b64encode(b"bot:wr0ng").decode() not in str(caught.value)
+
+    def test_a_redirect_is_not_followed_with_a_credential(self, forge: Forge, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match="the repository has moved; set its new address"):
+            self.source(forge, tmp_path, "s3cret", "/moved/.git").head()
+
+    def test_a_server_that_nobody_vouches_for_is_refused(self, forge: Forge, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match="is not trusted; name its authority as the CA file"):
+            GitSource(forge.url + "/.git", directory=tmp_path / "cache").head()
+        assert forge.seen == []
 
 
 class TestSettings:
