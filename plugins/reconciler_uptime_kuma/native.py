@@ -70,7 +70,7 @@ def monitor_payload(spec: Monitor, dialect: Dialect, reveal: Reveal) -> JSONObje
 def _stored(value: Any, reveal: Reveal) -> Any:
     if isinstance(value, SecretRef):
         return reveal(value)
-    return list(value) if isinstance(value, tuple) else value
+    return value
 
 
 def monitor_secrets(spec: Monitor, fingerprint: Fingerprint) -> dict[str, str]:

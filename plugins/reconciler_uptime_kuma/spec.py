@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from reconciler.resource import Fingerprint, JSONObject, ResourceId, SecretRef, Spec, Text, find_secrets, get, put, seal
+from reconciler.resource import JSONObject, ResourceId, SecretRef, Spec, Text, find_secrets
 from reconciler_uptime_kuma import marks
 from reconciler_uptime_kuma.dialect import COMPUTED, EXTRA_DEFAULTS, EXTRA_DEFAULTS_2, MANAGED
 
@@ -95,8 +95,8 @@ def _human(value: str) -> str:
     return text
 
 
-def _sorted_set(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(set(values)))
+def _sorted_set(values: list[str]) -> list[str]:
+    return sorted(set(values))
 
 
 def _canonical_extra(value: Any) -> Any:
@@ -121,14 +121,8 @@ def canonical_extras(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value if isinstance(value, SecretRef) else _canonical_extra(value) for key, value in sorted(texts.items())}
 
 
-def _unfrozen(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _unfrozen(item) for key, item in value.items()}
-    return [_unfrozen(item) for item in value] if isinstance(value, list | tuple) else value
-
-
 Title: TypeAlias = Annotated[str, AfterValidator(_title), Field(min_length=1, max_length=150)]
-Names: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_sorted_set)]
+Names: TypeAlias = Annotated[list[str], AfterValidator(_sorted_set)]
 
 
 class _Named(Spec):
@@ -157,23 +151,6 @@ class _Named(Spec):
     def _derive(cls, data: dict[str, Any], name: str) -> dict[str, Any]:
         return data
 
-    def canonical(self, fingerprint: Fingerprint) -> JSONObject:
-        """Give the comparable form. Read from the fields themselves: pydantic would dump a reference as an object of its parts."""
-        plain = seal(dict(self), fingerprint)
-        assert isinstance(plain, dict)
-        return plain
-
-    def with_live(self, paths: tuple[str, ...], live: JSONObject) -> Self:
-        """Give a copy that wants what is live at ``paths``; a veiled value stays veiled, and is then not written."""
-        data = _unfrozen(dict(self))
-        for path in paths:
-            put(data, path, get(live, path))
-        return type(self).model_validate(data)
-
-    def secrets(self) -> tuple[SecretRef, ...]:
-        """List every reference in the spec, in document order."""
-        return tuple(find_secrets(dict(self)))
-
 
 class Monitor(_Named):
     """One thing that Uptime Kuma watches. History hangs on its number, so every change is an edit, even one of ``type``."""
@@ -197,9 +174,9 @@ class Monitor(_Named):
     max_retries: int = Field(default=0, ge=0, description="Failed checks to wait for before it counts as down.")
     timeout: float = Field(default=48, ge=0, description="Seconds until a check counts as failed; 48 is 0.8 of the default interval.")
     upside_down: bool = Field(default=False, description="Whether an answer means down.")
-    accepted_statuscodes: Names = Field(default=("200-299",), min_length=1, description="HTTP status codes that mean up.")
+    accepted_statuscodes: Names = Field(default=["200-299"], min_length=1, description="HTTP status codes that mean up.")
     parent: str = Field(default="", description="Name of the Monitor of type group that this one stands under.")
-    notifications: Names = Field(default=(), description="Names of the Notifications to use; also the title of one made by hand.")
+    notifications: Names = Field(default=[], description="Names of the Notifications to use; also the title of one made by hand.")
     description: Annotated[str, AfterValidator(_human)] = Field(default="", description="Text for people; our mark is added below it.")
     active: bool = Field(default=True, description="Whether it checks; false means paused.")
     push_token: Text = Field(default="", description="Token of a push monitor's address; derived from the resource's name when left out.")

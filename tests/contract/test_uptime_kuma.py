@@ -1,15 +1,18 @@
 """The Uptime Kuma driver against the emulated server, in both dialects."""
 
+import json
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from reconciler.driver import Driver
+from reconciler.driver import Action, Driver, Health, Level, Observation, Ownership, Status
+from reconciler.errors import Permanent, Transient
 from reconciler.resource import JSONObject, Resource, ResourceId, SecretRef, Spec
-from reconciler.testing import DriverContract, Sample
+from reconciler.testing import Bench, DriverContract, Sample, adopting, scope_for
 from reconciler_uptime_kuma.config import UptimeKumaConfig
 from reconciler_uptime_kuma.driver import UptimeKumaDriver
 from reconciler_uptime_kuma.emulator import UptimeKumaEmulator
@@ -171,3 +174,321 @@ def world(request: pytest.FixtureRequest) -> Iterator[UptimeKumaWorld]:
 
 class TestUptimeKuma(DriverContract):
     secrets = SECRETS
+
+
+# -- what is particular to Uptime Kuma ---------------------------------------------------------------------------------------------
+
+OLD = {
+    "id": 282,
+    "name": "SMTP by hand",
+    "type": "port",
+    "hostname": "10.0.20.202",
+    "port": 25,
+    "beats": [{"status": 1}, {"status": 0}, {"status": 1}],
+}
+PINNED = resource("Monitor", "front", type="port", hostname="10.0.20.1", port=25, id=282)
+
+
+@contextmanager
+def serving(**seed: Any) -> Iterator[UptimeKumaEmulator]:
+    emulator = UptimeKumaEmulator(seed)
+    emulator.start()
+    try:
+        yield emulator
+    finally:
+        emulator.stop()
+
+
+@contextmanager
+def bench_on(emulator: UptimeKumaEmulator, **config: Any) -> Iterator[Bench]:
+    settings = {**emulator.settings(), "timeout": 5, "settle": 0.1, **config}
+    world = UptimeKumaWorld(emulator)
+    bench = Bench(world, UptimeKumaDriver(UptimeKumaConfig(**settings)), scope_for(world, secrets=SECRETS))
+    try:
+        yield bench
+    finally:
+        bench.driver.close()
+
+
+@pytest.fixture
+def emulator() -> Iterator[UptimeKumaEmulator]:
+    with serving() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def bench(emulator: UptimeKumaEmulator) -> Iterator[Bench]:
+    with bench_on(emulator) as bench:
+        yield bench
+
+
+def live(bench: Bench, one: Resource) -> Observation:
+    return next(seen for seen in bench.observe([one]) if seen.id == one.id)
+
+
+def events(emulator: UptimeKumaEmulator, name: str) -> int:
+    return sum(event == name for _, event in emulator.faults.requests)
+
+
+class TestHistory:
+    @pytest.mark.parametrize("dialect", ["2.x", "1.23"])
+    def test_a_pinned_monitor_is_edited_and_keeps_its_number_and_heartbeats(self, dialect: str) -> None:
+        with serving(dialect=dialect, monitors=[OLD]) as emulator, bench_on(emulator) as bench:
+            before = emulator.snapshot()["beats"][282]
+            plan = bench.plan([adopting(PINNED)])
+            assert [change.action for change in plan.changes] == [Action.ADOPT]
+            bench.converge([adopting(PINNED)])
+            after = emulator.snapshot()
+            assert list(after["monitors"]) == [282]
+            assert after["monitors"][282]["hostname"] == "10.0.20.1"
+            assert after["beats"][282][: len(before)] == before
+
+    def test_a_change_of_type_is_an_edit(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        beats = emulator.snapshot()["beats"][1]
+        web = changed(FOLDER, type="http", url="http://10.0.20.1/")
+        bench.converge([web])
+        assert list(emulator.snapshot()["monitors"]) == [1]
+        assert emulator.snapshot()["beats"][1][: len(beats)] == beats
+        bench.converge([FOLDER])
+        assert emulator.snapshot()["monitors"][1]["url"] is None
+
+    def test_a_pin_alone_does_not_take_over_a_monitor(self) -> None:
+        with serving(monitors=[OLD]) as emulator, bench_on(emulator) as bench:
+            assert [stuck.id for stuck in bench.plan([PINNED]).stuck] == [PINNED.id]
+
+    def test_a_pinned_monitor_that_does_not_exist_is_never_made(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        plan = bench.plan([adopting(PINNED)])
+        assert not plan.changes
+        assert "there is no monitor 282" in plan.stuck[0].reason
+        assert emulator.faults.writes == 0
+
+    def test_a_name_changed_in_git_keeps_the_monitor(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([PAGER, FOLDER, SMTP])
+        id = UptimeKumaWorld(emulator).id(SMTP)
+        renamed = replace(SMTP, id=replace(SMTP.id, name="smtp-front"))
+        plan = bench.plan([PAGER, FOLDER, renamed])
+        assert [(change.action, change.diffs[0].path) for change in plan.changes] == [(Action.UPDATE, "/metadata/mark")]
+        bench.converge([PAGER, FOLDER, renamed])
+        assert UptimeKumaWorld(emulator).id(renamed) == id
+
+    def test_whether_a_monitor_outlives_its_removal_from_git_is_rewritten(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        kept = replace(FOLDER, policy=replace(FOLDER.policy, prune=False))
+        bench.converge([kept])
+        assert [held.guard for held in bench.plan([]).held] == ["keep"]
+
+
+class TestMarks:
+    def test_of_several_with_one_mark_the_lowest_number_is_used_and_none_is_deleted(
+        self, bench: Bench, emulator: UptimeKumaEmulator
+    ) -> None:
+        bench.converge([FOLDER])
+        store = emulator.store
+        store.add(
+            {**store.dialect.required, **{key: store.monitors[1][key] for key in ("name", "type", "description", "accepted_statuscodes")}}
+        )
+        assert live(bench, FOLDER).handle["id"] == 1
+        assert any("copies 2 carry the same mark" in note for note in bench.plan([FOLDER]).notes)
+        assert not bench.plan([FOLDER]).changes
+        assert not bench.plan([]).changes, "which of the two is the copy is for a person to say"
+        assert list(emulator.snapshot()["monitors"]) == [1, 2]
+
+    def test_text_around_the_mark_belongs_to_people(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        emulator.store.monitors[1]["description"] += "\nseen by the night shift"
+        plan = bench.plan([FOLDER])
+        assert [(diff.path, diff.before) for diff in plan.changes[0].diffs] == [("/description", "seen by the night shift")]
+        bench.converge([FOLDER])
+
+    def test_a_mark_taken_away_between_plan_and_write_stops_the_write(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        update, delete = bench.plan([changed(FOLDER, interval=90)]), bench.plan([])
+        emulator.store.monitors[1]["description"] = None
+        outcomes = [*bench.apply(update), *bench.apply(delete)]
+        assert [outcome.status for outcome in outcomes] == [Status.FAILED] * 2
+        assert all("by nobody" in outcome.message and not outcome.transient for outcome in outcomes)
+        assert emulator.snapshot()["monitors"][1]["interval"] == 60
+
+    def test_a_pinned_monitor_of_another_stack_is_foreign(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        other = replace(bench, scope=replace(bench.scope, owner="test/other"))
+        seen = live(other, resource("Monitor", "mine", type="group", id=1))
+        assert (seen.ownership, seen.owner) == (Ownership.FOREIGN, "test/contract")
+
+    def test_two_stacks_may_watch_the_same_thing(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        replace(bench, scope=replace(bench.scope, owner="test/other")).converge([FOLDER])
+        assert list(emulator.snapshot()["monitors"]) == [1, 2]
+
+    def test_several_made_by_hand_that_look_alike_need_a_pin(self) -> None:
+        twins = [{**OLD, "id": 5}, {**OLD, "id": 7}]
+        with serving(monitors=twins) as emulator, bench_on(emulator) as bench:
+            plan = bench.plan([adopting(resource("Monitor", "smtp", type="port", hostname="10.0.20.202", port=25))])
+            assert "(5, 7)" in plan.stuck[0].reason
+
+
+class TestLostAnswers:
+    def test_a_write_that_goes_on_after_its_connection_died_is_found(self, emulator: UptimeKumaEmulator) -> None:
+        emulator.knobs.write = 0.4
+        with bench_on(emulator, settle=3) as bench:
+            plan = bench.plan([FOLDER])
+            cutting = threading.Timer(0.15, emulator.kick)
+            cutting.start()
+            outcomes = bench.apply(plan)
+            cutting.join()
+            assert [outcome.status for outcome in outcomes] == [Status.APPLIED]
+            assert len(emulator.snapshot()["monitors"]) == 1
+
+    def test_a_call_that_is_never_answered_ends_at_its_deadline(self, emulator: UptimeKumaEmulator) -> None:
+        with bench_on(emulator, timeout=0.4) as bench:
+            plan = bench.plan([FOLDER])
+            with emulator.faults.during("no-answer", times=1, writes_only=True):
+                outcomes = bench.apply(plan)
+            assert "no answer to add within 0.4 s" in outcomes[0].message
+            assert outcomes[0].status is Status.APPLIED
+            assert len(emulator.snapshot()["monitors"]) == 1
+
+    def test_an_error_answer_to_an_add_that_was_stored_makes_no_second_one(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        plan = bench.plan([FOLDER])
+        with emulator.faults.during("error-after", times=1, writes_only=True):
+            assert bench.apply(plan)[0].status is Status.APPLIED
+        assert len(emulator.snapshot()["monitors"]) == 1
+
+    def test_an_error_answer_to_an_edit_that_was_stored_asks_for_another_try(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        plan = bench.plan([changed(FOLDER, interval=90)])
+        with emulator.faults.during("error-after", times=1, writes_only=True):
+            outcome = bench.apply(plan)[0]
+        assert outcome.transient
+        assert bench.apply(plan)[0].status is Status.APPLIED
+
+    def test_two_daemons_with_one_plan_make_one_monitor(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        with bench_on(emulator) as second:
+            plans = bench.plan([FOLDER, MX]), second.plan([FOLDER, MX])
+            bench.apply(plans[0])
+            second.apply(plans[1])
+            assert len(emulator.snapshot()["monitors"]) == 2
+            assert not bench.plan([FOLDER, MX]).changes
+
+    def test_a_name_that_stands_for_nothing_is_refused_before_anything_is_written(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        plan = bench.plan([SMTP])
+        outcome = bench.apply(plan)[0]
+        assert (outcome.status, outcome.transient) == (Status.FAILED, False)
+        assert "there is no Monitor 'folder'" in outcome.message
+        assert emulator.faults.writes == 0
+
+    def test_pushes_of_others_between_a_call_and_its_answer_do_no_harm(self, emulator: UptimeKumaEmulator) -> None:
+        emulator.knobs.chatter = True
+        with bench_on(emulator) as bench:
+            bench.converge([PAGER, FOLDER, SMTP], passes=2)
+
+
+class TestLogin:
+    def test_a_wrong_password_is_permanent_and_tried_once(self, emulator: UptimeKumaEmulator) -> None:
+        with bench_on(emulator, password="canary-wrong") as bench:
+            with pytest.raises(Permanent, match="check username and password") as caught:
+                bench.observe([])
+            assert "canary-wrong" not in str(caught.value)
+            assert events(emulator, "login") == 1
+
+    def test_too_many_logins_of_others_ask_for_a_minute_and_make_it_no_worse(self, emulator: UptimeKumaEmulator) -> None:
+        with bench_on(emulator) as bench:
+            plan = bench.plan([FOLDER, MX, WEB])
+            with emulator.limited():
+                bench.apply(plan)  # may only notice that the connection is gone
+                before = events(emulator, "login")
+                outcomes = bench.apply(plan)
+                assert events(emulator, "login") == before + 1, "three changes need one attempt, not three"
+                with pytest.raises(Transient) as caught:
+                    bench.observe([])
+            assert {outcome.retry_after for outcome in outcomes} == {60.0}
+            assert caught.value.retry_after == 60
+
+    def test_after_a_restart_the_token_is_used_which_is_not_limited(self, emulator: UptimeKumaEmulator) -> None:
+        with bench_on(emulator) as bench:
+            bench.converge([FOLDER])
+            emulator.stop()
+            emulator.start()
+            emulator.auth.exhaust()
+            assert not bench.plan([FOLDER]).changes
+            assert (events(emulator, "login"), events(emulator, "loginByToken")) == (1, 1)
+
+    def test_a_second_factor_is_said_plainly(self) -> None:
+        with serving(two_factor=True) as emulator, bench_on(emulator) as bench, pytest.raises(Permanent, match="second factor"):
+            bench.observe([])
+
+    @pytest.mark.parametrize("dialect", ["2.x", "1.23"])
+    def test_a_server_without_login_needs_no_user(self, dialect: str) -> None:
+        with serving(auth=False, dialect=dialect) as emulator, bench_on(emulator) as bench:
+            bench.converge([FOLDER])
+
+    def test_nothing_is_sent_before_the_server_listens(self, emulator: UptimeKumaEmulator) -> None:
+        emulator.knobs.deaf = 0.2
+        with bench_on(emulator, timeout=2) as bench:
+            bench.converge([FOLDER])
+
+    def test_a_server_that_is_not_there_is_transient(self, emulator: UptimeKumaEmulator) -> None:
+        emulator.stop()
+        with bench_on(emulator) as bench, pytest.raises(Transient, match="cannot connect"):
+            bench.observe([])
+
+
+class TestMeaning:
+    def test_monitors_of_types_nobody_here_knows_pass_through_untouched(self) -> None:
+        strange = {"id": 3, "name": "odd", "type": "quantum", "hostname": None, "port": "abc", "description": "x"}
+        with serving(monitors=[strange]) as emulator, bench_on(emulator) as bench:
+            before = emulator.snapshot()["monitors"][3]
+            bench.converge([FOLDER])
+            bench.converge([])
+            assert emulator.snapshot()["monitors"] == {3: before}
+
+    def test_health_is_the_last_heartbeat(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([PAGER, FOLDER, SMTP, PUSH, MX])
+        assert live(bench, SMTP).health == Health(Level.HEALTHY, "up")
+        assert live(bench, PUSH).health == Health(Level.PROGRESSING, "not checked yet")
+        assert live(bench, MX).health == Health(Level.HEALTHY, "paused")
+        emulator.check(lambda row: False)
+        assert live(bench, SMTP).health == Health(Level.DEGRADED, "down: Connection failed")
+        with bench_on(emulator, report_status=False) as relaxed:
+            assert live(relaxed, SMTP).health == Health()
+
+    @pytest.mark.parametrize("dialect", ["2.x", "1.23"])
+    def test_a_pause_inherited_from_the_group_is_no_drift(self, dialect: str) -> None:
+        with serving(dialect=dialect) as emulator, bench_on(emulator) as bench:
+            resources = [PAGER, changed(FOLDER, active=False), SMTP]
+            bench.converge(resources)
+            assert emulator.snapshot()["monitors"][2]["forceInactive"]
+            assert not bench.plan(resources).changes
+            bench.converge([PAGER, FOLDER, SMTP])
+
+    def test_an_extra_column_taken_out_of_git_goes_back_to_its_default(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([WEB])
+        assert emulator.snapshot()["monitors"][1]["basic_auth_pass"] == SECRETS["secret/kuma#pass"]
+        bench.converge([changed(WEB, extra={})])
+        row = emulator.snapshot()["monitors"][1]
+        assert (row["basic_auth_pass"], row["headers"], row["authMethod"]) == (None, None, None)
+
+    def test_a_setting_taken_out_of_git_leaves_the_notification(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([PAGER])
+        bench.converge([changed(PAGER, config={"ntfytopic": "post"})])
+        config = json.loads(emulator.snapshot()["notifications"][1]["config"])
+        assert (config["ntfytopic"], "ntfyPriority" in config) == ("post", False)
+
+    def test_a_column_of_2x_is_refused_by_1_23_before_it_is_sent(self) -> None:
+        with serving(dialect="1.23") as emulator, bench_on(emulator) as bench:
+            outcome = bench.apply(bench.plan([changed(WEB, extra={"cacheBust": True})]))[0]
+            assert "extra.cacheBust needs Uptime Kuma 2.x" in outcome.message
+            assert emulator.faults.writes == 0
+
+    def test_a_monitor_is_never_made_its_own_parent(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        outcome = bench.apply(bench.plan([changed(FOLDER, parent="folder")]))[0]
+        assert "would make Uptime Kuma hang" in outcome.message
+        assert not emulator.store.wedged
+
+    def test_deleting_what_is_gone_is_no_failure(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        plan = bench.plan([])
+        emulator.store.delete(1)
+        assert bench.apply(plan)[0].message == "was already gone"

@@ -163,6 +163,13 @@ class Calls:
         self.store.tags[id] = {"id": id, "name": tag["name"], "color": tag["color"]}
         return {"ok": True, "tag": self.store.tags[id]}
 
+    async def on_editTag(self, sid: str, tag: Any) -> JSONObject:  # noqa: N802
+        """Rename or recolour a tag everywhere."""
+        if tag["id"] not in self.store.tags:
+            raise Refused("tagNotFound" if self.modern else "Tag not found")
+        self.store.tags[tag["id"]] = {"id": tag["id"], "name": tag["name"], "color": tag["color"]}
+        return self.done("Saved." if self.modern else "Saved", tag=self.store.tags[tag["id"]])
+
     async def on_deleteTag(self, sid: str, id: Any) -> JSONObject:  # noqa: N802
         """Delete a tag and take it off every monitor."""
         self.store.tags.pop(id, None)
@@ -179,6 +186,25 @@ class Calls:
         if self.modern:
             await self._tell(monitor)
         return self.done("successAdded")
+
+    async def on_editMonitorTag(self, sid: str, tag: Any, monitor: Any, value: Any) -> JSONObject:  # noqa: N802
+        """Set the value of a tag on a monitor, wherever the monitor carries it."""
+        for row in self._tagged(tag, monitor):
+            row["value"] = value
+        if self.modern:
+            await self._tell(monitor)
+        return self.done("successEdited")
+
+    async def on_deleteMonitorTag(self, sid: str, tag: Any, monitor: Any, value: Any) -> JSONObject:  # noqa: N802
+        """Take a tag with this value off a monitor, every time it is there."""
+        gone = [row for row in self._tagged(tag, monitor) if row["value"] == value]
+        self.store.monitor_tags = [row for row in self.store.monitor_tags if row not in gone]
+        if self.modern:
+            await self._tell(monitor)
+        return self.done("successDeleted")
+
+    def _tagged(self, tag: Any, monitor: Any) -> list[JSONObject]:
+        return [row for row in self.store.monitor_tags if (row["tag_id"], row["monitor_id"]) == (tag, monitor)]
 
     async def on_addAPIKey(self, sid: str, key: Any) -> JSONObject:  # noqa: N802
         """Make a key, after which /metrics takes no password any more."""

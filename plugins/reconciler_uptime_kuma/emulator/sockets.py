@@ -24,9 +24,12 @@ WRITES = frozenset(
         "addNotification",
         "addTag",
         "deleteMonitor",
+        "deleteMonitorTag",
         "deleteNotification",
         "deleteTag",
         "editMonitor",
+        "editMonitorTag",
+        "editTag",
         "pauseMonitor",
         "resumeMonitor",
         "setup",
@@ -73,6 +76,9 @@ class Sockets(Calls):
         self._loop = asyncio.get_running_loop()
         if not self._tasks:
             self.later(self._tick())
+        self.later(self._greet(sid))  # not here, because calls that come meanwhile are to be lost, not kept waiting
+
+    async def _greet(self, sid: str) -> None:
         if self._knobs.deaf:
             await asyncio.sleep(self._knobs.deaf)
         if not self.modern and not self._auth.password:

@@ -1,0 +1,464 @@
+"""The emulated Uptime Kuma, held against recordings of the real 2.5.3 and 1.23.17, and its traps seen by a client that is not ours."""
+
+import ast
+import asyncio
+import base64
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import socketio
+
+from reconciler.resource import JSONObject
+from reconciler_uptime_kuma.emulator import UptimeKumaEmulator
+
+RECORDINGS = Path(os.environ.get("RECONCILER_SHARED", Path(__file__).parents[2].parent / "shared")) / "transcripts" / "uptime-kuma"
+VERSIONS = {"2.x": "2.5.3", "1.23": "1.23.17"}
+LOGIN = {"username": "admin", "password": "adminpass1", "token": ""}
+TIMED = frozenset({"heartbeat", "avgPing", "uptime", "maintenanceList", "importantHeartbeatList"})
+"""Pushes whose moment depends on how long a check takes."""
+
+TOLD = frozenset({"updateMonitorIntoList", "deleteMonitorFromList", "monitorList", "notificationList"})
+"""Pushes that tell of a write; the tour made others, too, with calls that are left out here."""
+
+dialects = pytest.mark.parametrize("dialect", ["2.x", "1.23"])
+recorded = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="there are no recordings of a real server beside the repository")
+
+Answer: TypeAlias = tuple[list[str], Any]
+"""What was pushed since the answer before, and the answer."""
+
+
+class Stranger:
+    """A client that shares nothing with ours but the library, and keeps the order of what it receives."""
+
+    def __init__(self) -> None:
+        self.socket = socketio.AsyncClient(reconnection=False, handle_sigint=False)
+        self.seen: list[str] = []
+        self.info: list[JSONObject] = []
+        self.monitors: JSONObject = {}
+        self.socket.on("*", lambda event, *args: self.seen.append(event))
+        self.socket.on("info", self._on_info)
+        self.socket.on("monitorList", self._on_list)
+
+    def _on_info(self, info: JSONObject) -> None:
+        self.seen.append("info")
+        self.info.append(info)
+
+    def _on_list(self, monitors: JSONObject) -> None:
+        self.seen.append("monitorList")
+        self.monitors = monitors
+
+    async def call(self, event: str, *args: Any, timeout: float = 3) -> Answer:
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        pushes = self.seen
+
+        def answer(*values: Any) -> None:
+            answered.set_result((list(pushes), values[0] if values else None))
+            pushes.clear()
+
+        await self.socket.emit(event, args, callback=answer)
+        return await asyncio.wait_for(answered, timeout)
+
+    async def until(self, event: str) -> None:
+        async with asyncio.timeout(3):
+            while event not in self.seen:
+                await asyncio.sleep(0.002)
+
+
+@contextmanager
+def serving(**seed: Any) -> Iterator[UptimeKumaEmulator]:
+    emulator = UptimeKumaEmulator({"password": "adminpass1", **seed})
+    emulator.start()
+    try:
+        yield emulator
+    finally:
+        emulator.stop()
+
+
+def visit(emulator: UptimeKumaEmulator, work: Any, *, login: bool = True) -> Any:
+    """Run ``work(client)`` on a new connection."""
+
+    async def run() -> Any:
+        client = Stranger()
+        await client.socket.connect(emulator.url, transports=["websocket"])
+        try:
+            await client.until("info")
+            if login:
+                await client.call("login", LOGIN)
+                await client.until("initServerTimezone") if not emulator.store.dialect.modern else None
+                client.seen.clear()
+            return await work(client)
+        finally:
+            await client.socket.disconnect()
+
+    return asyncio.run(run())
+
+
+def steps(dialect: str, file: str) -> list[tuple[str, list[str], Any]]:
+    """Read a recording: for each call its text, the pushes since the answer before, and its answer where it was not cut."""
+    found: list[tuple[str, list[str], Any]] = []
+    pushes: list[str] = []
+    for line in (RECORDINGS / f"{file}-{VERSIONS[dialect]}.txt").read_text().splitlines():
+        if push := re.match(r"\s+[\d.]+ (?:A)?<- (\w+) ", line):
+            pushes.append(push[1])
+        elif call := re.match(r"\s*[\d.]+ -> (.*) ack [\d.]+ms = (.*)$", line):
+            try:
+                answer = json.loads(call[2])
+            except ValueError:
+                answer = None
+            found.append((call[1], [event for event in pushes if event not in TIMED], answer))
+            pushes = []
+    return found
+
+
+def monitor(dialect: str, type: str, name: str, **fields: Any) -> JSONObject:
+    row = {
+        "type": type,
+        "name": name,
+        "interval": 60,
+        "retryInterval": 60,
+        "resendInterval": 0,
+        "maxretries": 0,
+        "notificationIDList": {},
+        "accepted_statuscodes": ["200-299"],
+        "upsideDown": False,
+        "parent": None,
+        "description": None,
+    }
+    return {**row, **({"conditions": []} if dialect == "2.x" else {}), **fields}
+
+
+HOOK = {"name": "hook", "type": "webhook", "webhookURL": "http://127.0.0.1:9/x", "webhookContentType": "json"}
+
+
+def tour(dialect: str) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
+    """The calls of the recorded tour that the emulator knows: the beginning of each call's text, the event, the arguments."""
+    port = {"hostname": "127.0.0.1", "port": 9}
+    yield 'addNotification({"name": "hook", "type"', "addNotification", ({**HOOK, "isDefault": False, "applyExisting": False}, None)
+    yield 'addNotification({"name": "hook", "type"', "addNotification", (HOOK, None)
+    yield 'addNotification({"name": "hook2", "type"', "addNotification", ({**HOOK, "name": "hook2"}, 1)
+    yield 'addNotification({"name": "hook2"}, 4242)', "addNotification", ({"name": "hook2"}, 4242)
+    yield 'add({"type": "port", "name": "tcp"', "add", (monitor(dialect, "port", "tcp", **port, notificationIDList={"1": True}),)
+    yield 'add({"type": "http", "name": "web"', "add", (monitor(dialect, "http", "web", url="http://127.0.0.1:3201/"),)
+    yield 'add({"type": "push", "name": "push"', "add", (monitor(dialect, "push", "push", pushToken="tok"),)
+    yield 'add({"type": "push", "name": "push-notoken"', "add", (monitor(dialect, "push", "push-notoken"),)
+    yield 'add({"type": "group", "name": "grp"', "add", (monitor(dialect, "group", "grp"),)
+    yield 'add({"type": "port", "name": "child"', "add", (monitor(dialect, "port", "child", **port, parent=5),)
+    partial = {"id": 1, "name": "tcp-renamed", "accepted_statuscodes": ["200-299"]}
+    yield 'editMonitor({"id": 1, "name": "tcp-renamed"', "editMonitor", (partial,)
+    yield 'editMonitor({"id": 1, "name": "nope"})', "editMonitor", ({"id": 1, "name": "nope"},)
+    yield 'editMonitor({"type": "port", "name": "tcp"', "editMonitor", (monitor(dialect, "port", "tcp", **port, id=1, description="desc1"),)
+    yield 'editMonitor({"type": "port", "name": "x"', "editMonitor", (monitor(dialect, "port", "x", **port, id=4242),)
+    yield 'editMonitor({"id": 5, "name": "grp"', "editMonitor", (monitor(dialect, "group", "grp", id=5, parent=6),)
+    yield 'add({"type": "port", "name": "HIJACK"', "add", (monitor(dialect, "port", "HIJACK", **port, id=2),)
+    for event, id in (
+        ("pause", 1),
+        ("pause", 1),
+        ("resume", 1),
+        ("resume", 1),
+        ("pause", 99999),
+        ("resume", 99999),
+        ("pause", 5),
+        ("resume", 5),
+    ):
+        yield f"{event}Monitor({id})", f"{event}Monitor", (id,)
+    for tag in (
+        {"name": "managed", "color": "#059669"},
+        {"name": "managed", "color": "#059669"},
+        {"name": None, "color": "#000"},
+        {"name": "x"},
+    ):
+        yield f"addTag({json.dumps(tag)})", "addTag", (tag,)
+    for args in ((1, 1, "owner=abc"), (1, 1, "owner=abc"), (1, 1, ""), (1, 1, None), (99999, 1, "v"), (1, 99999, "v")):
+        yield f"addMonitorTag({json.dumps(args)[1:-1]})", "addMonitorTag", args
+    yield 'editMonitorTag(1, 1, "owner=zzz")', "editMonitorTag", (1, 1, "owner=zzz")
+    yield 'deleteMonitorTag(1, 1, "nosuch")', "deleteMonitorTag", (1, 1, "nosuch")
+    yield 'deleteMonitorTag(1, 1, "owner=zzz")', "deleteMonitorTag", (1, 1, "owner=zzz")
+    yield 'addMonitorTag(2, 1, "v2")', "addMonitorTag", (2, 1, "v2")
+    renamed = {"id": 2, "name": "renamed", "color": "#fff"}
+    yield f"editTag({json.dumps(renamed)})", "editTag", (renamed,)
+    yield "getTags()", "getTags", ()
+    yield "deleteTag(2)", "deleteTag", (2,)
+    yield "deleteTag(4242)", "deleteTag", (4242,)
+    for id in (6, 6, 99999):
+        yield f"deleteMonitor({id})", "deleteMonitor", (id,)
+    yield 'add({"type": "port", "name": "child3"', "add", (monitor(dialect, "port", "child3", **port, parent=5),)
+    yield "deleteMonitor(5)", "deleteMonitor", (5,)
+    if dialect == "2.x":
+        yield 'add({"type": "group", "name": "grp2"', "add", (monitor(dialect, "group", "grp2"),)
+        yield 'add({"type": "port", "name": "c3"', "add", (monitor(dialect, "port", "c3", **port, parent=8),)
+        yield "deleteMonitor(8, true)", "deleteMonitor", (8, True)
+        yield "getMonitor(9)", "getMonitor", (9,)
+    yield "deleteNotification(1)", "deleteNotification", (1,)
+    yield "deleteNotification(1)", "deleteNotification", (1,)
+    yield "getMonitorList()", "getMonitorList", ()
+
+
+@recorded
+@dialects
+def test_the_recorded_tour_gets_the_same_answers_and_pushes_in_the_same_order(dialect: str) -> None:
+    recording = iter(steps(dialect, "out2"))
+    known = [(text, pushes, answer) for start, _, _ in tour(dialect) for text, pushes, answer in [_next(recording, start)]]
+
+    async def run(client: Stranger) -> list[Answer]:
+        return [await client.call(event, *args) for _, event, args in tour(dialect)]
+
+    with serving(dialect=dialect) as emulator:
+        mine = visit(emulator, run)
+    for (text, pushes, answer), (my_pushes, my_answer) in zip(known, mine, strict=True):
+        assert my_answer == answer, text
+        if _comparable(dialect, text):
+            assert [event for event in my_pushes if event in TOLD] == [event for event in pushes if event in TOLD], text
+
+
+def _next(recording: Iterator[tuple[str, list[str], Any]], start: str) -> tuple[str, list[str], Any]:
+    for step in recording:
+        if step[0].startswith(start):
+            return step
+    raise AssertionError(f"{start} is not in the recording, or not in this order")
+
+
+def _comparable(dialect: str, text: str) -> bool:
+    """Leave out calls whose pushes in the recording come from skipped calls or another client's login."""
+    skipped = (
+        "addNotification",
+        "pauseMonitor(1)",
+        "addTag",
+        "editMonitor",
+        "deleteNotification",
+        "getMonitorList",
+        "addMonitorTag(2",
+        "deleteMonitor",
+    )
+    if text.startswith(skipped):
+        return dialect == "2.x" and text.startswith(("deleteMonitor", "pauseMonitor"))
+    return not text.startswith(("add(", "resumeMonitor(5", "pauseMonitor(5")) or dialect == "2.x"
+
+
+@recorded
+@dialects
+def test_an_add_is_refused_with_the_databases_own_words(dialect: str) -> None:
+    recording = iter(steps(dialect, "out1"))
+    names = [
+        "unk",
+        "i1",
+        "i2",
+        None,
+        "codes",
+        "portstr",
+        "portbad",
+        "nohost",
+        "badtype",
+        "badnotif",
+        "badparent",
+        *(["x" * 200] if dialect == "2.x" else []),  # 1.23 shortens a long value in its complaint
+        "min3",
+        "withtags",
+    ]
+    base = {
+        **monitor("2.x", "port", ""),
+        "hostname": "127.0.0.1",
+        "port": 9,
+        "description": "managed-by: x",
+        "kafkaProducerBrokers": [],
+        "kafkaProducerSaslOptions": {"mechanism": "None"},
+        "rabbitmqNodes": [],
+    }
+    base.pop("parent")
+    special: dict[Any, JSONObject] = {
+        "unk": {"bogus_field": 1},
+        "i1": {"interval": 5},
+        "i2": {"retryInterval": 0},
+        "codes": {"accepted_statuscodes": [200]},
+        "portstr": {"port": "9"},
+        "portbad": {"port": "abc"},
+        "nohost": {"hostname": None},
+        "badtype": {"type": "nosuchtype"},
+        "badnotif": {"notificationIDList": {"9999": True}},
+        "badparent": {"parent": 9999},
+        "withtags": {"tags": []},
+    }
+
+    async def run(client: Stranger) -> list[Any]:
+        return [(await client.call("add", {**base, "name": name, **special.get(name, {})}))[1] for name in names]
+
+    with serving(dialect=dialect) as emulator:
+        if dialect == "2.x":
+            emulator.store.next_id("monitor", 2)
+        mine = visit(emulator, run)
+    for name, answer in zip(names, mine, strict=True):
+        type = special.get(name, {}).get("type", "port")
+        _, _, known = _next(recording, f'add({{"type": "{type}", "name": {json.dumps(name)}'[:120])
+        assert answer == known, name
+
+
+@recorded
+@dialects
+def test_malformed_calls_are_answered_or_not_as_recorded(dialect: str) -> None:
+    lines = (RECORDINGS / f"out3-{VERSIONS[dialect]}.txt").read_text().partition("## bad calls")[2].partition("  alive?")[0]
+    calls = [match.groups() for match in re.finditer(r"^   (\w+) (\(.*\)) -> (.*)$", lines, re.MULTILINE)]
+    assert len(calls) == 10
+
+    async def run(client: Stranger) -> None:
+        for event, args, known in calls:
+            try:
+                _, answer = await client.call(event, *ast.literal_eval(args), timeout=0.15)
+            except TimeoutError:
+                answer = None
+            assert answer == (None if known.startswith("NO ACK") else ast.literal_eval(known)), (event, args)
+
+    with serving(dialect=dialect) as emulator:
+        visit(emulator, run)
+
+
+@recorded
+@dialects
+def test_a_monitor_has_the_recorded_fields_and_defaults(dialect: str) -> None:
+    known = json.loads((RECORDINGS / f"mon-{VERSIONS[dialect]}.json").read_text())
+    row = {
+        key: known[key]
+        for key in ("id", "name", "description", "hostname", "port", "type", "interval", "retryInterval", "accepted_statuscodes")
+    }
+    tagged = known["tags"]
+
+    async def run(client: Stranger) -> Any:
+        return (await client.call("getMonitor", known["id"]))[1]["monitor"]
+
+    with serving(dialect=dialect, monitors=[row]) as emulator:
+        assert visit(emulator, run) == {**known, "tags": []}
+    assert all(set(tag) == {"id", "tag_id", "monitor_id", "value", "name", "color"} for tag in tagged)
+
+
+@recorded
+@dialects
+def test_a_login_is_answered_at_the_recorded_moment(dialect: str) -> None:
+    recording = iter(steps(dialect, "out2"))
+    _, pushes, answer = _next(recording, "login(")
+
+    async def run(client: Stranger) -> Answer:
+        if dialect == "2.x":
+            await client.until("loginRequired")
+        client.seen.clear()
+        return await client.call("login", LOGIN)
+
+    with serving(dialect=dialect) as emulator:
+        my_pushes, my_answer = visit(emulator, run, login=False)
+    assert [event for event in my_pushes if event not in TIMED] == pushes
+    assert set(my_answer) == set(answer)
+
+
+class TestTraps:
+    def test_a_call_before_the_first_info_of_2x_is_lost(self) -> None:
+        async def hasty(client: Stranger) -> Answer:
+            return await client.call("needSetup", timeout=0.3)
+
+        async def run() -> None:
+            client = Stranger()
+            await client.socket.connect(emulator.url, transports=["websocket"])
+            with pytest.raises(TimeoutError):
+                await hasty(client)
+            assert (await hasty(client))[1] is False
+            await client.socket.disconnect()
+
+        with serving() as emulator:
+            emulator.knobs.deaf = 0.15
+            asyncio.run(run())
+
+    @dialects
+    def test_being_its_own_parent_wedges_the_server_until_it_is_undone(self, dialect: str) -> None:
+        async def run(client: Stranger) -> None:
+            row = monitor(dialect, "group", "a")
+            await client.call("add", row)
+            for event, args in (("editMonitor", ({**row, "id": 1, "parent": 1},)), ("getMonitorList", ())):
+                with pytest.raises(TimeoutError):
+                    await client.call(event, *args, timeout=0.1)
+            await client.call("editMonitor", {**row, "id": 1, "parent": None})
+            assert (await client.call("getMonitorList"))[1] == {"ok": True}
+
+        with serving(dialect=dialect) as emulator:
+            visit(emulator, run)
+
+    def test_an_add_with_an_unknown_notification_is_refused_and_stored(self) -> None:
+        async def run(client: Stranger) -> None:
+            _, answer = await client.call("add", monitor("2.x", "port", "orphan", hostname="h", port=1, notificationIDList={"9": True}))
+            assert "FOREIGN KEY" in answer["msg"]
+            await client.call("getMonitorList")
+            assert client.monitors["1"]["name"] == "orphan"
+
+        with serving() as emulator:
+            visit(emulator, run)
+            assert not emulator.snapshot()["beats"].get(1), "it is not checked until a restart"
+
+    def test_the_version_is_told_only_after_the_login(self) -> None:
+        async def run(client: Stranger) -> list[bool]:
+            return ["version" in info for info in client.info]
+
+        with serving() as emulator:
+            assert visit(emulator, run) == [False, True]
+
+    def test_the_limit_on_logins_counts_successes_and_spares_tokens(self) -> None:
+        async def run(client: Stranger) -> None:
+            answers = [(await client.call("login", LOGIN))[1] for _ in range(20)]
+            assert answers[-1] == {"ok": False, "msg": "Too frequently, try again later."}
+            assert (await client.call("loginByToken", answers[0]["token"]))[1] == {"ok": True}
+
+        with serving() as emulator:
+            visit(emulator, run)
+
+    def test_numbers_are_never_used_again(self) -> None:
+        async def run(client: Stranger) -> int:
+            first = (await client.call("add", monitor("2.x", "group", "a")))[1]["monitorID"]
+            await client.call("deleteMonitor", first)
+            return int((await client.call("add", monitor("2.x", "group", "b")))[1]["monitorID"]) - int(first)
+
+        with serving() as emulator:
+            assert visit(emulator, run) == 1
+
+    def test_a_page_of_another_origin_is_turned_away(self) -> None:
+        async def run() -> None:
+            client = socketio.AsyncClient(reconnection=False, handle_sigint=False)
+            with pytest.raises(socketio.exceptions.ConnectionError):
+                await client.connect(emulator.url, headers={"Origin": "http://evil.example"}, transports=["websocket"])
+            await client.eio.http.close()
+
+        with serving() as emulator:
+            asyncio.run(run())
+
+
+def get(url: str, method: str = "GET", user: str = "") -> tuple[int, str]:
+    request = urllib.request.Request(url, method=method)
+    if user:
+        request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
+    try:
+        with urllib.request.urlopen(request, timeout=3) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+class TestPages:
+    @dialects
+    def test_a_push_address_takes_heartbeats(self, dialect: str) -> None:
+        push = {"id": 4, "name": "roundtrip", "type": "push", "pushToken": "tok"}
+        with serving(dialect=dialect, monitors=[push]) as emulator:
+            assert get(f"{emulator.url}/api/push/tok?status=down&msg=bad&ping=") == (200, '{"ok":true}')
+            assert get(f"{emulator.url}/api/push/tok", "POST")[0] == (200 if dialect == "2.x" else 404)
+            assert get(f"{emulator.url}/api/push/no") == (404, '{"ok":false,"msg":"Monitor not found or not active."}')
+            assert emulator.snapshot()["beats"][4][0]["msg"] == "bad"
+
+    def test_metrics_take_the_password_until_there_is_a_key(self) -> None:
+        with serving(monitors=[{"id": 7, "name": "smtp", "type": "port", "hostname": "h", "port": 25}]) as emulator:
+            assert get(f"{emulator.url}/metrics")[0] == 401
+            _, text = get(f"{emulator.url}/metrics", user="admin:adminpass1")
+            assert 'monitor_status{monitor_id="7",monitor_name="smtp"' in text
+            emulator.store.api_keys[1] = "uk1_key"
+            assert get(f"{emulator.url}/metrics", user="admin:adminpass1")[0] == 401
+            assert get(f"{emulator.url}/metrics", user="any:uk1_key")[0] == 200
