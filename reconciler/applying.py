@@ -3,7 +3,7 @@
 Called by the engine only. A failure blocks the dependents of what failed and nothing else.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -93,7 +93,7 @@ class Applier:
         return written | self.seen.graph.downstream(written)
 
     def _await(self, gates: set[ResourceId]) -> None:
-        """Look until every gate is healthy, one is beyond hope, or the deadline has come."""
+        """Look until every gate is healthy, or the deadline has come."""
         gates = {id for id in gates if id not in self.outcomes or self.outcomes[id].status is Status.APPLIED}
         clock, pause = self.retry.clock, self.poll
         with span("wait", gates=len(gates)):
@@ -118,7 +118,9 @@ class Applier:
                 return f"waits for {id}: {outcome.message or outcome.status}"
         for id in graph.resources[change.id].needs:
             health = self.health.get(id)
-            if health is not None and not health.ok:
+            if health is None:
+                return f"waits for {id}: it does not exist yet"
+            if not health.ok:
                 return f"waits for {id}: {health.level.name.lower()}: {health.message}"
         return ""
 
@@ -130,7 +132,7 @@ class Applier:
 
         def once() -> None:
             left = [change for change in changes if change.id not in results or results[change.id].transient]
-            results.update({outcome.id: outcome for outcome in self._call(target, left)})
+            results.update({one.id: one for one in _complete(left, self._call(target, left))})
             again = [outcome for outcome in results.values() if outcome.transient]
             if again:
                 asked = [outcome.retry_after for outcome in again if outcome.retry_after is not None]
@@ -152,3 +154,10 @@ class Applier:
             return [Outcome(one.id, Status.FAILED, str(error)) for one in changes]
         except Exception as error:  # a bug in one driver must not stop the others
             return [Outcome(one.id, Status.FAILED, f"bug: {type(error).__name__} in the driver while writing") for one in changes]
+
+
+def _complete(changes: Sequence[Change], outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Give one outcome for each change, whatever a driver with a bug returned."""
+    found = {one.id: one for one in outcomes}
+    for change in changes:
+        yield found.get(change.id) or Outcome(change.id, Status.FAILED, "bug: the driver gave no outcome for this change")

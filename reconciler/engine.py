@@ -84,9 +84,10 @@ class Engine:
         """Run passes until the stack is as git wants it or nothing more can be done, and record what happened."""
         with commit(revision), span("pass", stack=stack.name, reason=reason):
             report, seen = self._pass(stack, revision, reason, approved)
-            while report.progress and report.remaining.waves and report.rounds < self.settings.rounds and not self.retry.stop.is_set():
-                following, seen = self._pass(stack, revision, reason, approved)
-                report = _joined(report, following)
+            latest = report
+            while latest.progress and latest.remaining.waves and report.rounds < self.settings.rounds and not self.retry.stop.is_set():
+                latest, seen = self._pass(stack, revision, reason, approved)
+                report = _joined(report, latest)
             report = replace(report, subject=subject, trace_id=trace_id(revision))
             with span("record"):
                 self.memory.record(report, _in_sync(seen, report.remaining))

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from reconciler.driver import Health, Observation, Scope, SecretStore
+from reconciler.driver import Health, Observation, Ownership, Scope, SecretStore
 from reconciler.errors import DriverError, SettingsError
 from reconciler.graph import Graph, build
 from reconciler.plan import Applied, Inputs, Plan, make_plan
@@ -40,13 +40,22 @@ class Seen:
         return self.stack.targets[id]
 
     def observations(self) -> dict[ResourceId, tuple[str, Observation]]:
-        """Give each observation with its target; where two targets report one id, the one that the resource lives in counts."""
+        """Give each observation with its target; of what git wants, only the target that it wants it in counts."""
         found: dict[ResourceId, tuple[str, Observation]] = {}
         for target, observations in self.by_target.items():
             for one in observations:
-                if one.id not in found or self.stack.targets.get(one.id) == target:
+                if self.stack.targets.get(one.id, target) == target:
                     found[one.id] = (target, one)
         return found
+
+    def _elsewhere(self) -> list[str]:
+        """Say what of ours stands in another target than git now says, and is left alone there."""
+        return [
+            f"{one.id}: an object of ours is still in target {target}; delete it there, or move the resource back"
+            for target, observations in self.by_target.items()
+            for one in observations
+            if one.ownership is Ownership.OURS and one.live is not None and self.stack.targets.get(one.id, target) != target
+        ]
 
     def health(self) -> dict[ResourceId, Health]:
         """Give the health of every wanted resource that exists."""
@@ -57,7 +66,8 @@ class Seen:
         found = self.observations()
         targets = {id: target for id, (target, _) in found.items()} | dict(self.stack.targets)
         observations = [one for _, one in found.values()]
-        inputs = Inputs(observations, self.scope.fingerprint, targets, applied, self.stack.exemptions, self.blocked, self.blind)
+        notes = self._elsewhere()
+        inputs = Inputs(observations, self.scope.fingerprint, targets, applied, self.stack.exemptions, self.blocked, self.blind, notes)
         return make_plan(self.stack.name, revision, self.graph, inputs)
 
 

@@ -101,6 +101,7 @@ class Inputs:
     exemptions: Sequence[Exemption] = ()
     blocked: Mapping[ResourceId, str] = field(default_factory=dict)
     blind: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
@@ -129,7 +130,7 @@ def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
         waves=waves,
         held=(*held, *kept),
         stuck=tuple(sorted(stuck.values())),
-        notes=tuple(sorted({f"{one.id}: {note}" for one in inputs.observations for note in one.notes} | set(_expired(inputs.exemptions)))),
+        notes=tuple(sorted({*inputs.notes, *_expired(inputs.exemptions), *_remarks(inputs.observations)})),
         unchanged=len(graph.resources) - len(changes) - len(held) - len(stuck),
         size=_sizes(seen.values()),
     ).sealed()
@@ -163,7 +164,7 @@ def _create(resource: Resource, target: str, seen: Observation | None, inputs: I
     return _as_policy_says(change)
 
 
-def _compare(resource: Resource, target: str, seen: Observation, inputs: Inputs) -> Change | Held | None:
+def _compare(resource: Resource, target: str, seen: Observation, inputs: Inputs) -> Change | Held | Stuck | None:
     assert seen.live is not None
     wanted = seen.predicted if seen.predicted is not None else resource.spec.canonical(inputs.fingerprint)
     diffs = [one for one in diff(seen.live, wanted) if not covers(resource.policy.ignore, one.path)]
@@ -190,7 +191,10 @@ def _compare(resource: Resource, target: str, seen: Observation, inputs: Inputs)
         return Held(change, "exception", _exempt(resource.id, waived[0], inputs.exemptions))
     spared = (*(one.path for one in waived), *resource.policy.ignore)
     if spared:
-        spec = resource.spec.with_live(spared, seen.live)
+        try:
+            spec = resource.spec.with_live(spared, seen.live)
+        except ValueError:
+            return Stuck(resource.id, Status.REFUSED, f"what is live at {', '.join(spared)} cannot be kept: it is no value of this kind")
         change = replace(change, desired=replace(resource, spec=spec, digest=resource.digest))
     return _as_policy_says(change)
 
@@ -211,10 +215,11 @@ def _as_policy_says(change: Change) -> Change | Held:
 
 
 def _cause(resource: Resource, seen: Observation, diffs: Sequence[FieldDiff], inputs: Inputs) -> Cause:
-    if diffs and all(_is_secret(one.before) and _is_secret(one.after) for one in diffs):
-        return Cause.ROTATION
     before = inputs.applied.get(resource.id)
     known = seen.applied or (before.digest if before is not None else "")
+    rotated = diffs and all(_is_secret(one.before) and _is_secret(one.after) for one in diffs)
+    if rotated and known in ("", resource.digest):
+        return Cause.ROTATION  # otherwise a commit made it read another secret
     if not known and not inputs.applied and resource.policy.drift is Drift.REPORT:
         return Cause.DRIFT  # nothing is remembered: what must only be reported is not overwritten on a guess
     return Cause.DRIFT if known == resource.digest and seen.ownership is Ownership.OURS and not seen.stale_mark else Cause.COMMIT
@@ -244,11 +249,16 @@ def _sick(graph: Graph, seen: Mapping[ResourceId, Observation], changes: Mapping
     return {id: f"{health.level.name.lower()}: {health.message}" for id, health in unhealthy if health.level > Level.PROGRESSING}
 
 
+def _remarks(observations: Iterable[Observation]) -> Iterator[str]:
+    return (f"{one.id}: {note}" for one in observations for note in one.notes)
+
+
 def _waiting(
     graph: Graph, stuck: Mapping[ResourceId, Stuck], held: Sequence[Held], sick: Mapping[ResourceId, str]
 ) -> Iterator[tuple[ResourceId, str]]:
     """Find the dependents of what cannot be brought about, nearest first, each with the one it waits for and why."""
-    reasons = {id: one.reason for id, one in stuck.items()} | {one.change.id: one.reason for one in held if one.guard == "replace"}
+    absent = {one.change.id: one.reason for one in held if one.guard == "replace" or one.change.action is Action.CREATE}
+    reasons = {id: one.reason for id, one in stuck.items()} | absent
     for resource in graph:
         earlier = next((one for one in sorted(graph.before[resource.id]) if one in reasons), None)
         gate = next((one for one in resource.needs if one in sick), None)
@@ -317,13 +327,11 @@ def covers(pointers: Iterable[str], path: str) -> bool:
 
 def diff(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[FieldDiff]:
     """List the differences of two JSON values, objects by key and lists of one length by position; anything else as a whole."""
-    if before == after and type(before) is type(after):
-        return
     if isinstance(before, dict) and isinstance(after, dict):
         for key in sorted({*before, *after}, key=str):
             yield from diff(before.get(key), after.get(key), (*path, str(key)))
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for number, (old, new) in enumerate(zip(before, after, strict=True)):
             yield from diff(old, new, (*path, str(number)))
-    elif before != after:
+    elif before != after or isinstance(before, bool) is not isinstance(after, bool):
         yield FieldDiff(join_pointer(path), before, after)

@@ -101,10 +101,13 @@ def guard(plan: Plan, policy: StackPolicy, *, now: datetime, approved: Collectio
 
 def _released(plan: Plan) -> Plan:
     """Let through what the plan itself held, except what somebody decided to leave as it is."""
-    freed = tuple(one.change for one in plan.held if not one.quiet)
+    freed = [(one.change,) for one in plan.held if not one.quiet]
     if not freed:
         return plan
-    return replace(plan, waves=(*plan.waves, freed), held=tuple(one for one in plan.held if one.quiet))
+    made = [wave for wave in plan.waves if wave[0].action is not Action.DELETE]
+    made += [wave for wave in freed if wave[0].action is not Action.DELETE]  # held in graph order, so each in a wave of its own
+    gone = [wave for wave in (*plan.waves, *freed) if wave[0].action is Action.DELETE]
+    return replace(plan, waves=(*made, *gone), held=tuple(one for one in plan.held if one.quiet))
 
 
 def _hold(reason_for: Callable[[Change], str], name: str) -> Callable[[Plan], Plan]:

@@ -80,7 +80,7 @@ def summary(plan: Plan) -> str:
 def short(value: Any) -> str:
     """Give a value on one line, cut to what a person reads."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = text.replace("\n", "⏎")
+    text = "".join(one if one.isprintable() else "⏎" if one == "\n" else "�" for one in text.replace("\r\n", "\n"))
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
 
 

@@ -199,10 +199,14 @@ class Spec(BaseModel):
         return {}
 
     def with_live(self, paths: tuple[str, ...], live: JSONObject) -> Self:
-        """Give a copy that wants what is live at ``paths``, for differences that are acknowledged or ignored."""
+        """Give a copy that wants what is live at ``paths``, for differences that are acknowledged or ignored.
+
+        A secret stays as git has it: what is live is known by its fingerprint only, which must never be written in its place.
+        """
         data = self.model_dump(mode="python")
         for path in paths:
-            put(data, path, get(live, path))
+            if not is_sealed(found := get(live, path)):
+                put(data, path, found)
         return self.model_validate(data)
 
     def secrets(self) -> tuple[SecretRef, ...]:
@@ -251,6 +255,18 @@ def seal(value: Any, fingerprint: Fingerprint) -> Any:
         case StrEnum():
             return value.value
     return value
+
+
+def is_sealed(value: Any) -> bool:
+    """Say whether nested data of a canonical form holds the fingerprint of a secret."""
+    match value:
+        case str():
+            return value.startswith("secret:")
+        case Mapping():
+            return any(is_sealed(item) for item in value.values())
+        case list() | tuple():
+            return any(is_sealed(item) for item in value)
+    return False
 
 
 def find_secrets(value: Any) -> Iterator[SecretRef]:

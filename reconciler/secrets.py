@@ -58,8 +58,9 @@ class Secrets:
 
     def reveal(self, ref: SecretRef) -> SecretValue:
         """Give the text of ``ref``. Raises Permanent when a key is missing or an expression fails, or what the store raises."""
+        values = {(path, key): self._value(path, key) for path, key in ref.inputs}  # first, so that the store's own error gets through
         try:
-            return SecretValue(complete(ref, lambda path, key: self._value(path, key).reveal()))
+            return SecretValue(complete(ref, lambda path, key: values[path, key].reveal()))
         except ExpressionError as error:
             raise Permanent(str(error)) from None
 

@@ -119,7 +119,11 @@ class Store:
             connection.commit()
             tables = sa.inspect(connection).get_table_names()
             found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if "alembic_version" in tables else None
-        if found != HEAD and not read_only:
+        if (found is not None and found > HEAD) or (read_only and found != HEAD):
+            raise ReconcilerError(
+                f"{self.path}: holds schema {found or 'none'}, this version needs {HEAD}; name another file, or let the daemon migrate it"
+            )
+        if found != HEAD:
             self._migrate()
 
     def _migrate(self) -> None:
@@ -160,9 +164,10 @@ class Store:
         return recorded
 
     def _remember(self, connection: sa.Connection, report: Report, applied: Mapping[ResourceId, Applied], run: int) -> None:
-        known = {row.resource: row.digest for row in connection.execute(sa.select(APPLIED).where(APPLIED.c.stack == report.stack))}
+        rows = connection.execute(sa.select(APPLIED).where(APPLIED.c.stack == report.stack))
+        known = {row.resource: Applied(row.digest, _ids(row.before), row.protect) for row in rows}
         gone = [str(change.id) for change in report.plan.changes if change.action is Action.DELETE and _was_applied(report, change)]
-        fresh = [(str(id), one) for id, one in applied.items() if known.get(str(id)) != one.digest]
+        fresh = [(str(id), one) for id, one in applied.items() if known.get(str(id)) != one]
         for id in {*gone, *(id for id, _ in fresh)} & set(known):
             connection.execute(sa.delete(APPLIED).where(APPLIED.c.stack == report.stack, APPLIED.c.resource == id))
         if fresh:
@@ -181,7 +186,8 @@ class Store:
         waived = {held.change.id: held.reason for held in report.remaining.held if held.guard == "exception"}
         still = {change.id for change in drifted(report.remaining)} | set(waived)
         opened: list[str] = []
-        for change in (*drifted(report.plan), *(held.change for held in report.remaining.held if held.change.id in waived)):
+        found = {one.id: one for one in (*drifted(report.plan), *(one.change for one in report.remaining.held if one.change.id in waived))}
+        for change in found.values():
             row = _drift_row(report, change, now, still, waived.get(change.id, ""))
             if (before := known.pop(str(change.id), None)) is None:
                 connection.execute(sa.insert(DRIFT), row)
