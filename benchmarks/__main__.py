@@ -1,0 +1,31 @@
+"""Runs the benchmarks, each in a process of its own, and prints each figure beside its bar."""
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+
+NAMES = ("help", "validate", "plan", "engine", "idle")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the named benchmarks, or all; with ``--one NAME`` measure in this process and print JSON."""
+    if arguments[:1] == ["--one"]:
+        print(json.dumps(import_module(f"benchmarks.bench_{arguments[1]}").measure()))
+        return 0
+    missed = 0
+    for name in arguments or NAMES:
+        done = subprocess.run([sys.executable, "-m", "benchmarks", "--one", name], capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{name}: failed\n{done.stderr}")
+            missed += 1
+            continue
+        for figure in json.loads(done.stdout.splitlines()[-1]):
+            well = figure["value"] < figure["bar"]
+            missed += not well
+            print(f"{'ok    ' if well else 'MISSED'} {figure['what']}: {figure['value']:.3g} {figure['unit']} (bar {figure['bar']:g})")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,54 @@
+"""What the daemon holds when it has converged desired/mail and waits, every target configured and open."""
+
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.common import PROGRAM, figure
+from reconciler.clock import Clock
+from reconciler.desired import desired_below
+from reconciler.registry import catalog
+from reconciler.sandbox.world import World
+from reconciler.state import Store
+
+
+def measure() -> list[dict[str, object]]:
+    """Measure the daemon's process beside an embedded world in this one."""
+    kinds = catalog()
+    stack = desired_below(Path("desired/mail")).load("mail", kinds, Clock().now().date())
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), kinds, stack)
+        world.start()
+        world.remote.copy(Path("desired"), "desired")
+        world.remote.push("Run our own mail")
+        settings = Path(folder) / "reconciler.yaml"
+        settings.write_text(world.settings_text(), encoding="utf-8")
+        daemon = subprocess.Popen([PROGRAM, "--settings", str(settings), "run"])
+        try:
+            _wait(Path(folder) / "reconciler.db")
+            resident = _resident(daemon.pid)
+        finally:
+            daemon.terminate()
+            daemon.wait(timeout=30)
+            world.stop()
+    return [figure("memory of the daemon, converged and idle, everything configured", resident, "MB", 160)]
+
+
+def _wait(database: Path) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        time.sleep(1)
+        if database.exists():
+            store = Store(database, read_only=True)
+            run = store.latest("mail")
+            store.close()
+            if run is not None and run["verdict"] == "converged":
+                time.sleep(3)
+                return
+    raise RuntimeError("the daemon did not converge within two minutes")
+
+
+def _resident(pid: int) -> float:
+    text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS")) / 1024
