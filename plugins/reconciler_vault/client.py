@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -71,6 +71,7 @@ class Vault:
             session=self._session,
             namespace=config.namespace or None,
             ignore_exceptions=True,
+            strict_http=True,  # a listing as GET ?list=true, because proxies stop the verb LIST
         )
         self._token: _Token | None = None
 
@@ -80,7 +81,10 @@ class Vault:
         return f"vault {self.config.url}"
 
     def close(self) -> None:
-        """Close the connections; the token is left to its end, because others may have been given the same one."""
+        """Revoke a token that was made for us by a login, so that restarts leave none behind, and close the connections."""
+        with self._lock, suppress(DriverError):
+            if self._token is not None and isinstance(self.config.auth, KubernetesAuth | AppRoleAuth):
+                self._self("revoke_self", self._token)
         self._adapter.close()
 
     def get(self, path: str, scope: Scope, *, params: Mapping[str, str] | None = None) -> JSONObject | None:
@@ -131,7 +135,9 @@ class Vault:
         headers: dict[str, str] = dict(MERGE) if method == "PATCH" else {}
         with self._translate(f"{method} {path}"), self._lock:
             self._adapter.token = token.value
-            return _reply(self._adapter.request(method, f"/v1/{quote(path, safe='/~')}", headers=headers, json=body, params=params))
+            return _reply(
+                self._adapter.request(method, f"/v1/{quote(path, safe='/~')}", headers=headers, json=body, params=dict(params or {}))
+            )
 
     @contextmanager
     def _translate(self, what: str) -> Iterator[None]:

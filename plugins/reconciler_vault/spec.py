@@ -72,9 +72,9 @@ def plain_path(value: str) -> str:
     return path
 
 
-Seconds = Annotated[int, BeforeValidator(seconds), Field(ge=0)]
-Names = Annotated[tuple[str, ...], BeforeValidator(as_set)]
-Networks = Annotated[tuple[str, ...], BeforeValidator(as_cidrs)]
+Seconds = Annotated[int, BeforeValidator(seconds, json_schema_input_type=int | str), Field(ge=0)]
+Names = Annotated[tuple[str, ...], BeforeValidator(as_set, json_schema_input_type=list[str] | str)]
+Networks = Annotated[tuple[str, ...], BeforeValidator(as_cidrs, json_schema_input_type=list[str] | str)]
 
 
 class VaultSpec(Spec):

@@ -149,6 +149,16 @@ class TestLogins:
         Path(str(pod["jwt_file"])).write_text(service_account_token("reconciler", "reconciler"))
         bench.observe([])
 
+    def test_a_token_that_a_login_made_is_revoked_at_the_end_and_a_given_one_is_not(
+        self, emulator: VaultEmulator, connect: Opener, pod: JSONObject
+    ) -> None:
+        before = set(emulator.system.tokens.all)
+        for auth in (pod, {"method": "token", "token": emulator.token}):
+            bench = connect(auth=auth)
+            bench.observe([])
+            bench.driver.close()
+        assert set(emulator.system.tokens.all) == before
+
     def test_a_missing_token_file_is_named(self, connect: Opener) -> None:
         with pytest.raises(Permanent, match="token file /nowhere/token cannot be read: No such file"):
             connect(auth={"method": "token_file", "token_file": "/nowhere/token"}).observe([])
