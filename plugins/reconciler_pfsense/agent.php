@@ -27,7 +27,7 @@ class ReconcilerRefusal extends Exception {
 const RECONCILER_HAPROXY = 'installedpackages/haproxy';
 const RECONCILER_LISTS = ['aliases/alias', 'nat/rule', 'filter/rule', RECONCILER_HAPROXY . '/ha_backends/item', RECONCILER_HAPROXY . '/ha_pools/item'];
 /* Where names of aliases may stand, anywhere in the configuration. */
-const RECONCILER_REFERRING = ['address', 'network', 'port', 'sourceport', 'dstport', 'target', 'local-port', 'extaddr_custom', 'extaddr_port'];
+const RECONCILER_REFERRING = ['address', 'network', 'port', 'sourceport', 'dstport', 'target', 'local-port', 'extaddr_custom', 'extaddr_port', 'value'];
 
 function reconciler_path($key, $default) {
 	global $g;

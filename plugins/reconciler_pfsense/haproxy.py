@@ -40,7 +40,7 @@ from reconciler_pfsense.spec import (
     normal_bind_port,
 )
 
-_BIND_WORD = re.compile(r"[a-z0-9]+_ipv[46]")
+_BIND_WORD = re.compile(r"[a-z0-9.]+_ipv[46]")
 
 
 def _backend_mark(item: JSONObject) -> Mark | None:

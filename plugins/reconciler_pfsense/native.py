@@ -1,13 +1,14 @@
 """From specs to edits, whatever the kind. Pure: it knows no transport."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from reconciler.driver import Mark
 from reconciler.resource import Spec
 from reconciler_pfsense.agent import Snapshot
 from reconciler_pfsense.haproxy import BACKEND, FRONTEND, settings_edit
-from reconciler_pfsense.items import ALIASES, BACKENDS, FORWARDS, FRONTENDS, HAPROXY, RULES, Edit, Found, Kind, create, items, text
+from reconciler_pfsense.items import ALIASES, BACKENDS, FORWARDS, FRONTENDS, HAPROXY, RULES, Edit, Found, Kind, create
 from reconciler_pfsense.rules import ALIAS, FORWARD, RULE, forward_edits, linked, tracker
 from reconciler_pfsense.spec import FirewallRule, HAProxySettings, PortForward
 
@@ -54,6 +55,14 @@ def needs_reload(edits: list[Edit], snapshot: Snapshot) -> tuple[bool, bool]:
     due = [edit for edit in edits if not is_done(edit, snapshot)]
     lists = {edit.get("list", HAPROXY) for edit in due}
     aliases = {edit["key"].get("name") for edit in due if edit.get("list") == ALIASES}
-    binds = [bind for frontend in snapshot.lists[FRONTENDS] for bind in items(frontend.get("a_extaddr"))]
-    listened = {word for bind in binds for key in ("extaddr_custom", "extaddr_port") for word in re.split(r"[\s,]+", text(bind, key))}
-    return bool(lists & {ALIASES, FORWARDS, RULES}), bool(lists & {HAPROXY, FRONTENDS, BACKENDS}) or bool(aliases & listened)
+    used = aliases & set(_words_in([snapshot.lists[FRONTENDS], snapshot.lists[BACKENDS]])) if aliases else set()
+    return bool(lists & {ALIASES, FORWARDS, RULES}), bool(lists & {HAPROXY, FRONTENDS, BACKENDS}) or bool(used)
+
+
+def _words_in(value: Any) -> Iterator[str]:
+    """Give every word that stands anywhere in nested data."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _words_in(inner)
+    else:
+        yield from re.split(r"[\s,]+", str(value))

@@ -144,6 +144,13 @@ class TestTransactions:
         bench.converge([*MAIL[:-1], changed(FORWARD, description="other")])
         assert world.emulator.firewall.reloads == before
 
+    def test_haproxy_can_be_switched_off(self, world: PfSenseWorld, bench: Bench) -> None:
+        heard: list[str] = []
+        world.emulator.on_reload = heard.append
+        bench.converge([changed(SETTINGS, enabled=False), *MAIL[1:]])
+        assert heard[-1] == ""
+        assert only(bench, MAIL, "HAProxyFrontend").health.ok, "what is switched off on purpose is not ill"
+
     def test_a_lock_held_by_another_run_is_worth_another_try(self, world: PfSenseWorld, bench: Bench) -> None:
         changes = bench.plan(MAIL).changes
         with world.emulator.faults.during("locked", times=1, writes_only=True):

@@ -21,7 +21,9 @@ from reconciler_pfsense.emulator.render import HAPROXY, entries, haproxy_cfg, ru
 
 LISTS = ("aliases/alias", "nat/rule", "filter/rule", f"{HAPROXY}/ha_backends/item", f"{HAPROXY}/ha_pools/item")
 SETTINGS = ("enable", "maxconn", "nbthread", "hard_stop_after")
-REFERRING = frozenset(("address", "network", "port", "sourceport", "dstport", "target", "local-port", "extaddr_custom", "extaddr_port"))
+REFERRING = frozenset(("address", "network", "port", "sourceport", "dstport", "target", "local-port")) | frozenset(
+    ("extaddr_custom", "extaddr_port", "value")
+)
 HISTORY = 30
 
 

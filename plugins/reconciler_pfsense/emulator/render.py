@@ -70,10 +70,10 @@ def _frontend(config: Config, item: Config) -> Iterator[str]:
     for key, option in _FRONTEND_OPTIONS:
         if item.get(key):
             yield f"\toption\t\t\t{option}\n"
-    if item.get("max_connections"):
-        yield f"\tmaxconn\t\t\t{item['max_connections']}\n"
     if item.get("type") == "http":
         yield from _http_lines(item)
+    if item.get("max_connections"):
+        yield f"\tmaxconn\t\t\t{item['max_connections']}\n"
     yield f"\ttimeout client\t\t{item.get('client_timeout') or 30000}\n"
     yield _base64_lines(item.get("advanced", ""))
     if item.get("backend_serverpool"):
@@ -145,7 +145,8 @@ def _backend(pool: Config, kind: str) -> Iterator[str]:
 def _check_option(pool: Config) -> str:
     match pool.get("check_type"):
         case "HTTP":
-            return f"\toption\t\t\thttpchk {pool.get('httpcheck_method') or 'OPTIONS'} {pool.get('monitor_uri') or '/'} \n"
+            words = pool.get("httpcheck_method", ""), pool.get("monitor_uri") or "/", pool.get("monitor_httpversion", "")
+            return f"\toption\t\t\thttpchk {' '.join(words)}\n"
         case "SMTP":
             return f"\toption\t\t\tsmtpchk HELO {pool.get('monitor_domain', '')}\n"
         case "ESMTP":
@@ -157,7 +158,7 @@ def _check_option(pool: Config) -> str:
 
 def _server(pool: Config, server: Config, extra: str) -> str:
     id = f" id {server['id']}" if str(server.get("id", "")).isdigit() else ""
-    check = "" if pool.get("check_type", "none") == "none" else f" check inter {pool.get('checkinter') or 1000}"
+    check = "" if pool.get("check_type") == "none" else f" check inter {pool.get('checkinter') or 1000}"
     status = "" if server.get("status") == "active" else server.get("status", "")
     weight = f" weight {server['weight']}" if server.get("weight") else ""
     maxconn = f" maxconn {server['maxconn']}" if server.get("maxconn") else ""
