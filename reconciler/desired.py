@@ -35,20 +35,30 @@ def desired_from(revision: Revision, folder: str) -> Desired:
     return Desired(revision, folder, tuple(stack_names(revision.tree, folder)))
 
 
-def desired_below(path: Path, folder: str = "desired") -> Desired:
+def desired_below(path: Path, folder: str = "desired", *, about: bool = True) -> Desired:
     """Read a working tree: ``path`` is a stack, a folder of stacks, or a repository with the folder of stacks inside it.
 
-    Raises SourceError or InputError.
+    Without ``about`` the revision says nothing of its commit. Raises SourceError or InputError.
     """
+    tree = WorkingTree(about=about)
     if (path / STACK_FILE).is_file():
-        root = path.resolve()
-        revision = WorkingTree().read(root.parent, root.name)
-        return Desired(revision, "", (root.name,))
-    inside = folder if (path / folder).is_dir() else ""
-    found = desired_from(WorkingTree().read(path, inside), inside)
+        root, below = _root(path)
+        parent, _, name = below.rpartition("/")
+        return Desired(tree.read(root, below), parent, (name,))
+    inside = path / folder if (path / folder).is_dir() else path
+    root, below = _root(inside)
+    found = desired_from(tree.read(root, below), below)
     if not found.names:
         raise InputError([Problem(str(path), 0, f"there is no stack here; a stack is a folder with a {STACK_FILE}")])
     return found
+
+
+def _root(path: Path) -> tuple[Path, str]:
+    """Split a path so that problems name files as the person who typed it would."""
+    if path.is_absolute() or ".." in path.parts or path == Path():
+        full = path.resolve()
+        return full.parent, full.name
+    return Path(), path.as_posix()
 
 
 def chosen(desired: Desired, wanted: Sequence[str]) -> Sequence[str]:

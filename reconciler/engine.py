@@ -105,7 +105,8 @@ class Engine:
         try:
             if plan.waves:
                 deadline = clock.monotonic() + stack.spec.health_deadline
-                outcomes = Applier(self.observer, self.retry, seen, self.listen, self.settings.poll, deadline).run(plan)
+                applier = Applier(self.observer, self.retry, seen, self.listen, self.settings.poll, deadline)
+                outcomes, seen = applier.run(plan), applier.seen
                 seen, remaining = self._verify(seen, revision, approved, plan, outcomes, deadline)
         finally:
             seen.secrets.close()

@@ -6,8 +6,9 @@ Desired state says *what*; settings say *where and with what right*. A value of 
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from reconciler.errors import SettingsError
 
@@ -79,6 +80,7 @@ class Settings(BaseSettings):
     repository: Repository = Repository()
     targets: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
+        repr=False,
         description="Target name to its configuration; `driver` names the plugin when it differs from the target's name.",
     )
     state: State = State()
@@ -95,8 +97,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment first, then the file given to ``load_settings``."""
-        return (env_settings, init_settings)
+        """Only what ``load_settings`` gives: it merges the environment and the file itself."""
+        return (init_settings,)
 
 
 def load_settings(file: Path | None = None) -> Settings:
@@ -104,25 +106,64 @@ def load_settings(file: Path | None = None) -> Settings:
     if file is not None and not file.is_file():
         raise SettingsError(f"{file}: does not exist")
     path = file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    given = _from_file(path) if path is not None else {}
+    problems: list[str] = []
+    data = _with_files(_merged(given, _from_environment(given)), "", problems)
     try:
-        data = YamlConfigSettingsSource(Settings, yaml_file=path)() if path is not None else {}
-        return Settings(**_with_files(data, str(path)))
+        settings = Settings(**data)
     except ValidationError as error:
-        lines = (f"{path or 'environment'}: {'.'.join(str(part) for part in one['loc'])}: {one['msg'].lower()}" for one in error.errors())
-        raise SettingsError("\n".join(lines)) from None
-    except (OSError, ValueError, TypeError) as error:
-        raise SettingsError(f"{path}: {str(error).splitlines()[0]}") from None
+        problems += [f"{'.'.join(str(part) for part in one['loc'])}: {_said(one)}" for one in error.errors(include_input=False)]
+    if problems:
+        raise SettingsError("\n".join(f"{path or 'environment'}: {one}" for one in problems))
+    return settings
 
 
-def _with_files(value: Any, where: str) -> Any:
+def _said(error: Any) -> str:
+    return "is not a setting" if error["type"] == "extra_forbidden" else str(error["msg"]).lower()
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise SettingsError(f"{path}:{line}: {error.problem or 'is not YAML'}") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: cannot be read: {type(error).__name__}") from None
+    if not isinstance(data or {}, dict):
+        raise SettingsError(f"{path}: must be a mapping of settings")
+    return {str(key): value for key, value in (data or {}).items()}
+
+
+def _from_environment(given: dict[str, Any]) -> dict[str, Any]:
+    """Read the environment. No shell knows a dash in a name, so that ``UPTIME_KUMA`` means the target uptime-kuma unless the file says so."""
+    try:
+        data = EnvSettingsSource(Settings)()
+    except ValueError as error:
+        raise SettingsError(f"environment: {str(error).splitlines()[0]}") from None
+    named = given.get("targets")
+    known = named if isinstance(named, dict) else {}
+    if isinstance(targets := data.get("targets"), dict):
+        data["targets"] = {name if name in known else name.replace("_", "-"): config for name, config in targets.items()}
+    return data
+
+
+def _merged(below: Any, above: Any) -> Any:
+    """Lay one tree of settings over another, key by key."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
+
+
+def _with_files(value: Any, where: str, problems: list[str]) -> Any:
     """Replace every ``file:PATH`` by the content of that file, without the newline at its end."""
     if isinstance(value, dict):
-        return {key: _with_files(item, f"{where}: {key}") for key, item in value.items()}
+        return {key: _with_files(item, f"{where}.{key}" if where else str(key), problems) for key, item in value.items()}
     if isinstance(value, list):
-        return [_with_files(item, where) for item in value]
+        return [_with_files(item, f"{where}.{number}", problems) for number, item in enumerate(value)]
     if isinstance(value, str) and value.startswith("file:/") and not value.startswith("file://"):
         try:
             return Path(value[5:]).read_text(encoding="utf-8").rstrip("\n")
-        except OSError as error:
-            raise SettingsError(f"{where}: {value[5:]} cannot be read: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            problems.append(f"{where}: {value[5:]} cannot be read: {getattr(error, 'strerror', '') or 'it is not UTF-8 text'}")
     return value

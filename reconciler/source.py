@@ -198,9 +198,9 @@ class GitSource:
 class WorkingTree:
     """A plain directory, read by the same rules as a commit, for a plan of what is not committed yet."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:
-        """Keep the limits."""
-        self.limits = limits
+    def __init__(self, limits: Limits = Limits(), *, about: bool = True) -> None:
+        """Keep the limits. Without ``about`` git is not asked which commit this is, which takes longer than all the rest."""
+        self.limits, self.about = limits, about
 
     def read(self, path: Path, below: str = "") -> Revision:
         """Read every file below ``path``/``below``; paths count from ``path``.
@@ -217,7 +217,7 @@ class WorkingTree:
             tree = {entry.name: (path / entry.name).read_bytes() for entry in entries}
         except OSError as error:
             raise SourceError(f"{error.filename}: {error.strerror}") from None
-        return replace(working_copy(path), tree=tree)
+        return replace(working_copy(path) if self.about else Revision("", {}), tree=tree)
 
 
 def walk(root: Path, folder: Path) -> Iterator[Entry]:

@@ -70,7 +70,7 @@ class ProbeDriver:
         """Give the kept result, or send a message when it is too old, the wish or a password has changed, or a new commit came."""
         with self._lock:
             known, at, health = self._kept.get(id, ("", 0.0, Health()))
-        if known == version and self._clock() - at < (spec.every if health.ok else min(spec.every, BAD_NEWS_LASTS)):
+        if known == version and at >= scope.since and self._clock() - at < (spec.every if health.ok else min(spec.every, BAD_NEWS_LASTS)):
             return health
 
         def plain(text: Text) -> str:

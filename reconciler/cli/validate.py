@@ -38,7 +38,7 @@ def _check(path: Path) -> tuple[list[Problem], list[str]]:
     problems: list[Problem] = []
     lines: list[str] = []
     try:
-        desired = desired_below(path)
+        desired = desired_below(path, about=False)
     except InputError as error:
         return list(error.problems), []
     for name in desired.names:

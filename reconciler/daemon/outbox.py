@@ -16,7 +16,7 @@ class Outbox:
 
     def __init__(self, store: Store, sink: Sink, clock: Clock, *, pace: float = 1.0) -> None:
         """Take the store to read from and the sink to send to."""
-        self._store, self._sink, self._clock, self._pace = store, sink, clock, pace
+        self._store, self._sink, self._clock, self.pace = store, sink, clock, pace
 
     def run(self, stop: Event) -> None:
         """Send until ``stop`` is set, then once more without waiting."""
@@ -35,9 +35,9 @@ class Outbox:
             except Permanent as error:
                 log.error("a notice cannot be delivered and is dropped: %s", error)
             self._store.sent(number, self._clock.now().isoformat())
-            if self._clock.wait(stop, self._pace):
+            if self._clock.wait(stop, self.pace):
                 return 0.0
-        return self._pace
+        return self.pace
 
 
 def _notice(payload: dict[str, object]) -> Notice:
