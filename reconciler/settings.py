@@ -136,7 +136,7 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def _from_environment(given: dict[str, Any]) -> dict[str, Any]:
-    """Read the environment. No shell knows a dash in a name, so that ``UPTIME_KUMA`` means the target uptime-kuma unless the file says so."""
+    """Read the environment. No shell has a dash in a name: ``UPTIME_KUMA`` means uptime-kuma unless the file says otherwise."""
     try:
         data = EnvSettingsSource(Settings)()
     except ValueError as error:

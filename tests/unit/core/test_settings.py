@@ -1,0 +1,129 @@
+"""Settings: the environment over the file, secrets from files, every problem by its field, and no secret ever shown."""
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import SettingsError
+from reconciler.settings import Settings, load_settings
+
+SECRET = "s3cr3t-c4n4ry"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import os
+
+    for name in [one for one in os.environ if one.startswith("RECONCILER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    return file
+
+
+def complaints(tmp_path: Path, text: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(written(tmp_path, text))
+    assert SECRET not in str(caught.value)
+    return [one.removeprefix(f"{tmp_path}/settings.yaml") for one in str(caught.value).splitlines()]
+
+
+def test_without_a_file_and_an_environment_the_defaults_hold() -> None:
+    assert load_settings() == Settings()
+    assert load_settings().engine.attempts == 4
+
+
+def test_a_file_named_reconciler_yaml_is_read_without_being_asked(tmp_path: Path) -> None:
+    (tmp_path / "reconciler.yaml").write_text("instance: home\n")
+    assert load_settings().instance == "home"
+
+
+def test_the_environment_wins_over_the_file_field_by_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECONCILER_ENGINE__ATTEMPTS", "2")
+    monkeypatch.setenv("RECONCILER_INSTANCE", "lab")
+    settings = load_settings(written(tmp_path, "instance: home\nengine: {attempts: 9, workers: 3}\n"))
+    assert (settings.instance, settings.engine.attempts, settings.engine.workers) == ("lab", 2, 3)
+
+
+def test_one_value_of_a_target_can_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECONCILER_TARGETS__CLOUDFLARE__TOKEN", SECRET)
+    settings = load_settings(written(tmp_path, "targets: {cloudflare: {zone: a, token: old}}\n"))
+    assert settings.targets == {"cloudflare": {"zone": "a", "token": SECRET}}
+
+
+def test_a_target_whose_name_has_a_dash_is_written_with_an_underscore_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECONCILER_TARGETS__UPTIME_KUMA__PASSWORD", SECRET)
+    assert load_settings(written(tmp_path, "targets: {uptime-kuma: {url: x}}\n")).targets["uptime-kuma"] == {"url": "x", "password": SECRET}
+    assert load_settings(written(tmp_path, "")).targets == {"uptime-kuma": {"password": SECRET}}
+    assert set(load_settings(written(tmp_path, "targets: {uptime_kuma: {}}\n")).targets) == {"uptime_kuma"}
+
+
+def test_a_value_is_read_from_a_file_whether_it_is_named_in_the_file_or_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text(f"{SECRET}\n")
+    monkeypatch.setenv("RECONCILER_TARGETS__VAULT__TOKEN", f"file:{tmp_path}/token")
+    monkeypatch.setenv("RECONCILER_REPOSITORY__TOKEN", f"file:{tmp_path}/token")
+    settings = load_settings(written(tmp_path, f"notify: {{slack_webhook: 'file:{tmp_path}/token'}}\n"))
+    assert settings.targets["vault"]["token"] == SECRET
+    assert settings.repository.token.get_secret_value() == SECRET
+    assert settings.notify.slack_webhook.get_secret_value() == SECRET
+
+
+def test_a_git_url_of_a_local_folder_is_no_file_to_read(tmp_path: Path) -> None:
+    assert load_settings(written(tmp_path, "repository: {url: 'file:///srv/git'}\n")).repository.url == "file:///srv/git"
+
+
+def test_every_problem_is_named_by_its_field_at_once(tmp_path: Path) -> None:
+    text = "instance: BAD\nstate: {pth: 1}\nengine: {attempts: 99}\nrepository: {token: file:/nowhere/token}\n"
+    assert complaints(tmp_path, text) == [
+        ": repository.token: /nowhere/token cannot be read: No such file or directory",
+        ": instance: string should match pattern '^[a-z0-9][a-z0-9-]{0,19}$'",
+        ": state.pth: is not a setting",
+        ": engine.attempts: input should be less than or equal to 20",
+    ]
+
+
+def test_a_secret_in_the_wrong_place_is_not_repeated(tmp_path: Path) -> None:
+    assert complaints(tmp_path, f"targets: {SECRET}\n") == [": targets: input should be a valid dictionary"]
+    assert complaints(tmp_path, f"targets: {{vault: {SECRET}}}\n") == [": targets.vault: input should be a valid dictionary"]
+    assert complaints(tmp_path, f"notify: {{slack_webhook: [{SECRET}]}}\n") == [": notify.slack_webhook: input should be a valid string"]
+
+
+def test_bad_yaml_is_named_by_its_line(tmp_path: Path) -> None:
+    assert complaints(tmp_path, f"a: 1\ntoken: [{SECRET}\n")[0].startswith(":3: ")
+    assert complaints(tmp_path, "- a\n") == [": must be a mapping of settings"]
+
+
+def test_a_file_that_was_asked_for_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.yaml: does not exist"):
+        load_settings(tmp_path / "none.yaml")
+
+
+def test_a_bad_environment_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECONCILER_TARGETS", "{" + SECRET)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value).startswith("environment: ")
+    assert SECRET not in str(caught.value)
+
+
+def test_no_secret_is_shown_by_the_settings(tmp_path: Path) -> None:
+    text = f"fingerprint_key: {SECRET}\nrepository: {{token: {SECRET}}}\nnotify: {{slack_webhook: {SECRET}}}\ntargets: {{vault: {{token: {SECRET}}}}}\n"
+    settings = load_settings(written(tmp_path, text))
+    assert SECRET not in repr(settings) + str(settings)
+
+
+def test_a_driver_that_refuses_its_configuration_names_the_fields_and_no_value() -> None:
+    from reconciler.registry import open_target
+    from tests.unit.core.memory import PLUGIN
+
+    with pytest.raises(SettingsError) as caught:
+        open_target(PLUGIN, {"tokn": SECRET})
+    assert str(caught.value) == "target of driver mem: system: field required; tokn: extra inputs are not permitted"
