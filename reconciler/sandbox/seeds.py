@@ -325,7 +325,7 @@ _CONFIG = """
   </aliases>
   <revision>
     <time>1700000000</time>
-    <description>(system): initial</description>
+    <description><![CDATA[(system): initial]]></description>
     <username><![CDATA[(system)]]></username>
   </revision>
   <installedpackages>
