@@ -2,174 +2,23 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
+from uptime_kuma_world import FOLDER, MX, PAGER, PUSH, SECRETS, SMTP, WEB, UptimeKumaWorld, bench_on, changed, resource, serving
 
-from reconciler.driver import Action, Driver, Health, Level, Observation, Ownership, Status
+from reconciler.driver import Action, Health, Level, Observation, Ownership, Status
 from reconciler.errors import Permanent, Transient
-from reconciler.resource import JSONObject, Resource, ResourceId, SecretRef, Spec
-from reconciler.testing import Bench, DriverContract, Sample, adopting, scope_for
-from reconciler_uptime_kuma.config import UptimeKumaConfig
-from reconciler_uptime_kuma.driver import UptimeKumaDriver
+from reconciler.resource import Resource
+from reconciler.testing import Bench, DriverContract, adopting
 from reconciler_uptime_kuma.emulator import UptimeKumaEmulator
-from reconciler_uptime_kuma.native import monitor_payload
-from reconciler_uptime_kuma.spec import Monitor, Notification
-
-SECRETS = {
-    "secret/kuma#token": "push-canary-4711",
-    "secret/kuma#hook": "https://hooks.example/canary-4712",
-    "secret/kuma#pass": "canary-4713",
-}
-
-
-def secret(key: str) -> SecretRef:
-    return SecretRef(f'${{vault("secret/kuma", "{key}")}}', (("secret/kuma", key),))
-
-
-def resource(kind: str, name: str, **fields: Any) -> Resource:
-    spec: type[Spec] = {"Monitor": Monitor, "Notification": Notification}[kind]
-    return Resource(ResourceId("uptime-kuma", kind, name), spec.from_document({"metadata": {"name": name}, "spec": fields})[1])
-
-
-def changed(one: Resource, **fields: Any) -> Resource:
-    return replace(one, spec=type(one.spec).model_validate({**dict(one.spec), **fields}), digest="")
-
-
-HOOK = resource("Notification", "hook", type="webhook", config={"webhookURL": secret("hook"), "webhookContentType": "json"})
-GROUP = resource("Monitor", "mail", type="group", title="Mail system")
-SMTP = resource(
-    "Monitor", "smtp", type="port", hostname="10.0.20.1", port=25, parent="folder", notifications=["pager"], description="The front door"
-)
-PUSH = resource("Monitor", "roundtrip", type="push", push_token=secret("token"), interval=1500)
-WEB = resource(
-    "Monitor",
-    "roundcube",
-    type="keyword",
-    url="https://mail.example.org/",
-    keyword="Roundcube",
-    extra={"authMethod": "basic", "basic_auth_user": "probe", "basic_auth_pass": secret("pass"), "headers": '{"X-Probe": "1"}'},
-)
-PAGER = resource("Notification", "pager", type="ntfy", config={"ntfytopic": "mail", "ntfyPriority": 5})
-FOLDER = resource("Monitor", "folder", type="group")
-MX = resource("Monitor", "mx", type="dns", hostname="example.org", dns_resolve_type="MX", active=False)
-
-
-class UptimeKumaWorld:
-    owner = "test/contract"
-    faults = frozenset({"rate-limit", "server-error", "latency", "cut-before", "cut-after"})
-
-    def __init__(self, emulator: UptimeKumaEmulator) -> None:
-        self.emulator = emulator
-
-    def open(self) -> Driver:
-        return UptimeKumaDriver(UptimeKumaConfig(**self.emulator.settings(), timeout=5, settle=0.1))
-
-    def samples(self) -> Sequence[Sample]:
-        return [
-            Sample(HOOK, changed(HOOK, config={"webhookURL": secret("hook"), "webhookCustomBody": "{}"}, default=True)),
-            Sample(GROUP, changed(GROUP, description="Everything that carries mail")),
-            Sample(PUSH, changed(PUSH, interval=1800)),
-            Sample(
-                WEB,
-                changed(
-                    WEB,
-                    method="POST",
-                    accepted_statuscodes=["301", "200-299"],
-                    extra={"ignoreTls": True, "basic_auth_pass": secret("pass")},
-                ),
-            ),
-            Sample(MX, changed(MX, dns_resolve_server="9.9.9.9", active=True)),
-            Sample(
-                SMTP,
-                changed(
-                    SMTP,
-                    title="SMTP front door",
-                    interval=120,
-                    retry_interval=30,
-                    resend_interval=5,
-                    max_retries=2,
-                    timeout=20,
-                    upside_down=True,
-                    parent="",
-                    notifications=[],
-                    description="Behind the firewall",
-                    active=False,
-                ),
-                needs=(PAGER, FOLDER),
-            ),
-        ]
-
-    def peek(self) -> Mapping[str, tuple[str, JSONObject]]:
-        found: dict[str, tuple[str, JSONObject]] = {}
-        snapshot = self.emulator.snapshot()
-        for kind, rows in (("Monitor", snapshot["monitors"]), ("Notification", snapshot["notifications"])):
-            for id, row in sorted(rows.items()):
-                name = f"{kind}/{row['name']}"
-                found[f"{name}#{id}" if name in found else name] = (str(id), row)
-        return found
-
-    def locate(self, resource: Resource) -> str:
-        assert isinstance(resource.spec, Monitor | Notification)
-        return f"{resource.id.kind}/{resource.spec.title}"
-
-    def id(self, resource: Resource) -> int:
-        return int(self.peek()[self.locate(resource)][0])
-
-    def plant(self, resource: Resource) -> None:
-        store, spec = self.emulator.store, resource.spec
-        if isinstance(spec, Notification):
-            config = {key: reveal(value) for key, value in spec.config.items()}
-            store.save_notification({**config, "name": spec.title, "type": spec.type, "isDefault": spec.default}, None)
-            self.emulator.publish()
-            return
-        assert isinstance(spec, Monitor)
-        columns = monitor_payload(spec, store.dialect, lambda ref: str(reveal(ref)))
-        links = {
-            "notificationIDList": {str(self.id(PAGER)): True for _ in spec.notifications},
-            "parent": self.id(FOLDER) if spec.parent else None,
-        }
-        store.add({**store.dialect.required, **columns, **links, "description": spec.description, "active": spec.active})
-
-    def meddle(self, resource: Resource) -> None:
-        if resource.id.kind == "Monitor":
-            self.emulator.store.monitors[self.id(resource)]["interval"] = 77
-        else:
-            self.emulator.store.notifications[self.id(resource)]["isDefault"] = True
-        self.emulator.publish()
-
-    def remove(self, resource: Resource) -> None:
-        if resource.id.kind == "Monitor":
-            self.emulator.store.delete(self.id(resource))
-        else:
-            self.emulator.store.delete_notification(self.id(resource))
-        self.emulator.publish()
-
-    def writes(self) -> int:
-        return self.emulator.faults.writes
-
-    def fail(self, fault: str, *, times: int = 1_000_000) -> AbstractContextManager[None]:
-        if fault == "rate-limit":
-            return self.emulator.limited()
-        return self.emulator.faults.during(fault, times=times, seconds=0.05, writes_only=fault.startswith("cut"))
-
-    def secret_values(self) -> Sequence[str]:
-        return list(SECRETS.values())
-
-
-def reveal(value: Any) -> Any:
-    return SECRETS["#".join(value.inputs[0])] if isinstance(value, SecretRef) else value
 
 
 @pytest.fixture(params=["2.x", "1.23"])
 def world(request: pytest.FixtureRequest) -> Iterator[UptimeKumaWorld]:
-    emulator = UptimeKumaEmulator({"dialect": request.param})
-    emulator.start()
-    yield UptimeKumaWorld(emulator)
-    emulator.stop()
+    with serving(dialect=request.param) as emulator:
+        yield UptimeKumaWorld(emulator)
 
 
 class TestUptimeKuma(DriverContract):
@@ -187,27 +36,6 @@ OLD = {
     "beats": [{"status": 1}, {"status": 0}, {"status": 1}],
 }
 PINNED = resource("Monitor", "front", type="port", hostname="10.0.20.1", port=25, id=282)
-
-
-@contextmanager
-def serving(**seed: Any) -> Iterator[UptimeKumaEmulator]:
-    emulator = UptimeKumaEmulator(seed)
-    emulator.start()
-    try:
-        yield emulator
-    finally:
-        emulator.stop()
-
-
-@contextmanager
-def bench_on(emulator: UptimeKumaEmulator, **config: Any) -> Iterator[Bench]:
-    settings = {**emulator.settings(), "timeout": 5, "settle": 0.1, **config}
-    world = UptimeKumaWorld(emulator)
-    bench = Bench(world, UptimeKumaDriver(UptimeKumaConfig(**settings)), scope_for(world, secrets=SECRETS))
-    try:
-        yield bench
-    finally:
-        bench.driver.close()
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 import socketio
+from uptime_kuma_world import serving
 
 from reconciler.resource import JSONObject
 from reconciler_uptime_kuma.emulator import UptimeKumaEmulator
@@ -70,16 +70,6 @@ class Stranger:
         async with asyncio.timeout(3):
             while event not in self.seen:
                 await asyncio.sleep(0.002)
-
-
-@contextmanager
-def serving(**seed: Any) -> Iterator[UptimeKumaEmulator]:
-    emulator = UptimeKumaEmulator({"password": "adminpass1", **seed})
-    emulator.start()
-    try:
-        yield emulator
-    finally:
-        emulator.stop()
 
 
 def visit(emulator: UptimeKumaEmulator, work: Any, *, login: bool = True) -> Any:

@@ -1,11 +1,13 @@
 """A small Uptime Kuma on a loopback socket, in either dialect, with the real one's traps. For the sandbox and the tests."""
 
 import copy
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import socketio
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reconciler.resource import JSONObject
 from reconciler.sandbox.server import AppServer, Faults
@@ -48,7 +50,7 @@ class UptimeKumaEmulator:
         """Listen; everything stored is still there, and everybody must log in again."""
         self._sockets = sockets = Sockets(self.store, self.auth, self.faults, self.knobs)
         pages = application(self.store, self.auth, sockets.show)
-        self._server = AppServer(socketio.ASGIApp(sockets.server, pages), port=self._port)
+        self._server = AppServer(_prompt(socketio.ASGIApp(sockets.server, pages)), port=self._port)
         self._server.start()
         self._port = self._server.port
 
@@ -107,3 +109,19 @@ class UptimeKumaEmulator:
     def _state(self, id: int) -> str:
         beats = self.store.beats.get(id)
         return {0: "down", 1: "up", 2: "pending", 3: "maintenance"}[beats[-1]["status"]] if beats else "not checked"
+
+
+def _prompt(app: ASGIApp) -> ASGIApp:
+    """Send small messages at once.
+
+    A push and the answer behind it are two small writes, and the second would wait 40 ms for the client to acknowledge the first:
+    asyncio does not see that the server's listening socket is one of TCP.
+    """
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        transport = getattr(getattr(send, "__self__", None), "transport", None)
+        if scope["type"] == "websocket" and transport is not None:
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await app(scope, receive, send)
+
+    return serve
