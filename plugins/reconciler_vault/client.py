@@ -85,6 +85,7 @@ class Vault:
         with self._lock, suppress(DriverError):
             if self._token is not None and isinstance(self.config.auth, KubernetesAuth | AppRoleAuth):
                 self._self("revoke_self", self._token)
+            self._token = None
         self._adapter.close()
 
     def get(self, path: str, scope: Scope, *, params: Mapping[str, str] | None = None) -> JSONObject | None:

@@ -1,157 +1,21 @@
 """The Vault driver against its emulator: the promises of every driver, and the traps of this system."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from vault_world import BY_HAND, PASSWORD, PLANTED, SHARED, TOKEN, EmulatedVault, resource, secret
 
 from reconciler.driver import Action, Change, Level, Ownership, Status
 from reconciler.errors import Permanent
-from reconciler.resource import JSONObject, Resource, ResourceId
+from reconciler.resource import JSONObject, ResourceId
 from reconciler.sandbox.server import READS, Fault
-from reconciler.testing import Bench, DriverContract, Sample, adopting, scope_for
-from reconciler_vault.config import VaultConfig
+from reconciler.testing import Bench, DriverContract, adopting, scope_for
 from reconciler_vault.driver import VaultDriver
 from reconciler_vault.emulator import VaultEmulator
 from reconciler_vault.emulator.wire import Call
-from reconciler_vault.spec import AppRole, AuthMount, KubernetesRole, Mount, MountBase, Policy, Secret, TokenRole
-
-PLANTED = "planted-by-hand-4711"
-SHARED = "secret/platform"
-
-
-def resource(spec: Secret | Policy | TokenRole | MountBase, name: str) -> Resource:
-    return Resource(ResourceId("vault", type(spec).__name__, name), spec)
-
-
-def secret(path: str = "secret/mail/made", /, *, delete: str = "purge", **keys: object) -> Resource:
-    spec = Secret.model_validate({"path": path, "keys": keys, "delete": delete})
-    return resource(spec, path.rsplit("/", 1)[-1])
-
-
-PASSWORD: JSONObject = {"generate": {"type": "password", "length": 24}, "consumers": ["a test"]}
-TOKEN: JSONObject = {"generate": {"type": "hex", "length": 16}, "consumers": ["a test"]}
-BY_HAND: JSONObject = {"consumers": ["a test"]}
-
-
-class VaultWorld:
-    """The emulator, read and meddled with by the root token and not through the driver."""
-
-    owner = "test/contract"
-    faults = frozenset({"rate-limit", "server-error", "latency", "cut-before", "cut-after"})
-
-    def __init__(self, emulator: VaultEmulator) -> None:
-        """Take a listening server and give it new contents."""
-        self.emulator = emulator
-        emulator.system = VaultEmulator({"secrets": {SHARED: {"theirs": PLANTED}}, "auth": ["kubernetes", "approle"]}).system
-        emulator.faults.active.clear()
-        emulator.faults.requests.clear()
-
-    def open(self, **settings: object) -> VaultDriver:
-        return VaultDriver(VaultConfig.model_validate(self.emulator.settings() | settings))
-
-    def samples(self) -> Sequence[Sample]:
-        rules = 'path "secret/data/mail/*" {\n  capabilities = ["read"]\n}'
-        role: JSONObject = {"role": "mail", "bound_service_account_names": ["mail"], "bound_service_account_namespaces": ["mail"]}
-        return (
-            Sample(
-                resource(Mount(path="apps", type="kv", options={"version": "2"}, description="for apps"), "apps"),
-                resource(Mount(path="apps", type="kv", options={"version": "2"}, max_lease_ttl=7200), "apps"),
-            ),
-            Sample(
-                resource(AuthMount(path="machines", type="approle"), "machines"),
-                resource(AuthMount(path="machines", type="approle", description="for machines", default_lease_ttl="1h"), "machines"),
-            ),
-            Sample(
-                resource(Policy(name="mail", policy=rules), "mail"),
-                resource(Policy(name="mail", policy=rules.replace('"read"', '"read", "list"')), "mail"),
-            ),
-            Sample(
-                resource(KubernetesRole.model_validate(role | {"token_policies": ["mail"], "token_ttl": "1h"}), "mail"),
-                resource(
-                    KubernetesRole.model_validate(role | {"audience": "vault", "token_ttl": "20m", "token_no_default_policy": True}), "mail"
-                ),
-            ),
-            Sample(
-                resource(AppRole(role="relay", token_ttl="15m", secret_id_num_uses=3), "relay"),
-                resource(AppRole(role="relay", token_policies=("mail", "dns"), token_bound_cidrs=("10.0.0.1/32",)), "relay"),
-            ),
-            Sample(
-                secret(password=PASSWORD, given=BY_HAND | {"required": False}),
-                secret(password=PASSWORD, token=TOKEN),
-            ),
-        )
-
-    def peek(self) -> Mapping[str, tuple[str, JSONObject]]:
-        system = self.emulator.system
-        found: dict[str, tuple[str, JSONObject]] = {}
-        for mount, engine in system.kv.items():
-            for path, entry in engine.entries.items():
-                versions = {str(number): version.data for number, version in entry.versions.items()}
-                found[f"Secret {mount}/{path}"] = entry.created, {"custom": dict(entry.custom or {}), "versions": versions}
-        for name, policy in system.policies.items():
-            found[f"Policy {name}"] = name, {"policy": policy}
-        for path, method in system.auth.items():
-            for name, role in method.roles.items():
-                kind = "KubernetesRole" if method.kind == "kubernetes" else "AppRole"
-                found[f"{kind} {path}/{name}"] = method.role_ids.get(name, name), dict(role)
-        for kind, table in (("Mount", system.mounts), ("AuthMount", system.methods)):
-            for path, entry in table.items():
-                found[f"{kind} {path}"] = entry["accessor"], {"description": entry["description"], "config": dict(entry["config"])}
-        return found
-
-    def locate(self, resource: Resource) -> str:
-        assert isinstance(resource.spec, Secret | Policy | TokenRole | MountBase)
-        return f"{resource.id.kind} {resource.spec.natural}"
-
-    def plant(self, resource: Resource) -> None:
-        match resource.spec:
-            case Secret(path=path, keys=keys):
-                self.emulator.ask("POST", path.replace("/", "/data/", 1), {"data": {key: f"{PLANTED}-{key}" for key in keys}})
-            case Policy(name=name, policy=policy):
-                self.emulator.ask("POST", f"sys/policies/acl/{name}", {"policy": policy})
-            case TokenRole() as role:
-                self.emulator.ask("POST", role.endpoint, role.native())
-            case MountBase() as mount:
-                config = {"default_lease_ttl": mount.default_lease_ttl, "max_lease_ttl": mount.max_lease_ttl}
-                body = {"type": mount.type, "description": mount.description, "config": config}
-                self.emulator.ask("POST", f"{mount.table}/{mount.path}", body | {"options": getattr(mount, "options", {})})
-
-    def meddle(self, resource: Resource) -> None:
-        match resource.spec:
-            case Secret(path=path):
-                self.emulator.ask("POST", path.replace("/", "/data/", 1), {"data": {"other": PLANTED}})
-            case Policy(name=name):
-                text = self.emulator.system.policies[name]
-                self.emulator.ask("POST", f"sys/policies/acl/{name}", {"policy": text.replace('"read"', '"read", "delete"')})
-            case TokenRole() as role:
-                self.emulator.ask("POST", role.endpoint, {"token_max_ttl": "99h"})
-            case MountBase() as mount:
-                self.emulator.ask("POST", f"{mount.table}/{mount.path}/tune", {"max_lease_ttl": "99h"})
-
-    def remove(self, resource: Resource) -> None:
-        match resource.spec:
-            case Secret(path=path):
-                self.emulator.ask("DELETE", path.replace("/", "/metadata/", 1))
-            case Policy(name=name):
-                self.emulator.ask("DELETE", f"sys/policies/acl/{name}")
-            case TokenRole() as role:
-                self.emulator.ask("DELETE", role.endpoint)
-            case MountBase() as mount:
-                self.emulator.ask("DELETE", f"{mount.table}/{mount.path}")
-
-    def writes(self) -> int:
-        return self.emulator.faults.writes
-
-    def fail(self, fault: str, *, times: int = 1_000_000) -> AbstractContextManager[None]:
-        return self.emulator.faults.during(fault, times=times, writes_only=fault.startswith("cut"))
-
-    def secret_values(self) -> Sequence[str]:
-        entries = [entry for engine in self.emulator.system.kv.values() for entry in engine.entries.values()]
-        values = {str(value) for entry in entries for version in entry.versions.values() for value in (version.data or {}).values()}
-        return [PLANTED, self.emulator.token, *sorted(values)]
+from reconciler_vault.spec import AppRole, Mount
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +27,8 @@ def emulator() -> Iterator[VaultEmulator]:
 
 
 @pytest.fixture
-def world(emulator: VaultEmulator) -> VaultWorld:
-    return VaultWorld(emulator)
+def world(emulator: VaultEmulator) -> EmulatedVault:
+    return EmulatedVault(emulator)
 
 
 class TestContract(DriverContract):
@@ -172,25 +36,25 @@ class TestContract(DriverContract):
 
 
 @pytest.fixture
-def bench(world: VaultWorld) -> Iterator[Bench]:
+def bench(world: EmulatedVault) -> Iterator[Bench]:
     bench = Bench(world, world.open(), scope_for(world))
     yield bench
     bench.driver.close()
 
 
-def opened(world: VaultWorld, **settings: object) -> Bench:
+def opened(world: EmulatedVault, **settings: object) -> Bench:
     return Bench(world, world.open(**settings), scope_for(world))
 
 
-def versions(world: VaultWorld, path: str = "secret/mail/made") -> dict[str, JSONObject]:
+def versions(world: EmulatedVault, path: str = "secret/mail/made") -> dict[str, JSONObject]:
     return world.peek()[f"Secret {path}"][1]["versions"]
 
 
-def custom(world: VaultWorld, path: str = "secret/mail/made") -> dict[str, str]:
+def custom(world: EmulatedVault, path: str = "secret/mail/made") -> dict[str, str]:
     return world.peek()[f"Secret {path}"][1]["custom"]
 
 
-def interlope(world: VaultWorld, method: str, part: str, meddle: Callable[[], object]) -> None:
+def interlope(world: EmulatedVault, method: str, part: str, meddle: Callable[[], object]) -> None:
     """Have somebody else act just before the next request of ``method`` whose path holds ``part``."""
 
     def matches(sent: str, path: str) -> bool:
@@ -204,21 +68,21 @@ def interlope(world: VaultWorld, method: str, part: str, meddle: Callable[[], ob
 
 
 class TestSeeingWithoutReading:
-    def test_no_value_is_read_to_observe_or_to_write(self, world: VaultWorld, bench: Bench) -> None:
+    def test_no_value_is_read_to_observe_or_to_write(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = [secret(password=PASSWORD), adopting(secret(SHARED, theirs=BY_HAND, ours=TOKEN))]
         bench.converge(wanted)
         bench.observe(wanted)
         reads = [path for method, path in world.emulator.faults.requests if method == "GET" and "/data/" in path]
         assert not reads
 
-    def test_versions_are_known_without_reading_and_a_deleted_secret_has_none(self, world: VaultWorld, bench: Bench) -> None:
+    def test_versions_are_known_without_reading_and_a_deleted_secret_has_none(self, world: EmulatedVault, bench: Bench) -> None:
         assert isinstance(bench.driver, VaultDriver)
         world.emulator.ask("POST", "secret/data/gone", {"data": {"a": "b"}})
         world.emulator.ask("DELETE", "secret/data/gone")
         assert bench.driver.versions([SHARED, "secret/gone", "secret/never"], bench.scope) == {SHARED: "1"}
         assert not [path for method, path in world.emulator.faults.requests if "/data/" in path]
 
-    def test_a_value_is_read_for_a_write_and_its_shape_is_checked_without_quoting_it(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_value_is_read_for_a_write_and_its_shape_is_checked_without_quoting_it(self, world: EmulatedVault, bench: Bench) -> None:
         driver = bench.driver
         assert isinstance(driver, VaultDriver)
         wanted = secret(SHARED, theirs={"pattern": "^smtp:", "consumers": ["a test"]})
@@ -230,12 +94,12 @@ class TestSeeingWithoutReading:
         driver.provider(SHARED, [secret(SHARED, theirs={"pattern": "^planted"})])
         assert driver.read(SHARED, bench.scope)["theirs"].reveal() == PLANTED
 
-    def test_a_secret_that_is_not_there_cannot_be_read_and_the_error_says_how_to_put_it(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_secret_that_is_not_there_cannot_be_read_and_the_error_says_how_to_put_it(self, world: EmulatedVault, bench: Bench) -> None:
         assert isinstance(bench.driver, VaultDriver)
         with pytest.raises(Permanent, match="vault kv put secret/never"):
             bench.driver.read("secret/never", bench.scope)
 
-    def test_a_missing_key_degrades_and_is_not_a_change(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_missing_key_degrades_and_is_not_a_change(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = [adopting(secret(SHARED, theirs=BY_HAND, relay=BY_HAND))]
         bench.converge(wanted)
         (seen,) = bench.observe(wanted)
@@ -246,7 +110,7 @@ class TestSeeingWithoutReading:
         assert seen.health.ok
         assert not bench.plan(wanted).changes
 
-    def test_a_key_without_a_consumer_and_a_version_of_somebody_else_are_noted(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_key_without_a_consumer_and_a_version_of_somebody_else_are_noted(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = [secret(password={"generate": {"type": "hex"}})]
         bench.converge(wanted)
         world.emulator.ask("PATCH", "secret/data/mail/made", {"data": {"more": "x"}})
@@ -260,7 +124,7 @@ class TestSeeingWithoutReading:
 
 
 class TestWritingSecrets:
-    def test_on_a_shared_path_other_keys_and_other_notes_stay(self, world: VaultWorld, bench: Bench) -> None:
+    def test_on_a_shared_path_other_keys_and_other_notes_stay(self, world: EmulatedVault, bench: Bench) -> None:
         world.emulator.ask("PATCH", "secret/metadata/platform", {"custom_metadata": {"team": "platform"}})
         bench.converge([adopting(secret(SHARED, ours=TOKEN))])
         newest = versions(world, SHARED)["2"]
@@ -269,17 +133,17 @@ class TestWritingSecrets:
         assert custom(world, SHARED)["team"] == "platform"
         assert ("POST", "/v1/secret/data/platform") not in world.emulator.faults.requests
 
-    def test_a_value_that_is_there_is_recorded_and_never_made_anew(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_value_that_is_there_is_recorded_and_never_made_anew(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([adopting(secret(SHARED, theirs=PASSWORD))])
         assert versions(world, SHARED) == {"1": {"theirs": PLANTED}}
         assert custom(world, SHARED)["reconciler-key-theirs"].startswith("generated password ")
 
-    def test_a_hand_made_key_that_becomes_a_generated_one_keeps_its_value(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_hand_made_key_that_becomes_a_generated_one_keeps_its_value(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([adopting(secret(SHARED, theirs=BY_HAND))])
         bench.converge([secret(SHARED, theirs=PASSWORD)])
         assert versions(world, SHARED) == {"1": {"theirs": PLANTED}}
 
-    def test_a_new_epoch_makes_one_new_version_and_leaves_the_other_keys(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_new_epoch_makes_one_new_version_and_leaves_the_other_keys(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([secret(password=PASSWORD, token=TOKEN)])
         bench.converge([secret(password={**PASSWORD, "generate": {**PASSWORD["generate"], "epoch": 2}}, token=TOKEN)])
         first, second = versions(world)["1"], versions(world)["2"]
@@ -290,7 +154,9 @@ class TestWritingSecrets:
 
     @pytest.mark.parametrize("story", ["first", "added", "rotated"])
     @pytest.mark.parametrize("survivors", range(6))
-    def test_cut_off_after_any_write_it_converges_with_exactly_one_new_version(self, world: VaultWorld, story: str, survivors: int) -> None:
+    def test_cut_off_after_any_write_it_converges_with_exactly_one_new_version(
+        self, world: EmulatedVault, story: str, survivors: int
+    ) -> None:
         """The process dies after the n-th write: the answer is lost and nothing more is sent; another process goes on."""
         bench = opened(world)
         path, wanted, expected = "secret/mail/made", secret(password=PASSWORD), 1
@@ -314,7 +180,7 @@ class TestWritingSecrets:
         bench.driver.close()
 
     def test_a_write_that_is_answered_too_late_is_transient_and_not_made_twice(
-        self, world: VaultWorld, monkeypatch: pytest.MonkeyPatch
+        self, world: EmulatedVault, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         bench = opened(world, timeout=0.2)
         wanted = [secret(password=PASSWORD)]
@@ -341,7 +207,7 @@ class TestWritingSecrets:
         patient.driver.close()
         bench.driver.close()
 
-    def test_somebody_who_writes_in_between_wins_and_the_next_pass_looks_again(self, world: VaultWorld, bench: Bench) -> None:
+    def test_somebody_who_writes_in_between_wins_and_the_next_pass_looks_again(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = [adopting(secret(SHARED, ours=TOKEN))]
         plan = bench.plan(wanted)
         interlope(world, "PATCH", "/data/", lambda: world.emulator.ask("PATCH", "secret/data/platform", {"data": {"theirs": "new"}}))
@@ -352,14 +218,14 @@ class TestWritingSecrets:
         bench.converge(wanted)
         assert versions(world, SHARED)["3"]["theirs"] == "new"
 
-    def test_a_rotation_that_loses_the_race_is_made_afterwards(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_rotation_that_loses_the_race_is_made_afterwards(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([secret(password=PASSWORD)])
         wanted = [secret(password={**PASSWORD, "generate": {"type": "hex"}})]
         interlope(world, "PATCH", "/data/", lambda: world.emulator.ask("PATCH", "secret/data/mail/made", {"data": {"other": "x"}}))
         bench.converge(wanted)
         assert versions(world)["3"]["password"] != versions(world)["2"]["password"] == versions(world)["1"]["password"]
 
-    def test_a_first_write_never_overwrites_what_came_in_between(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_first_write_never_overwrites_what_came_in_between(self, world: EmulatedVault, bench: Bench) -> None:
         plan = bench.plan([secret(password=PASSWORD)])
         world.emulator.ask("POST", "secret/data/mail/made", {"data": {"password": PLANTED}})
         (outcome,) = bench.apply(plan)
@@ -367,7 +233,7 @@ class TestWritingSecrets:
         assert "does not carry our mark by now" in outcome.message
         assert versions(world) == {"1": {"password": PLANTED}}
 
-    def test_a_deleted_version_is_a_tombstone_until_git_says_otherwise(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_deleted_version_is_a_tombstone_until_git_says_otherwise(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = secret(password=PASSWORD)
         bench.converge([wanted])
         world.emulator.ask("DELETE", "secret/data/mail/made")
@@ -379,7 +245,13 @@ class TestWritingSecrets:
         assert list(versions(world)) == ["1", "2"]
         assert bench.observe([wanted])[0].health.ok
 
-    def test_notes_replaced_by_another_tool_lose_the_ownership_and_nothing_else(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_write_for_another_reason_does_not_wake_a_tombstone(self, world: EmulatedVault, bench: Bench) -> None:
+        bench.converge([secret(password=PASSWORD)])
+        world.emulator.ask("DELETE", "secret/data/mail/made")
+        bench.converge([secret(delete="soft", password=PASSWORD, token=TOKEN)])
+        assert list(versions(world)) == ["1"]
+
+    def test_notes_replaced_by_another_tool_lose_the_ownership_and_nothing_else(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = secret(password=PASSWORD)
         bench.converge([wanted])
         world.emulator.ask("POST", "secret/metadata/mail/made", {"custom_metadata": {"managed-by": "external-secrets"}})
@@ -391,32 +263,32 @@ class TestWritingSecrets:
         assert list(versions(world)) == ["1"], "taking it over must not make the value anew"
         assert custom(world)["managed-by"] == "external-secrets"
 
-    def test_an_unmarked_path_is_taken_over_by_annotation_only(self, world: VaultWorld, bench: Bench) -> None:
+    def test_an_unmarked_path_is_taken_over_by_annotation_only(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = secret(SHARED, theirs=BY_HAND)
         assert bench.plan([wanted]).stuck
         bench.converge([adopting(wanted)])
         assert custom(world, SHARED)["reconciler"] == "reconciler:test/contract:Secret/platform"
         assert list(versions(world, SHARED)) == ["1"]
 
-    def test_a_value_that_its_own_pattern_refuses_is_not_written(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_value_that_its_own_pattern_refuses_is_not_written(self, world: EmulatedVault, bench: Bench) -> None:
         (outcome,) = bench.apply(bench.plan([secret(password={**PASSWORD, "pattern": "^never$"})]))
         assert outcome.message.startswith("secret/mail/made#password does not match the pattern ^never$")
         assert not versions(world)
 
-    def test_a_mount_of_version_1_is_refused_before_anything_is_written(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_mount_of_version_1_is_refused_before_anything_is_written(self, world: EmulatedVault, bench: Bench) -> None:
         world.emulator.ask("POST", "sys/mounts/old", {"type": "kv"})
         (stuck,) = bench.plan([secret("old/one", password=PASSWORD)]).stuck
         assert "old/ is not kv version 2" in stuck.reason
 
 
 class TestLettingGo:
-    def test_what_left_git_stays_unless_its_spec_said_otherwise(self, world: VaultWorld, bench: Bench) -> None:
+    def test_what_left_git_stays_unless_its_spec_said_otherwise(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([secret(delete="retain", password=PASSWORD)])
         plan = bench.plan([])
         assert not plan.changes
         assert [held.guard for held in plan.held] == ["keep"]
 
-    def test_a_soft_deletion_can_be_undone_and_leaves_no_mark(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_soft_deletion_can_be_undone_and_leaves_no_mark(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([secret(delete="soft", password=PASSWORD)])
         bench.apply(bench.plan([]))
         assert not bench.observe([])
@@ -425,7 +297,7 @@ class TestLettingGo:
         assert world.emulator.ask("GET", "secret/data/mail/made") is not None
 
     @pytest.mark.parametrize("delete", ["soft", "purge"])
-    def test_keys_of_strangers_hold_a_deletion_up(self, world: VaultWorld, bench: Bench, delete: str) -> None:
+    def test_keys_of_strangers_hold_a_deletion_up(self, world: EmulatedVault, bench: Bench, delete: str) -> None:
         bench.converge([adopting(secret(SHARED, delete=delete, ours=TOKEN))])
         (outcome,) = bench.apply(bench.plan([]))
         assert outcome.status is Status.FAILED
@@ -435,7 +307,7 @@ class TestLettingGo:
     @pytest.mark.parametrize("delete", ["soft", "purge"])
     @pytest.mark.parametrize("survivors", range(3))
     def test_cut_off_in_a_deletion_it_is_finished_by_the_next_pass(
-        self, world: VaultWorld, bench: Bench, delete: str, survivors: int
+        self, world: EmulatedVault, bench: Bench, delete: str, survivors: int
     ) -> None:
         bench.converge([secret(delete=delete, password=PASSWORD)])
         faults, done = world.emulator.faults, world.writes()
@@ -446,7 +318,7 @@ class TestLettingGo:
         assert not bench.observe([])
         assert not [name for name in world.peek() if name.startswith("Secret secret/reconciler/")]
 
-    def test_a_mount_is_never_disabled(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_mount_is_never_disabled(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = world.samples()[0].before
         bench.converge([wanted])
         assert not bench.plan([]).changes
@@ -455,7 +327,14 @@ class TestLettingGo:
         assert "never disabled" in outcome.message
         assert "Mount apps" in world.peek()
 
-    def test_a_claim_without_its_object_is_taken_away(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_mount_that_left_git_is_kept_and_said_to_be(self, world: EmulatedVault, bench: Bench) -> None:
+        both = [resource(Mount(path=path, type="kv", options={"version": "2"}), path) for path in ("one", "two")]
+        bench.converge(both)
+        plan = bench.plan(both[:1])
+        assert not plan.changes
+        assert [(str(held.change.id), held.guard) for held in plan.held] == [("vault/Mount/two", "keep")]
+
+    def test_a_claim_without_its_object_is_taken_away(self, world: EmulatedVault, bench: Bench) -> None:
         role = world.samples()[3].before
         bench.converge([role])
         world.remove(role)
@@ -465,7 +344,7 @@ class TestLettingGo:
 
 
 class TestNamesAndOwners:
-    def test_a_resource_renamed_in_git_keeps_its_object(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_resource_renamed_in_git_keeps_its_object(self, world: EmulatedVault, bench: Bench) -> None:
         for sample in world.samples():
             bench.converge([sample.before])
             renamed = replace(sample.before, id=replace(sample.before.id, name="renamed"))
@@ -475,7 +354,7 @@ class TestNamesAndOwners:
             bench.converge([renamed])
             assert not [one for one in bench.observe([]) if one.id == sample.before.id]
 
-    def test_a_role_moved_to_another_name_is_replaced(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_role_moved_to_another_name_is_replaced(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([resource(AppRole(role="old"), "relay")])
         wanted = [resource(AppRole(role="new"), "relay")]
         (change,) = bench.plan(wanted).changes
@@ -483,7 +362,7 @@ class TestNamesAndOwners:
         bench.converge(wanted)
         assert [name for name in world.peek() if name.startswith("AppRole")] == ["AppRole approle/new"]
 
-    def test_a_move_cut_off_half_way_is_finished(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_move_cut_off_half_way_is_finished(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([resource(AppRole(role="old"), "relay")])
         wanted = [resource(AppRole(role="new"), "relay")]
         plan = bench.plan(wanted)
@@ -494,7 +373,7 @@ class TestNamesAndOwners:
         bench.converge(wanted)
         assert [name for name in world.peek() if name.startswith("AppRole")] == ["AppRole approle/new"]
 
-    def test_what_another_stack_owns_is_refused_and_can_be_taken_over(self, world: VaultWorld, bench: Bench) -> None:
+    def test_what_another_stack_owns_is_refused_and_can_be_taken_over(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = [sample.before for sample in world.samples()]
         other = replace(bench, scope=replace(bench.scope, owner="test/other"))
         other.converge(wanted)
@@ -504,12 +383,12 @@ class TestNamesAndOwners:
         bench.converge([adopting(one) for one in wanted])
         assert not [one for one in other.observe([]) if one.ownership is Ownership.OURS]
 
-    def test_two_resources_for_one_object_are_refused(self, world: VaultWorld, bench: Bench) -> None:
+    def test_two_resources_for_one_object_are_refused(self, world: EmulatedVault, bench: Bench) -> None:
         twice = [secret(password=PASSWORD), replace(secret(token=TOKEN), id=ResourceId("vault", "Secret", "again"))]
         (stuck,) = bench.plan(twice).stuck
         assert "already declared by vault/Secret/made" in stuck.reason
 
-    def test_a_lost_claim_is_written_again(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_lost_claim_is_written_again(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = [secret(password=PASSWORD)]
         bench.converge(wanted)
         world.emulator.ask("DELETE", "secret/metadata/reconciler/Secret/secret~1mail~1made")
@@ -518,14 +397,14 @@ class TestNamesAndOwners:
         bench.converge(wanted)
         assert list(versions(world)) == ["1"]
 
-    def test_a_mount_of_another_type_or_a_newer_version_is_refused(self, world: VaultWorld, bench: Bench) -> None:
+    def test_a_mount_of_another_type_or_a_newer_version_is_refused(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = [resource(Mount(path="secret", type="transit"), "a"), resource(Mount(path="cubby", type="kv"), "b")]
         world.emulator.ask("POST", "sys/mounts/cubby", {"type": "kv", "options": {"version": "2"}})
         reasons = [stuck.reason for stuck in bench.plan(wanted).stuck]
         assert "secret is mounted as kv, not transit" in reasons[0]
         assert "kv version 2 cannot go back to 1" in reasons[1]
 
-    def test_the_id_of_an_approle_is_told_to_expressions_that_ask(self, world: VaultWorld, bench: Bench) -> None:
+    def test_the_id_of_an_approle_is_told_to_expressions_that_ask(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = resource(AppRole(role="relay"), "relay")
         bench.converge([wanted])
         (seen,) = replace(bench, scope=replace(bench.scope, status_of=frozenset({wanted.id}))).observe([wanted])

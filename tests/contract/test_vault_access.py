@@ -1,6 +1,7 @@
 """How the Vault driver gets in, stays in, and says what keeps it out."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,16 @@ class TestLogins:
         assert count(emulator, "auth/kubernetes/login") == 2
         assert count(emulator, "lookup-self") == 1
         assert len(emulator.system.kv["secret"].entries["mine"].versions) == 1
+
+    def test_many_threads_that_find_the_token_dead_log_in_once(self, emulator: VaultEmulator, connect: Opener, pod: JSONObject) -> None:
+        bench = connect(auth=pod)
+        assert isinstance(bench.driver, VaultDriver)
+        bench.driver.versions([PLATFORM], bench.scope)
+        emulator.system.tokens.all.clear()
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: bench.driver.versions([PLATFORM], bench.scope), range(16)))
+        assert found == [{PLATFORM: "1"}] * 16
+        assert count(emulator, "auth/kubernetes/login") == 2
 
     def test_the_service_account_token_is_read_anew_for_each_login(self, emulator: VaultEmulator, connect: Opener, pod: JSONObject) -> None:
         Path(str(pod["jwt_file"])).write_text(service_account_token("elsewhere", "reconciler"))

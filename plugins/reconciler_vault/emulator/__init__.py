@@ -6,6 +6,7 @@ POST replaces and PATCH merges, 403 for missing rights and for dead tokens alike
 
 import json
 from collections.abc import Mapping
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -83,8 +84,11 @@ class VaultEmulator:
     def ask(self, method: str, path: str, body: JSONObject | None = None, *, token: str | None = None) -> JSONObject | None:
         """Do as an operator with the root token would, without the socket and its log; None where there is nothing (404)."""
         headers = {"content-type": "application/merge-patch+json"} if method == "PATCH" else {}
+        path, _, query = path.strip("/").partition("?")
         try:
-            return self.system.handle(Call(method, path.strip("/"), body or {}, {}, headers, self.token if token is None else token))
+            return self.system.handle(
+                Call(method, path.strip("/"), body or {}, dict(parse_qsl(query)), headers, self.token if token is None else token)
+            )
         except Refused as refusal:
             if refusal.status == 404:
                 return None
