@@ -1,5 +1,6 @@
 """The only importer of the vendor's library: calls with deadlines, and every foreign failure turned into one of ours."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 
 import httpx
-from cloudflare import APIConnectionError, APIStatusError, APITimeoutError, Cloudflare, CloudflareError
+from cloudflare import APIConnectionError, APIStatusError, APITimeoutError, Cloudflare, CloudflareError, DefaultHttpxClient
 
 from reconciler.errors import Conflict, Permanent, Transient
 from reconciler.resource import JSONObject
@@ -19,6 +20,9 @@ PAGE = 5000
 WINDOW = 300.0
 """Seconds for which Cloudflare refuses a credential that called too often, where it does not say."""
 BURST = 20.0
+FEW = 100
+"""Calls left, by the server's count, below which they are spread over the rest of its window."""
+_LEFT = re.compile(r"\br=(\d+);t=(\d+(?:\.\d+)?)")
 
 
 class Refusal(Permanent):
@@ -41,13 +45,14 @@ class _Bearer(Cloudflare):
         return {"Authorization": f"Bearer {self.api_token}"}
 
 
-def _vendor_client(config: Config) -> Cloudflare:
+def _vendor_client(config: Config, listen: Callable[[httpx.Response], None]) -> Cloudflare:
     client = _Bearer(
         api_token=config.token.get_secret_value(),
         base_url=config.base_url,
         api_version=API_VERSION,
         max_retries=0,
         timeout=httpx.Timeout(config.timeout, connect=min(5.0, config.timeout)),
+        http_client=DefaultHttpxClient(event_hooks={"response": [listen]}),
     )
     client.api_email = client.api_key = client.user_service_key = None
     client._custom_headers = {}  # what CLOUDFLARE_CUSTOM_HEADERS put there
@@ -59,7 +64,8 @@ class Pace:
 
     def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
         """Allow ``rate`` calls per second and bursts of 20."""
-        self._rate, self._clock, self._sleep = rate, clock, sleep
+        self._allowed = self._rate = rate
+        self._clock, self._sleep = clock, sleep
         self._tokens, self._at, self._until = BURST, clock(), 0.0
         self._lock = threading.Lock()
 
@@ -74,6 +80,14 @@ class Pace:
             wait = -self._tokens / self._rate
         if wait > 0:
             self._sleep(wait)
+
+    def heed(self, left: int, seconds: float) -> None:
+        """Slow down when few calls are left for the next ``seconds``, and stop when none is."""
+        with self._lock:
+            self._rate = min(self._allowed, left / seconds) if 0 < left < FEW and seconds > 0 else self._allowed
+            self._tokens = min(self._tokens, float(left))
+        if left == 0:
+            self.stop(seconds)
 
     def stop(self, seconds: float) -> None:
         """Let no call through for ``seconds``."""
@@ -93,7 +107,13 @@ class Client:
 
     @cached_property
     def _api(self) -> Cloudflare:
-        return _vendor_client(self._config)
+        return _vendor_client(self._config, self._heed)
+
+    def _heed(self, response: httpx.Response) -> None:
+        """Note how many calls the server says are left."""
+        said = _LEFT.search(response.headers.get("ratelimit", ""))
+        if said is not None:
+            self._pace.heed(int(said[1]), float(said[2]))
 
     def close(self) -> None:
         """Close the connections, if there are any."""

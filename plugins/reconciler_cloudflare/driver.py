@@ -1,6 +1,6 @@
 """Observe and apply: one listing per zone to read, as few transactions per zone as possible to write."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from reconciler_cloudflare.client import Client
 from reconciler_cloudflare.config import Config
 from reconciler_cloudflare.match import Live, Matching, form_wanted, grouped, in_the_way, spec_of
 from reconciler_cloudflare.remarks import remarks, rivals
-from reconciler_cloudflare.spec import describe
+from reconciler_cloudflare.spec import describe, key_of
 from reconciler_cloudflare.writer import ZoneWriter
 
 
@@ -56,9 +56,7 @@ class CloudflareDriver:
 
     def _matched(self, wanted: Sequence[Resource], lives: Sequence[Live], scope: Scope) -> list[Observation]:
         matching = Matching(wanted, lives, scope.owner)
-        strangers = grouped((live for live in lives if live.ownership(scope.owner) is not Ownership.OURS), lambda live: live.form["name"])
-        refused = {one.id: self._refusal(one, matching.pairs.get(one.id), strangers.get(spec_of(one).name, ()), scope) for one in wanted}
-        refused |= rivals(wanted)
+        refused = self._refusals(wanted, matching, lives, scope)
         self._hold_to_quota([one for one in wanted if one.id not in matching.pairs], refused, scope)
         notes = remarks(wanted, matching, lives, scope.owner)
         found = []
@@ -68,18 +66,29 @@ class CloudflareDriver:
                 found.append(_observed(resource, live, scope, refused[resource.id], notes[resource.id]))
             elif refused[resource.id] or notes[resource.id]:
                 found.append(Observation(resource.id, None, refused=refused[resource.id], notes=notes[resource.id]))
-        return found + [_orphaned(id, copies[0]) for id, copies in matching.orphans.items() if id not in refused]
+        return found + [one for id, copies in matching.orphans.items() if id not in refused for one in _orphaned(id, copies)]
 
-    def _refusal(self, resource: Resource, live: Live | None, strangers: Sequence[Live], scope: Scope) -> str:
-        """Say why a resource must not be written, if so."""
-        form, excess = form_wanted(resource), len(comment_for(resource, scope)) - self._config.comment_limit
+    def _refusals(self, wanted: Sequence[Resource], matching: Matching, lives: Sequence[Live], scope: Scope) -> dict[ResourceId, str]:
+        """Say why a resource must not be written, if so. What a refused one holds stays, and may be in the way of the next."""
+        refused = {one.id: self._refusal(one, matching.pairs.get(one.id), scope) for one in wanted} | rivals(wanted)
+        while True:
+            held = [live for id, live in matching.pairs.items() if refused[id]]
+            fixed = grouped([*matching.fixed(lives), *held], lambda live: live.form["name"])
+            blocked = {}
+            for one in wanted:
+                other = _obstacle(one, matching.pairs.get(one.id), fixed.get(spec_of(one).name, ()))
+                if other is not None and not refused[one.id]:
+                    blocked[one.id] = f"{one.id}: {describe(other.form)} stands in its way and will not go by itself; delete it by hand"
+            if not blocked:
+                return refused
+            refused |= blocked
+
+    def _refusal(self, resource: Resource, live: Live | None, scope: Scope) -> str:
+        excess = len(comment_for(resource, scope)) - self._config.comment_limit
         if excess > 0:
-            part = "comment" if form["comment"] else "metadata.name"
+            part = "comment" if form_wanted(resource)["comment"] else "metadata.name"
             return f"{resource.id}: its mark and comment are {excess} characters too long for Cloudflare's limit; shorten its {part}"
-        if live is None:
-            other = next((one for one in strangers if in_the_way(one, form)), None)
-            return f"{resource.id}: {describe(other.form)} stands in its way and is not ours; delete it by hand" if other else ""
-        if live.locked:
+        if live is not None and live.locked:
             return f"{resource.id}: {describe(live.form)} is locked by Cloudflare (Email Routing); switch that off to manage it here"
         return ""
 
@@ -115,6 +124,12 @@ class CloudflareDriver:
         return outcomes
 
 
+def _obstacle(resource: Resource, live: Live | None, fixed: Sequence[Live]) -> Live | None:
+    """Find what holds the identity that a wish wants, or its name, and will go on holding it."""
+    form = form_wanted(resource)
+    return next((one for one in fixed if one is not live and (one.key == key_of(form) or in_the_way(one, form))), None)
+
+
 def _source(change: Change) -> str:
     """Name the zone in which the record was seen, if it was."""
     return str(change.handle.get("zone", ""))
@@ -141,12 +156,15 @@ def _observed(resource: Resource, live: Live, scope: Scope, refused: str, notes:
     )
 
 
-def _orphaned(id: ResourceId, live: Live) -> Observation:
-    assert live.mark is not None
-    refused = f"{id}: {describe(live.form)} is locked by Cloudflare (Email Routing)" if live.locked else ""
-    return Observation(
-        id, live.form, handle=_handle(live), evidence=_evidence(live), refused=refused, keep=live.mark.keep, owner=live.mark.owner
-    )
+def _orphaned(id: ResourceId, copies: Sequence[Live]) -> Iterator[Observation]:
+    """Report what left git. A mark that was copied by hand gives several records, each of which needs a name of its own."""
+    for number, live in enumerate(copies):
+        assert live.mark is not None
+        own = id if number == 0 else replace(id, name=f"{id.name} (copy {live.id})")
+        refused = f"{own}: {describe(live.form)} is locked by Cloudflare (Email Routing)" if live.locked else ""
+        yield Observation(
+            own, live.form, handle=_handle(live), evidence=_evidence(live), refused=refused, keep=live.mark.keep, owner=live.mark.owner
+        )
 
 
 def _short(mark: Mark) -> str:

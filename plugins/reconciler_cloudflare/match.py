@@ -135,6 +135,11 @@ class Matching:
         near = self._named.get((form["zone"], form["name"]), ())
         return [live for live in near if claims and not live.locked and _same_place(live, form)]
 
+    def fixed(self, lives: Sequence[Live]) -> list[Live]:
+        """Give the records that will stay whatever this pass does: strangers, copies of a mark in use, and what must be kept."""
+        paired = {live.id for live in self.pairs.values()}
+        return [live for live in lives if live.id not in paired and not self._left(live)]
+
     def _ours(self) -> dict[ResourceId, list[Live]]:
         """Index what is ours and not paired yet by the id in its mark."""
         found: dict[ResourceId, list[Live]] = {}

@@ -101,18 +101,18 @@ class ZoneWriter:
         zone = self._look()
         for change in _changes([bundle]):
             try:
-                self._rejudge(change, zone, error)
+                self._rejudge(change, zone, error, alone=len(bundle) == 1)
             except DriverError as verdict:
                 self._fail([change], verdict)
 
-    def _rejudge(self, change: Change, zone: Snapshot, error: Refusal) -> None:
+    def _rejudge(self, change: Change, zone: Snapshot, error: Refusal, *, alone: bool) -> None:
         if unit_of(change, zone, self._scope) is None:
             self._done([change], "was so already")
             return
         twin = zone.equal(form_wanted(change.desired)) if change.desired is not None else None
         if twin is not None:
             raise Conflict(f"{describe(twin.form)} exists already; {error}")
-        raise Transient(f"{error}; the listing does not show it yet")
+        raise Transient(f"{error}; the listing does not show it yet") if alone else error
 
     def _done(self, changes: Iterable[Change], message: str) -> None:
         for change in changes:

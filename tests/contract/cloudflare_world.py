@@ -1,12 +1,12 @@
 """The Cloudflare emulator as the tests see it: from the front through a driver, from behind through its store."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from reconciler.driver import Driver
+from reconciler.driver import Driver, Mark
 from reconciler.resource import JSONObject, Resource, ResourceId, ResourcePolicy
-from reconciler.testing import Sample
+from reconciler.testing import Bench, Sample, scope_for
 from reconciler_cloudflare.config import Config
 from reconciler_cloudflare.driver import CloudflareDriver
 from reconciler_cloudflare.emulator import CloudflareEmulator
@@ -107,3 +107,23 @@ class CloudflareWorld:
 
     def secret_values(self) -> Sequence[str]:
         return [self.emulator.token]
+
+
+@contextmanager
+def opened(world: CloudflareWorld, **settings: Any) -> Iterator[Bench]:
+    bench = Bench(world, world.open(**settings), scope_for(world))
+    yield bench
+    bench.driver.close()
+
+
+def txt(id: str, content: str, **spec: Any) -> Resource:
+    return record(id, **{"name": f"{id}.example.com", "type": "TXT", "content": content, **spec})
+
+
+def mark(id: str, owner: str = "test/contract") -> str:
+    return str(Mark(owner, "DNSRecord", id))
+
+
+def only(world: CloudflareWorld) -> JSONObject:
+    (one,) = world.zone.records.values()
+    return one

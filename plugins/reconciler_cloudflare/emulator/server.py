@@ -141,7 +141,11 @@ class CloudflareEmulator:
         json_type = {"content-type": "application/json"}
         if kind == "rate-limit":
             limited = _failure(Refused(10429, "Rate limited. Please wait and consider throttling your request speed.", status=429))
-            return 429, {**json_type, "retry-after": str(self.retry_after), "ratelimit": '"default";r=0;t=1'}, bytes(limited.body)
+            return (
+                429,
+                {**json_type, "retry-after": str(self.retry_after), "ratelimit": f'"default";r=0;t={self.retry_after}'},
+                bytes(limited.body),
+            )
         if kind == "unsuccessful":
             return 200, json_type, bytes(_failure(Refused(10013, "An unknown error has occurred.")).body)
         if kind == "html":

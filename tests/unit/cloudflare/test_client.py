@@ -54,6 +54,26 @@ def test_a_stop_refuses_every_call_until_it_is_over(clock: Clock) -> None:
     pace.enter()
 
 
+def test_few_calls_left_are_spread_over_the_servers_window(clock: Clock) -> None:
+    pace = Pace(4, clock=clock, sleep=clock.sleep)
+    pace.heed(10, 20.0)
+    for _ in range(12):
+        pace.enter()
+    assert clock.slept == pytest.approx(4)
+    pace.heed(1000, 300.0)
+    for _ in range(4):
+        pace.enter()
+    assert clock.slept == pytest.approx(4)
+
+
+def test_no_call_left_is_a_stop(clock: Clock) -> None:
+    pace = Pace(4, clock=clock, sleep=clock.sleep)
+    pace.heed(0, 7.0)
+    with pytest.raises(Transient) as error:
+        pace.enter()
+    assert error.value.retry_after == 7
+
+
 def test_the_settings_have_safe_defaults_and_hide_the_token() -> None:
     config = Config.model_validate({"token": "secret-value", "zones": {"Example.COM.": ""}})
     assert config.base_url == OFFICIAL

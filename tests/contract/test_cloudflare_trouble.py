@@ -1,0 +1,168 @@
+"""Cloudflare DNS in trouble: lost answers, stale listings, limits, pages, credentials and an environment that meddles."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from cloudflare_world import ZONE, CloudflareWorld, mark, only, opened, txt
+
+from reconciler.driver import Ownership, Status
+from reconciler.errors import Permanent, Transient
+from reconciler.testing import Bench
+from reconciler_cloudflare import client
+from reconciler_cloudflare.emulator import CloudflareEmulator
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[CloudflareEmulator]:
+    emulator = CloudflareEmulator()
+    emulator.start()
+    yield emulator
+    emulator.stop()
+
+
+@pytest.fixture
+def world(emulator: CloudflareEmulator) -> CloudflareWorld:
+    return CloudflareWorld(emulator)
+
+
+@pytest.fixture
+def bench(world: CloudflareWorld) -> Iterator[Bench]:
+    with opened(world) as bench:
+        yield bench
+
+
+def test_a_create_that_was_done_although_its_answer_was_lost_counts_as_done(world: CloudflareWorld, bench: Bench) -> None:
+    changes = bench.plan([txt("x", "text")]).changes
+    with world.fail("cut-after", times=1):
+        (outcome,) = bench.write(changes)
+    assert outcome.transient
+    (outcome,) = bench.write(changes)
+    assert outcome.status is Status.APPLIED
+    assert len(world.zone.records) == 1
+
+
+def test_a_create_that_the_listing_does_not_show_yet_is_tried_again_and_never_doubled(world: CloudflareWorld, bench: Bench) -> None:
+    changes = bench.plan([txt("x", "text")]).changes
+    world.zone.stale = 60
+    with world.fail("cut-after", times=1):
+        bench.write(changes)
+    (outcome,) = bench.write(changes)
+    assert outcome.transient
+    assert "81058" in outcome.message
+    world.zone.stale = 0
+    (outcome,) = bench.write(changes)
+    assert outcome.status is Status.APPLIED
+    assert len(world.zone.records) == 1
+
+
+def test_an_identical_record_of_somebody_else_is_a_conflict(world: CloudflareWorld, bench: Bench) -> None:
+    changes = bench.plan([txt("x", "text")]).changes
+    world.zone.post({"name": "x", "type": "TXT", "content": "text"})
+    (outcome,) = bench.write(changes)
+    assert (outcome.status, outcome.transient) == (Status.FAILED, False)
+
+
+def test_a_record_that_is_gone_already_counts_as_deleted(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([txt("x", "text")])
+    plan = bench.plan([])
+    world.zone.delete(only(world)["id"])
+    (outcome,) = bench.apply(plan)
+    assert outcome.status is Status.APPLIED
+
+
+def test_after_too_many_requests_no_call_is_sent_until_the_server_allows_it(world: CloudflareWorld, bench: Bench) -> None:
+    world.emulator.retry_after = 77
+    with world.fail("rate-limit", times=1), pytest.raises(Transient) as first:
+        bench.observe([])
+    sent = len(world.emulator.faults.requests)
+    with pytest.raises(Transient) as second:
+        bench.observe([])
+    assert first.value.retry_after == 77
+    assert second.value.retry_after == pytest.approx(77, abs=5)
+    assert len(world.emulator.faults.requests) == sent
+
+
+def test_the_servers_own_limit_is_understood(world: CloudflareWorld) -> None:
+    world.reload(rate_limit=[2, 300])
+    with opened(world) as bench:
+        bench.observe([])
+        bench.observe([])
+        with pytest.raises(Transient) as error:
+            bench.observe([])
+    assert error.value.retry_after == pytest.approx(300, abs=5)
+
+
+@pytest.mark.parametrize("fault", ["html", "server-error"])
+def test_an_answer_of_the_edge_is_transient(world: CloudflareWorld, bench: Bench, fault: str) -> None:
+    with world.emulator.faults.during(fault), pytest.raises(Transient, match="HTTP 50"):
+        bench.observe([])
+
+
+def test_an_answer_that_says_it_failed_is_a_failure_whatever_its_status(world: CloudflareWorld, bench: Bench) -> None:
+    with world.emulator.faults.during("unsuccessful"), pytest.raises(Permanent, match="10013"):
+        bench.observe([])
+
+
+def test_a_slow_answer_is_transient(world: CloudflareWorld) -> None:
+    slow = world.emulator.faults.during("latency", seconds=0.6)
+    with opened(world, timeout=0.2) as bench, slow, pytest.raises(Transient, match="no answer in time"):
+        bench.observe([])
+
+
+def test_a_listing_of_several_pages_is_put_together(world: CloudflareWorld, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [txt(f"r{number}", "x") for number in range(7)]
+    bench.converge(wanted)
+    monkeypatch.setattr(client, "PAGE", 3)
+    assert not bench.plan(wanted).changes
+    with world.fail("partial", times=1), pytest.raises(Transient, match="has 7 records, but the listing holds 6"):
+        bench.observe(wanted)
+
+
+def test_a_wrong_token_is_permanent_and_is_not_shown(world: CloudflareWorld) -> None:
+    with opened(world, token="not-the-token") as bench, pytest.raises(Permanent, match="HTTP 403: 10000 Authentication error") as error:
+        bench.observe([])
+    assert "not-the-token" not in str(error.value)
+
+
+def test_the_environment_does_not_replace_the_token(world: CloudflareWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUDFLARE_EMAIL", "someone@example.com")
+    monkeypatch.setenv("CLOUDFLARE_API_KEY", "k")
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "t")
+    monkeypatch.setenv("CLOUDFLARE_API_USER_SERVICE_KEY", "s")
+    monkeypatch.setenv("CLOUDFLARE_CUSTOM_HEADERS", "Authorization: Bearer stolen\nX-Extra: 1")
+    monkeypatch.setenv("CLOUDFLARE_BASE_URL", "http://127.0.0.1:1")
+    with opened(world) as bench:
+        bench.observe([])
+    headers = world.emulator.headers[-1]
+    assert headers["authorization"] == f"Bearer {world.emulator.token}"
+    assert headers["api-version"] == client.API_VERSION
+    assert not {"x-auth-email", "x-auth-key", "x-auth-user-service-key", "x-extra"} & headers.keys()
+
+
+def test_a_zone_without_an_id_is_looked_up_once(world: CloudflareWorld) -> None:
+    with opened(world, zones={ZONE: ""}) as bench:
+        bench.observe([])
+        bench.observe([])
+    assert sum(path.endswith("/zones") for _, path in world.emulator.faults.requests) == 1
+
+
+def test_a_zone_that_the_token_cannot_see_hides_only_its_own_records(world: CloudflareWorld, bench: Bench) -> None:
+    lost = txt("lost", "x", zone="example.net", name="x.example.net")
+    plan = bench.plan([txt("x", "text"), lost])
+    assert [(one.id.name, one.unknown) for one in plan.stuck] == [("lost", True)]
+    assert [change.id.name for change in plan.changes] == ["x"]
+    with pytest.raises(Permanent, match="Zone Read"):
+        bench.driver.observe([lost], bench.scope)
+
+
+def test_other_stacks_records_are_foreign(world: CloudflareWorld, bench: Bench) -> None:
+    world.zone.post({"name": "x", "type": "TXT", "content": "text", "comment": mark("x", "test/other")})
+    (seen,) = bench.observe([txt("x", "text")])
+    assert (seen.ownership, seen.owner) == (Ownership.FOREIGN, "test/other")
+
+
+def test_importing_the_plugin_does_not_import_the_vendors_library() -> None:
+    program = "import sys, reconciler_cloudflare; sys.exit('cloudflare' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
