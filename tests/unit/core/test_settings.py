@@ -115,7 +115,8 @@ def test_a_bad_environment_is_named_without_its_value(monkeypatch: pytest.Monkey
 
 
 def test_no_secret_is_shown_by_the_settings(tmp_path: Path) -> None:
-    text = f"fingerprint_key: {SECRET}\nrepository: {{token: {SECRET}}}\nnotify: {{slack_webhook: {SECRET}}}\ntargets: {{vault: {{token: {SECRET}}}}}\n"
+    text = f"fingerprint_key: {SECRET}\nrepository: {{token: {SECRET}}}\nnotify: {{slack_webhook: {SECRET}}}\n"
+    text += f"targets: {{vault: {{token: {SECRET}}}}}\n"
     settings = load_settings(written(tmp_path, text))
     assert SECRET not in repr(settings) + str(settings)
 
