@@ -325,7 +325,7 @@ function reconciler_snapshot($transaction) {
 		return filemtime($other) <=> filemtime($one);
 	});
 	array_map('unlink', array_slice($old, 4));
-	$path = "$folder/reconciler-before-$transaction.xml";
+	$path = "$folder/reconciler-before-" . str_replace(':', '-', $transaction) . '.xml';
 	$mask = umask(0077);
 	$copied = copy(reconciler_file(), $path);
 	umask($mask);
