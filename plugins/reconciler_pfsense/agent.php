@@ -318,6 +318,18 @@ function reconciler_content() {
 	return $content;
 }
 
+/* Write, and say whether a fresh reading gives what was written. 2.7.2 may stumble in the middle over a file that it cannot read back. */
+function reconciler_keeps($description) {
+	$content = reconciler_content();
+	try {
+		$written = write_config($description);
+		reconciler_reload();
+		return is_array($written) && $content === reconciler_content();
+	} catch (Throwable $error) {
+		return false;
+	}
+}
+
 function reconciler_snapshot($transaction) {
 	$folder = reconciler_path('cf_conf_path', '/cf/conf');
 	$old = glob("$folder/reconciler-before-*.xml") ?: [];
@@ -337,6 +349,9 @@ function reconciler_snapshot($transaction) {
 
 /* Two arguments and a bool in 2.8; one argument and 0 for success in 2.7.2. */
 function reconciler_restore($snapshot, $request, $known) {
+	if (!is_array($GLOBALS['config'])) {
+		$GLOBALS['config'] = [];
+	}
 	$arguments = (new ReflectionFunction('config_restore'))->getNumberOfParameters();
 	$result = $arguments > 1 ? config_restore($snapshot, 'before ' . $request['description']) : config_restore($snapshot);
 	$why = ($result === true || $result === 0) ? reconciler_load($request, $known) : 'config_restore failed';
@@ -371,10 +386,7 @@ function reconciler_write($request, $known) {
 	}
 	reconciler_expect_unchanged($request);
 	touch(reconciler_pending());
-	$content = reconciler_content();
-	$written = write_config($request['description'] . ' ' . $request['transaction']);
-	reconciler_reload();
-	if (!is_array($written) || $content !== reconciler_content()) {
+	if (!reconciler_keeps($request['description'] . ' ' . $request['transaction'])) {
 		$end = reconciler_restore($snapshot, $request, $known);
 		throw new ReconcilerRefusal('failed', "pfsense did not keep what was written; $end");
 	}

@@ -159,7 +159,7 @@ def test_edits_that_change_nothing_are_not_written(box: Box) -> None:
     assert box.log == []
 
 
-@pytest.mark.parametrize("fault", ["pf-refuses", "port-taken", "lost-write"])
+@pytest.mark.parametrize("fault", ["pf-refuses", "port-taken", "lost-write", "stumble"])
 @pytest.mark.parametrize("version", ["2.8", "2.7.2"])
 def test_what_cannot_be_loaded_or_kept_is_taken_back(fault: str, version: str, tmp_path: Path) -> None:
     before = parse((RECORDED / "05-alias-create" / "after.xml").read_text())
