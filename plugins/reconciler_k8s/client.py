@@ -212,9 +212,9 @@ def _configuration(config: KubernetesConfig) -> Configuration:
     made = Configuration()
     try:
         if config.kubeconfig is not None:
-            load_kube_config(str(config.kubeconfig), context=config.context or None, client_configuration=made, persist_config=False)
+            load_kube_config(str(config.kubeconfig), context=config.context or None, client_configuration=made, persist_config=False)  # type: ignore[no-untyped-call]
         elif config.in_cluster:
-            load_incluster_config(client_configuration=made)
+            load_incluster_config(client_configuration=made)  # type: ignore[no-untyped-call]
         else:
             _from_url(made, config)
     except (ConfigException, OSError) as error:

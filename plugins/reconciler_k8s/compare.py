@@ -124,7 +124,8 @@ def secret_difference(
     """Compare a Secret by metadata and fingerprints, without one value: ``live`` and ``predicted`` are PartialObjectMetadata."""
     before, after = difference(cleaned({"metadata": live}, {}), cleaned({"metadata": predicted}, {}))
     owned = _names(live, "f:data")
-    left, right = {}, {}
+    left: JSONObject = {}
+    right: JSONObject = {}
     for path, wanted in wish.prints.items():
         key = path.removeprefix("data/")
         thief = changed_by(path, claims)

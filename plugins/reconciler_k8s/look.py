@@ -469,14 +469,9 @@ class Prediction:
         ours = set(paths_of((our_entry(self.answer.get("metadata") or {}, manager) or {}).get("fieldsV1") or {}))
         said = []
         for entry in self._taken(manager):
-            gone = sorted(
-                {
-                    ".".join(part[2:] for part in path)
-                    for path in paths_of(entry.get("fieldsV1") or {})
-                    if path not in ours and path[-1] != "."
-                }
+            lost = sorted(
+                ".".join(part[2:] for part in path) for path in paths_of(entry.get("fieldsV1") or {}, members=False) if path not in ours
             )
-            lost = [path for path in gone if path]
             if lost:
                 said.append(
                     f"takes over from {entry['manager']}, whose other fields go: {', '.join(lost[:10])}"

@@ -215,13 +215,13 @@ def claims(causes: list[JSONObject]) -> list[Claim]:
     return found
 
 
-def paths_of(fields: JSONObject, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Walk the leaves of a FieldsV1 set as tuples of its own names."""
+def paths_of(fields: JSONObject, prefix: tuple[str, ...] = (), *, members: bool = True) -> Iterator[tuple[str, ...]]:
+    """Walk a FieldsV1 set as tuples of its own names; ``members`` includes the objects and list items that are owned as such."""
     for name, below in fields.items():
         if name == ".":
-            yield prefix
+            yield from (prefix,) if members else ()
         elif below:
-            yield from paths_of(below, (*prefix, name))
+            yield from paths_of(below, (*prefix, name), members=members)
         else:
             yield (*prefix, name)
 

@@ -26,7 +26,7 @@ LARGEST_OBJECT = 1536 * 1024
 """Bytes of a whole object; the default limit of etcd."""
 
 CLUSTER_SCOPED = frozenset(
-    [
+    {
         "Namespace",
         "Node",
         "PersistentVolume",
@@ -43,10 +43,10 @@ CLUSTER_SCOPED = frozenset(
         "ValidatingWebhookConfiguration",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
-    ]
+    }
 )
 NAMESPACED = frozenset(
-    [
+    {
         "ConfigMap",
         "Secret",
         "Service",
@@ -70,7 +70,7 @@ NAMESPACED = frozenset(
         "LimitRange",
         "ResourceQuota",
         "Lease",
-    ]
+    }
 )
 WITH_IDENTITY = frozenset({"PersistentVolumeClaim", "PersistentVolume", "Namespace", "CustomResourceDefinition"})
 SERVER_FIELDS = ("managedFields", "creationTimestamp", "uid", "resourceVersion", "generation", "selfLink", "deletionTimestamp")
@@ -207,9 +207,8 @@ def normalise(document: JSONObject, problems: list[tuple[Loc, str]]) -> JSONObje
 
 
 def _check_head(document: JSONObject, problems: list[tuple[Loc, str]]) -> bool:
-    for key in ("apiVersion", "kind"):
-        if not isinstance(document.get(key), str) or not document[key]:
-            problems.append(((key,), "is missing; every Kubernetes object needs it"))
+    missing = [key for key in ("apiVersion", "kind") if not isinstance(document.get(key), str) or not document[key]]
+    problems += [((key,), "is missing; every Kubernetes object needs it") for key in missing]
     metadata = document.get("metadata")
     if not isinstance(metadata, dict):
         problems.append((("metadata",), "is missing; write at least metadata.name"))

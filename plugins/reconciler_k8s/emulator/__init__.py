@@ -74,6 +74,14 @@ class KubernetesEmulator:
             act = self.machine.update if there else self.machine.create
             return act(request, deepcopy(manifest))[1]
 
+    def apply(self, manifest: JSONObject, manager: str, *, force: bool = False) -> JSONObject:
+        """Apply an object as another applier with ``manager`` would."""
+        with self.machine.store.lock:
+            kind, metadata = self.kind(manifest), manifest["metadata"]
+            actor = Actor(manager, "Apply", kind.api_version, "", now())
+            request = Request(kind, metadata.get("namespace", ""), metadata["name"], actor, force=force)
+            return self.machine.apply(request, deepcopy(manifest))[1]
+
     def kind(self, manifest: JSONObject) -> Kind:
         """Find the kind of a manifest. Raises KeyError when it is not served."""
         group, _, version = str(manifest["apiVersion"]).rpartition("/")
@@ -93,7 +101,6 @@ class KubernetesEmulator:
         for manifest in seed.get("objects") or ():
             self.put(manifest)
         self.controllers.settle()
-        self.machine.writes = 0
 
 
 def _render(fault: str) -> tuple[int, dict[str, str], bytes]:

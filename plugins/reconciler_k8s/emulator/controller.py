@@ -14,6 +14,7 @@ from reconciler_k8s.emulator.machine import Machine
 from reconciler_k8s.emulator.store import now
 
 WORKLOADS = {"Deployment": "deployment-controller", "StatefulSet": "statefulset-controller", "DaemonSet": "daemonset-controller"}
+SCHEDULED = ("currentNumberScheduled", "desiredNumberScheduled", "numberReady", "updatedNumberScheduled", "numberAvailable")
 PERIOD = 0.05
 """Seconds between two rounds; also how long a rollout seems to take."""
 
@@ -88,7 +89,7 @@ class Controllers:
             "storedVersions": versions,
         }
         self.machine.store.define(whole)
-        self.machine.store.put(kind, whole)
+        self.machine.alter(kind, whole, "kube-apiserver")
 
     def _settle_namespace(self, kind: Kind, whole: JSONObject) -> None:
         if not whole["metadata"].get("deletionTimestamp"):

@@ -179,7 +179,6 @@ def _daemon_set(whole: JSONObject) -> None:
 
 def _job(whole: JSONObject) -> None:
     _job_spec(whole.setdefault("spec", {}))
-    set_default(whole["spec"], manualSelector=None) if "manualSelector" in whole["spec"] else None
 
 
 def _job_spec(spec: JSONObject) -> None:
@@ -294,9 +293,23 @@ def apply_defaults(kind: Kind, whole: JSONObject) -> None:
                 whole[part] = {key: "" if value is None else value for key, value in whole[part].items()}
     prune_nulls(whole)
     _spell_quantities(whole, kind.shape)
+    _spell_status(whole.get("status"))
     if kind.name in DEFAULTS:
         DEFAULTS[kind.name](whole)
     drop_empty(whole)
+
+
+def _spell_status(status: Any) -> None:
+    """Leave out empty texts of conditions, and say how a balancer's address is reached."""
+    if not isinstance(status, dict):
+        return
+    for condition in status.get("conditions") or ():
+        for key in ("message", "reason"):
+            if condition.get(key) == "":
+                del condition[key]
+    for ingress in (status.get("loadBalancer") or {}).get("ingress") or ():
+        if "ip" in ingress and "ports" not in ingress:
+            set_default(ingress, ipMode="VIP")
 
 
 def prune_nulls(value: Any) -> None:

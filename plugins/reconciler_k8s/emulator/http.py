@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -60,6 +60,7 @@ class Api:
     token: str
     truncated: bool = False
     stopping: bool = False
+    writes: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -123,7 +124,7 @@ class Api:
         else:
             raise no_page()
         served = self.machine.store.kinds
-        if not any((one.group, one.version) == (group, version) for one in served.values()):
+        if not any(one.group == group for one in served.values()):
             raise no_page()
         namespace = ""
         if rest[:1] == ["namespaces"] and len(rest) > 2 and not (len(rest) == 3 and rest[2] in ("status", "finalize")):
@@ -145,6 +146,7 @@ class Api:
         allowed = ("PUT", "PATCH", "DELETE") if target.name else ("POST", "DELETE")
         if verb not in allowed and not (verb == "POST" and target.sub == "token"):
             raise ApiError(405, "the server does not allow this method on the requested resource", "MethodNotAllowed", {})
+        self.writes += request.query_params.get("dryRun") != "All"
         check_options(verb, request.query_params, request.headers.get("content-type", ""))
         match verb:
             case "PATCH":
@@ -199,9 +201,7 @@ class Api:
 
     def _apply(self, target: Target, request: HttpRequest, body: bytes) -> tuple[int, JSONObject]:
         try:
-            config: Any = (
-                yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if not body.startswith(b"{") else json.loads(body)
-            )
+            config: Any = json.loads(body) if body.startswith(b"{") else yaml.safe_load(body)
         except (yaml.YAMLError, ValueError) as error:
             raise bad_request(f"error decoding YAML: error converting YAML to JSON: yaml: {error}") from None
         check_body(config, target)
@@ -227,13 +227,21 @@ class Api:
         if "propagationPolicy" in request.query_params:
             options["propagationPolicy"] = request.query_params["propagationPolicy"]
         write = self._write(target, request, "Update")
+        if options.get("dryRun") == ["All"]:
+            write = replace(write, dry_run=True)
         if target.name:
             return self.machine.delete(write, options)
-        matches = selecting(request.query_params)
-        for one in list(self.machine.store.all(target.kind.key, target.namespace)):
-            if matches(one):
-                self.machine.remove(target.kind, one)
-        return 200, {"kind": f"{target.kind.name}List", "apiVersion": target.kind.api_version, "metadata": {}, "items": []}
+        matches, version = selecting(request.query_params), str(self.machine.store.version)
+        gone = [one for one in self.machine.store.all(target.kind.key, target.namespace) if matches(one)]
+        for one in gone:
+            self.machine.delete(replace(write, name=one["metadata"]["name"]), options)
+        items = [{key: value for key, value in one.items() if key not in ("kind", "apiVersion")} for one in gone]
+        return 200, {
+            "kind": f"{target.kind.name}List",
+            "apiVersion": target.kind.api_version,
+            "metadata": {"resourceVersion": version},
+            "items": items,
+        }
 
     # -- lists ---------------------------------------------------------------------------------------------------------------
 
@@ -251,7 +259,7 @@ class Api:
         limit = int(query.get("limit") or 0)
         if self.truncated:
             limit = 1
-        matching, rest = [], 0
+        matching, rest = list[JSONObject](), 0
         for number, one in enumerate(found):
             if limit and len(matching) == limit:
                 rest = len(found) - number

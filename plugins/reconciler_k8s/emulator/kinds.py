@@ -100,6 +100,38 @@ SUB_KINDS = {"scale": "Scale", "token": "TokenRequest"}
 SUB_GROUPS = {"scale": ("autoscaling", "v1"), "token": ("authentication.k8s.io", "v1")}
 
 
+_TEXT = Shape("scalar", scalar="string")
+_NAMES = Shape("struct", fields={**dict.fromkeys(("plural", "singular", "kind", "listKind"), _TEXT), "shortNames": ANY, "categories": ANY})
+DEFINITION = Shape(
+    "struct",
+    fields={
+        "apiVersion": _TEXT,
+        "kind": _TEXT,
+        "metadata": "=meta.v1.ObjectMeta",
+        "spec": Shape(
+            "struct",
+            fields={
+                "group": _TEXT,
+                "names": _NAMES,
+                "scope": _TEXT,
+                "versions": Shape("list", element=ANY, atomic=True),
+                "conversion": Shape("struct", fields={"strategy": _TEXT, "webhook": ANY}),
+                "preserveUnknownFields": Shape("scalar", scalar="boolean"),
+            },
+        ),
+        "status": Shape(
+            "struct",
+            fields={
+                "conditions": Shape("list", element=ANY, keys=("type",)),
+                "acceptedNames": _NAMES,
+                "storedVersions": Shape("list", element=ANY, atomic=True),
+            },
+        ),
+    },
+)
+"""The type of a CRD itself, which the published schema leaves out."""
+
+
 def _names(text: str) -> tuple[str, ...]:
     return () if text == "-" else tuple(text.split(","))
 
@@ -123,7 +155,7 @@ def built_in() -> Iterator[Kind]:
             _names(short),
             _names(categories),
             _names(subs),
-            named(_shape_name(group, version, name)),
+            DEFINITION if name == "CustomResourceDefinition" else named(_shape_name(group, version, name)),
             tuple(verbs) or (tuple(verb for verb in ALL_VERBS if verb != "deletecollection") if name == "Namespace" else ALL_VERBS),
         )
 

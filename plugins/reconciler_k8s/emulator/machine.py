@@ -13,12 +13,12 @@ from reconciler_k8s.emulator.defaults import apply_defaults
 from reconciler_k8s.emulator.kinds import Kind
 from reconciler_k8s.emulator.managers import Actor, FieldConflicts, Managers, bare
 from reconciler_k8s.emulator.merging import Path, SchemaError, check
-from reconciler_k8s.emulator.statuses import ApiError, conflicts, invalid, modified, not_found, unprocessable
+from reconciler_k8s.emulator.statuses import ApiError, conflicts, invalid, modified, not_found, stale, unprocessable
 from reconciler_k8s.emulator.store import Store, new_uid, now
 from reconciler_k8s.emulator.validation import problems, quoted
 
 GENERATED = frozenset(
-    [
+    {
         "Deployment",
         "StatefulSet",
         "DaemonSet",
@@ -30,7 +30,7 @@ GENERATED = frozenset(
         "PodDisruptionBudget",
         "CustomResourceDefinition",
         "Pod",
-    ]
+    }
 )
 ANNOTATIONS_COUNT = frozenset({"Deployment", "ReplicaSet"})
 NAMESPACES = ("", "namespaces")
@@ -55,7 +55,6 @@ class Machine:
 
     store: Store = field(default_factory=Store)
     changed: Callable[[], None] = lambda: None
-    writes: int = 0
 
     # -- writes --------------------------------------------------------------------------------------------------------------
 
@@ -72,7 +71,7 @@ class Machine:
         base = live if live is not None else self._blank(request)
         if live is not None and not managers.entries:
             first = Actor("before-first-apply", "Update", kind.api_version, now=now())
-            managers.update({}, bare(live), kind.shape, first, self._ignored(request))
+            managers.update(zero(kind), bare(live), kind.shape, first, self._ignored(request))
             for entry in managers.entries.values():
                 entry.time = now()
         config = {key: value for key, value in config.items() if key != "status" or not self._has_status(kind) or request.sub == "status"}
@@ -109,7 +108,7 @@ class Machine:
         managers = Managers() if wiped else Managers.of(new if new["metadata"].get("managedFields") else live)
         self._defaults(request, new)
         if live is None or (managers.entries and not wiped):
-            managers.update(live or {}, new, request.kind.shape, request.actor, self._ignored(request))
+            managers.update(live or zero(request.kind), new, request.kind.shape, request.actor, self._ignored(request))
         return self._finish(request, live, new, managers, defaulted=True)
 
     def delete(self, request: Request, options: JSONObject) -> tuple[int, JSONObject]:
@@ -120,13 +119,13 @@ class Machine:
             raise not_found(kind, request.name)
         metadata = live["metadata"]
         if wanted.get("uid") not in (None, metadata["uid"]):
-            why = f"Precondition failed: UID in precondition: {wanted['uid']}, UID in object meta: {metadata['uid']}"
-            raise modified(kind, request.name, why)
+            raise stale(kind, request.name, "UID", wanted["uid"], metadata["uid"], "deleted and then recreated")
         if wanted.get("resourceVersion") not in (None, metadata["resourceVersion"]):
-            why = f"the ResourceVersion in the precondition ({wanted['resourceVersion']}) does not match the ResourceVersion in record ({metadata['resourceVersion']}). The object might have been modified"
-            raise modified(kind, request.name, why)
-        if options.get("propagationPolicy") == "Foreground" and "foregroundDeletion" not in metadata.get("finalizers", ()):
-            metadata["finalizers"] = [*metadata.get("finalizers", ()), "foregroundDeletion"]
+            raise stale(kind, request.name, "ResourceVersion", wanted["resourceVersion"], metadata["resourceVersion"], "modified")
+        policy = options.get("propagationPolicy") or ("Orphan" if kind.name == "Job" else "Background")
+        finalizer = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(policy)
+        if finalizer and finalizer not in metadata.get("finalizers", ()):
+            metadata["finalizers"] = [*metadata.get("finalizers", ()), finalizer]
         if metadata.get("finalizers") or (kind.name == "Namespace" and live["spec"].get("finalizers")):
             return 200, self._mark_deleted(request, live)
         details: JSONObject = {
@@ -137,6 +136,8 @@ class Machine:
         }
         if not request.dry_run:
             self.remove(kind, live)
+        if kind.name in ("Service", "Pod") and not kind.custom:
+            return 200, live
         return 200, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
     def _mark_deleted(self, request: Request, live: JSONObject) -> JSONObject:
@@ -154,7 +155,6 @@ class Machine:
 
     def remove(self, kind: Kind, whole: JSONObject) -> None:
         """Take an object out of the store, and what lives only with it."""
-        self.writes += 1
         if kind.name == "CustomResourceDefinition" and not kind.custom:
             key = whole["spec"]["group"], whole["spec"]["names"]["plural"]
             of_it = [one for one in self.store.kinds.values() if one.key == key]
@@ -169,7 +169,9 @@ class Machine:
         live = self.store.get(request.kind.key, "", request.name)
         if live is None:
             raise not_found(request.kind, request.name)
-        shown = deepcopy(live)
+        shown = {**deepcopy(live), "metadata": {**deepcopy(live["metadata"])}}
+        shown["metadata"].pop("managedFields", None)
+        shown["metadata"]["labels"] = {"kubernetes.io/metadata.name": request.name, **(body["metadata"].get("labels") or {})}
         finalizers = (body.get("spec") or {}).get("finalizers") or []
         shown["spec"] = {"finalizers": finalizers} if finalizers else {}
         if not finalizers and live["metadata"].get("deletionTimestamp"):
@@ -323,10 +325,15 @@ class Machine:
                 new.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"]) if live is None else new.update(spec=live["spec"])
             case "PersistentVolumeClaim" if live is None:
                 new["metadata"]["finalizers"] = [*new["metadata"].get("finalizers", ()), "kubernetes.io/pvc-protection"]
-            case "Job" if live is None:
+            case "Job" if live is not None:
+                new["spec"]["manualSelector"] = live["spec"].get("manualSelector", False)
+                new["spec"].setdefault("selector", live["spec"].get("selector"))
+            case "Job":
                 new["metadata"].setdefault("uid", new_uid())
                 _job_labels(new)
             case "Service":
+                if live is not None and new["spec"].get("type") != "LoadBalancer":
+                    new["status"] = {"loadBalancer": {}}
                 _free_ports(new["spec"], (live or {}).get("spec") or {})
 
     def _count_generation(self, kind: Kind, live: JSONObject | None, new: JSONObject) -> None:
@@ -352,7 +359,6 @@ class Machine:
         return new if request.dry_run else self._store(kind, new)
 
     def _store(self, kind: Kind, whole: JSONObject) -> JSONObject:
-        self.writes += 1
         stored = self.store.put(kind, whole)
         self.changed()
         return stored
@@ -381,6 +387,35 @@ BORN: dict[str, Any] = {
 }
 
 
+ZERO: dict[str, Any] = {
+    "Namespace": {"spec": {}, "status": {}},
+    "Node": {"spec": {}, "status": {}},
+    "Pod": {"spec": {}, "status": {}},
+    "Service": {"spec": {}, "status": {"loadBalancer": {}}},
+    "PersistentVolumeClaim": {"spec": {"resources": {}}, "status": {}},
+    "PersistentVolume": {"spec": {}, "status": {}},
+    "Deployment": {"spec": {"strategy": {}, "template": {"metadata": {}, "spec": {}}}, "status": {}},
+    "StatefulSet": {"spec": {"updateStrategy": {}, "template": {"metadata": {}, "spec": {}}}, "status": {}},
+    "DaemonSet": {"spec": {"updateStrategy": {}, "template": {"metadata": {}, "spec": {}}}, "status": {}},
+    "ReplicaSet": {"spec": {"template": {"metadata": {}, "spec": {}}}, "status": {}},
+    "Job": {"spec": {"template": {"metadata": {}, "spec": {}}}, "status": {}},
+    "CronJob": {"spec": {"jobTemplate": {"metadata": {}, "spec": {"template": {"metadata": {}, "spec": {}}}}}, "status": {}},
+    "Ingress": {"spec": {}, "status": {"loadBalancer": {}}},
+    "NetworkPolicy": {"spec": {"podSelector": {}}},
+    "RoleBinding": {"roleRef": {}},
+    "ClusterRoleBinding": {"roleRef": {}},
+    "HorizontalPodAutoscaler": {"spec": {"scaleTargetRef": {}}, "status": {}},
+    "PodDisruptionBudget": {"spec": {}, "status": {}},
+    "CustomResourceDefinition": {"spec": {"names": {}}, "status": {"acceptedNames": {}}},
+}
+"""What an empty object of a kind already holds in Go: structs that are no pointers, which nobody is recorded to have added."""
+
+
+def zero(kind: Kind) -> JSONObject:
+    """Give the empty object that a new one is compared with."""
+    return {"metadata": {}} | ({} if kind.custom else deepcopy(ZERO.get(kind.name, {})))
+
+
 def _counted(kind: Kind, whole: JSONObject) -> Any:
     if kind.custom:
         return {key: value for key, value in whole.items() if key not in ("metadata", "status")}
@@ -391,7 +426,10 @@ def _job_labels(new: JSONObject) -> None:
     uid, name = new["metadata"]["uid"], new["metadata"]["name"]
     spec = new["spec"]
     labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
-    labels |= {"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name, "controller-uid": uid, "job-name": name}
+    ours = {"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name, "controller-uid": uid, "job-name": name}
+    labels |= ours
+    new["metadata"]["labels"] = {**new["metadata"].get("labels", {}), **ours}
+    spec.setdefault("manualSelector", False)
     spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
 
 

@@ -9,21 +9,24 @@ from reconciler.resource import JSONObject
 from reconciler_k8s.emulator.merging import Path, Paths, compare, decode, encode, fields_of, merge, remove, with_parents
 from reconciler_k8s.emulator.shapes import Shape
 
-UNTRACKED = frozenset(
-    ("f:metadata", "f:" + name)
-    for name in [
-        "name",
-        "namespace",
-        "creationTimestamp",
-        "selfLink",
-        "uid",
-        "clusterName",
-        "generation",
-        "managedFields",
-        "resourceVersion",
-        "deletionTimestamp",
-    ]
-) | {("f:apiVersion",), ("f:kind",), ("f:metadata",), ("f:metadata", "f:deletionGracePeriodSeconds")}
+UNTRACKED_METADATA = (
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "clusterName",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "deletionTimestamp",
+)
+UNTRACKED = frozenset(("f:metadata", "f:" + name) for name in UNTRACKED_METADATA) | {
+    ("f:apiVersion",),
+    ("f:kind",),
+    ("f:metadata",),
+    ("f:metadata", "f:deletionGracePeriodSeconds"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ class Managers:
             actor.manager, "Apply", actor.version, actor.subresource, owned, mine.time if mine is not None and owned == last else actor.now
         )
         if last:
-            kept = with_parents(frozenset().union(*(entry.paths for entry in self.entries.values())))
+            kept = with_parents(frozenset(fields_of(config, shape)).union(*(entry.paths for entry in self.entries.values())))
             merged = remove(merged, shape, with_parents(last) - kept)
         changed, _ = self._settle(live, merged, shape, actor, force=force)
         if changed:

@@ -112,6 +112,8 @@ def merge(live: Any, config: Any, shape: Shape) -> Any:
     if isinstance(config, dict):
         result = dict(live)
         for key, item in config.items():
+            if item is None and key in live:
+                continue  # a null asks for nothing where there is something
             result[key] = merge(live[key], item, shape.child(key) or ANY) if key in live else deepcopy(item)
         return result
     return _merge_list(live, config, shape)

@@ -58,7 +58,7 @@ def too_long(field: str, why: str) -> Cause:
 
 def unprocessable(kind_name: str, group: str, name: str, causes: Sequence[Cause]) -> ApiError:
     """Make a 422."""
-    lines = [f"{field}: {message}" for _, message, field in causes]
+    lines = list(dict.fromkeys(f"{field}: {message}" for _, message, field in causes))
     said = lines[0] if len(lines) == 1 else "[" + ", ".join(lines) + "]"
     full = f"{kind_name}.{group}" if group else kind_name
     details: JSONObject = {"name": name} if name else {}
@@ -90,6 +90,14 @@ def bad_request(message: str) -> ApiError:
 def modified(kind: Kind, name: str, why: str) -> ApiError:
     """Make a 409 without causes."""
     return ApiError(409, f'Operation cannot be fulfilled on {kind.qualified} "{name}": {why}', "Conflict", details_of(kind, name))
+
+
+def stale(kind: Kind, name: str, what: str, wanted: str, found: str, perhaps: str) -> ApiError:
+    """Make a 409 of a delete whose precondition does not hold."""
+    why = f"the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {perhaps}"
+    details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.name}
+    full = f"{kind.name}.{kind.group}" if kind.group else kind.name
+    return ApiError(409, f'Operation cannot be fulfilled on {full} "{name}": {why}', "Conflict", details)
 
 
 def conflicts(found: FieldConflicts) -> ApiError:

@@ -123,7 +123,11 @@ def _service(new: JSONObject, old: JSONObject | None) -> list[Cause]:
     ports = spec.get("ports") or []
     if not ports and spec.get("type") != "ExternalName" and spec.get("clusterIP") != "None":
         causes.append(required("spec.ports"))
+    names = set[str]()
     for number, port in enumerate(ports):
+        if port.get("name") in names:
+            causes.append(("FieldValueDuplicate", f"Duplicate value: {quoted(port['name'])}", f"spec.ports[{number}].name"))
+        names |= {port["name"]} if port.get("name") else set()
         causes += _service_port(f"spec.ports[{number}]", port, spec, several=len(ports) > 1)
     if spec.get("type") not in ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"):
         causes.append(unsupported("spec.type", str(spec.get("type")), ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")))
