@@ -1,48 +1,53 @@
-# What the daemon may do in Vault for the stack in desired/mail. Least privilege: every rule names who needs it; adapt the paths to yours.
+# What the daemon may do in Vault for the stack in desired/mail. Least privilege: every rule says what it is for; adapt the paths to yours.
 #   vault policy write reconciler deploy/vault/reconciler.hcl
 #   vault write auth/kubernetes/role/reconciler bound_service_account_names=reconciler \
 #     bound_service_account_namespaces=reconciler token_policies=reconciler token_ttl=1h token_max_ttl=24h
-# Looking up and renewing its own token comes from the policy "default".
+# Looking up, renewing and revoking its own token comes from the policy "default".
 
 # Claims: metadata without data, see plugins/reconciler_vault/registry.py. Deleting one deletes no value, because there is none.
 path "secret/metadata/reconciler/*" {
   capabilities = ["create", "read", "update", "patch", "delete", "list"]
 }
 
-# Secrets: see and mark by metadata and key names; make missing keys by check-and-set.
+# Secrets are seen and marked by their metadata and the names of their keys.
 path "secret/metadata/platform" {
+  capabilities = ["create", "read", "update", "patch"]
+}
+path "secret/metadata/viktor" {
+  capabilities = ["create", "read", "update", "patch"]
+}
+path "secret/metadata/mailserver" {
   capabilities = ["create", "read", "update", "patch"]
 }
 path "secret/subkeys/platform" {
   capabilities = ["read"]
 }
-# "read" is here for the expressions that put values into Kubernetes Secrets and notifications; without such, take it out.
-path "secret/data/platform" {
-  capabilities = ["create", "update", "patch", "read"]
-}
-path "secret/metadata/viktor" {
-  capabilities = ["create", "read", "update", "patch"]
-}
 path "secret/subkeys/viktor" {
   capabilities = ["read"]
 }
+path "secret/subkeys/mailserver" {
+  capabilities = ["read"]
+}
+
+# "read" is for the expressions that put values into Kubernetes Secrets and notifications; no plan ever uses it.
+path "secret/data/platform" {
+  capabilities = ["read"]
+}
 path "secret/data/viktor" {
+  capabilities = ["read"]
+}
+# Here values are made: "create" and "update" for a first version, "patch" for a key beside others. Nothing may delete one.
+path "secret/data/mailserver" {
   capabilities = ["create", "update", "patch", "read"]
 }
 
-# Policies and roles of the stack. Whoever may write a policy and a role may give away what the policy says: keep the names narrow.
-path "sys/policies/acl/mail*" {
+# The stack's policy and role. Whoever may write both may give away whatever a policy can say: name them, never use a star.
+path "sys/policies/acl/mailserver" {
   capabilities = ["read", "create", "update", "delete"]
 }
-path "auth/kubernetes/role/mail*" {
+path "auth/kubernetes/role/mailserver" {
   capabilities = ["read", "create", "update", "delete"]
 }
 
-# Mounts are only looked at. To have them made and tuned, add "update" on sys/mounts/<path> and sys/mounts/<path>/tune, and, for auth
-# methods, "update" with "sudo" on sys/auth/<path> and sys/auth/<path>/tune. No rule for disabling one is ever needed.
-path "sys/mounts" {
-  capabilities = ["read"]
-}
-path "sys/auth" {
-  capabilities = ["read"]
-}
+# The stack declares no mounts. To have them made and tuned, add "read" on sys/mounts and sys/auth, "update" on sys/mounts/<path> and
+# sys/mounts/<path>/tune, and, for auth methods, "update" with "sudo" on sys/auth/<path> and sys/auth/<path>/tune. Disabling is never needed.

@@ -143,7 +143,8 @@ def _missing(spec: Secret, metadata: Metadata, names: frozenset[str]) -> list[st
 def _changed(spec: Secret, metadata: Metadata, names: frozenset[str]) -> list[str]:
     """Name the keys that we made by another specification than the present one, unless their new values were written already."""
     keys = [key for key, wish in spec.keys.items() if key in names and _outdated(wish, metadata.custom.get(RECORD + key, ""))]
-    # Check-and-set lets one writer only make the version after the one that the intention names.
+    # Check-and-set lets one writer only make the version after the one that the intention names. Were that somebody else, between our
+    # death and this pass, the rotation would be taken for done; without the intention every lost answer would rotate a second time.
     landed = metadata.custom.get(MAKING) == _intention(spec, keys, metadata.version - 1)
     return [] if landed else keys
 

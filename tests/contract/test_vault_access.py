@@ -1,24 +1,28 @@
 """How the Vault driver gets in, stays in, and says what keeps it out."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from reconciler.desired import desired_below
 from reconciler.driver import Scope, Status
 from reconciler.errors import Permanent, Transient
+from reconciler.registry import catalog
 from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler.sandbox.server import Fault
-from reconciler.testing import Bench, adopting
+from reconciler.testing import Bench
 from reconciler_vault.client import Vault
 from reconciler_vault.config import VaultConfig
 from reconciler_vault.driver import VaultDriver
 from reconciler_vault.emulator import VaultEmulator, service_account_token
 from reconciler_vault.emulator.wire import Call
-from reconciler_vault.spec import KubernetesRole, Policy, Secret
+from reconciler_vault.spec import Secret
 
 PLATFORM = "secret/platform"
-SHIPPED = Path(__file__).parents[2] / "deploy" / "vault" / "reconciler.hcl"
+REPOSITORY = Path(__file__).parents[2]
 
 
 class Clock:
@@ -298,22 +302,22 @@ class TestRights:
     def test_the_shipped_policy_is_enough_for_the_mail_stack_and_for_nothing_else(
         self, emulator: VaultEmulator, connect: Opener, pod: JSONObject
     ) -> None:
-        emulator.ask("POST", "sys/policies/acl/reconciler", {"policy": SHIPPED.read_text()})
+        emulator.ask("POST", "sys/policies/acl/reconciler", {"policy": (REPOSITORY / "deploy/vault/reconciler.hcl").read_text()})
         emulator.ask("POST", "auth/kubernetes/role/reconciler", {"token_policies": ["reconciler"]})
         emulator.ask("POST", "secret/data/other", {"data": {"a": "b"}})
         bench = connect(auth=pod)
-        role = KubernetesRole(role="mail", bound_service_account_names=("mail",), bound_service_account_namespaces=("mailserver",))
-        policy = Policy(name="mail", policy='path "secret/data/platform" { capabilities = ["read"] }')
-        stack = [
-            adopting(wanted(PLATFORM)),
-            Resource(ResourceId("vault", "Policy", "mail"), policy),
-            Resource(ResourceId("vault", "KubernetesRole", "mail"), role),
-        ]
-        bench.converge(stack)
-        bench.converge([])
+        graph = desired_below(REPOSITORY / "desired", about=False).load("mail", catalog(), date(2026, 1, 1)).graph
+        stack = [one for one in graph if one.id.driver == "vault"]
+        bench.converge([replace(one, needs=(), refs=()) for one in stack])
+        assert isinstance(bench.driver, VaultDriver)
+        for one in stack:
+            if isinstance(one.spec, Secret) and bench.driver.versions([one.spec.path], bench.scope):
+                bench.driver.read(one.spec.path, bench.scope)
+        bench.apply(bench.plan([]))
+        assert {one.keep for one in bench.observe([])} == {True}
         token = list(emulator.system.tokens.all.values())[-1]
         for path in ("secret/data/other", "secret/metadata/other", "secret/metadata/", "sys/policies/acl/root", "sys/mounts/secret"):
             assert not emulator.system.capabilities(token, path), path
-        assert isinstance(bench.driver, VaultDriver)
+        assert "delete" not in emulator.system.capabilities(token, "secret/data/mailserver")
         with pytest.raises(Permanent, match="permission denied"):
             bench.driver.read("secret/other", bench.scope)
