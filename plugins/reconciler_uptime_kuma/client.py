@@ -10,6 +10,7 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import aiohttp
@@ -59,7 +60,7 @@ class Client:
         return self._run(self._wire.monitor(id))
 
     def beat(self, id: int) -> JSONObject | None:
-        """Give the last heartbeat of a monitor: status 0 down, 1 up, 2 pending, 3 maintenance; None when it has never been checked."""
+        """Give the last heartbeat of a monitor: status 0 down, 1 up, 2 pending, 3 maintenance; None when there is none since an edit."""
         return self._run(self._wire.beat(id))
 
     def add_monitor(self, payload: JSONObject) -> int:
@@ -68,11 +69,11 @@ class Client:
 
     def edit_monitor(self, row: JSONObject) -> None:
         """Write a whole row. After any error its fields may be stored all the same."""
-        self._run(self._wire.call("editMonitor", row))
+        self._run(self._wire.renew("editMonitor", row["id"], row))
 
     def set_active(self, id: int, *, active: bool) -> None:
         """Resume or pause a monitor; harmless when it is so already."""
-        self._run(self._wire.call("resumeMonitor" if active else "pauseMonitor", id))
+        self._run(self._wire.renew("resumeMonitor" if active else "pauseMonitor", id, id))
 
     def delete_monitor(self, id: int) -> None:
         """Delete a monitor with its history; children of a group stay. No error when it does not exist."""
@@ -117,6 +118,7 @@ class _Wire:
         self._changed = asyncio.Event()
         self._pushed: dict[str, Any] = {}
         self._beats: dict[int, JSONObject] = {}
+        self._outdated: dict[int, Any] = {}
         self._lost: asyncio.Future[None] | None = None
         self.dialect = CLASSIC
 
@@ -154,7 +156,15 @@ class _Wire:
             rows = (await self.call("getMonitorBeats", id, 24)).get("data") or []
             if rows:
                 self._beats.setdefault(id, rows[-1])
-        return self._beats.get(id)
+        beat = self._beats.get(id)
+        return None if beat is not None and beat.get("time") == self._outdated.get(id) else beat
+
+    async def renew(self, event: str, id: int, argument: Any) -> None:
+        """Send a call after which the server checks anew, so that a heartbeat from before proves nothing."""
+        before = self._beats.get(id)
+        if before is not None:
+            self._outdated[id] = before.get("time")
+        await self.call(event, argument)
 
     async def call(self, event: str, *args: Any) -> JSONObject:
         """Connect when necessary, send one call, and give its answer. Raises Transient or Permanent."""
@@ -175,8 +185,8 @@ class _Wire:
             return
         await self.close()
         self._pushed, self._beats = {}, {}
-        self._lost = asyncio.get_running_loop().create_future()
-        self._socket = socket = self._new_socket()
+        self._lost = lost = asyncio.get_running_loop().create_future()
+        self._socket = socket = self._new_socket(lost)
         try:
             await socket.connect(self._url, transports=["websocket"], wait_timeout=self._config.timeout)
             # 2.x takes no call before its first push: an earlier one is dropped without an answer.
@@ -188,7 +198,7 @@ class _Wire:
             raise
         self.dialect = Dialect.of(self._pushed["version"])
 
-    def _new_socket(self) -> socketio.AsyncClient:
+    def _new_socket(self, lost: asyncio.Future[None]) -> socketio.AsyncClient:
         options: dict[str, Any] = {"max_msg_size": MAX_MESSAGE}
         if self._config.ca_file is not None:
             options["ssl"] = ssl.create_default_context(cafile=str(self._config.ca_file))
@@ -198,7 +208,7 @@ class _Wire:
         socket.on("info", self._on_info)
         socket.on("heartbeat", self._on_beat)
         socket.on("heartbeatList", self._on_beats)
-        socket.on("disconnect", self._on_disconnect)
+        socket.on("disconnect", partial(_end, lost))
         return socket
 
     async def _login(self) -> None:
@@ -277,9 +287,10 @@ class _Wire:
         if beats:
             self._beats[int(id)] = beats[-1]
 
-    def _on_disconnect(self, *_: Any) -> None:
-        if self._lost is not None and not self._lost.done():
-            self._lost.set_result(None)
+
+def _end(lost: asyncio.Future[None], *_: Any) -> None:
+    if not lost.done():
+        lost.set_result(None)
 
 
 @contextmanager

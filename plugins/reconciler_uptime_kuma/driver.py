@@ -82,14 +82,8 @@ class UptimeKumaDriver:
             return Health(message="paused"), "paused"
         with scope.span("EMIT getMonitorBeats", monitor=row["id"]):
             beat = self._client.beat(row["id"])
-        if beat is None:
-            level, state = Level.PROGRESSING, "not checked yet"
-        else:
-            level, state = _STATES.get(int(beat.get("status", -1)), (Level.UNKNOWN, f"status {beat.get('status')}"))
-        if not self._config.report_status:
-            return Health(), state
-        said = str(beat.get("msg") or "") if beat is not None else ""
-        return Health(level, f"{state}: {said}" if said and level is not Level.HEALTHY else state), state
+        health, state = _judged(row, beat)
+        return (health if self._config.report_status else Health()), state
 
     def _warn_of_a_crowd(self, count: int) -> None:
         if count > CROWDED and not self._client.dialect.modern and not self._warned:
@@ -97,6 +91,19 @@ class UptimeKumaDriver:
             log.warning(
                 "%s: %d monitors in Uptime Kuma 1.23, whose writes take ever longer; 2.x has no such limit", self._config.url, count
             )
+
+
+def _judged(row: JSONObject, beat: JSONObject | None) -> tuple[Health, str]:
+    """Say how a monitor fares by its last heartbeat. One that needs others to move, and was not let down yet, is as it should be."""
+    if row.get("type") == "group" and not row.get("childrenIDs"):
+        return Health(message="has no monitors below it"), "empty"
+    if beat is None and row.get("type") == "push":
+        return Health(message="waits for its first call"), "waiting"
+    if beat is None:
+        return Health(Level.PROGRESSING, "not checked yet"), "not checked yet"
+    level, state = _STATES.get(int(beat.get("status", -1)), (Level.UNKNOWN, f"status {beat.get('status')}"))
+    said = str(beat.get("msg") or "")
+    return Health(level, f"{state}: {said}" if said and level is not Level.HEALTHY else state), state
 
 
 def _failing(error: DriverError) -> Callable[[Change], str | None]:

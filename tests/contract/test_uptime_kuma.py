@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -274,12 +275,22 @@ class TestMeaning:
     def test_health_is_the_last_heartbeat(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
         bench.converge([PAGER, FOLDER, SMTP, PUSH, MX])
         assert live(bench, SMTP).health == Health(Level.HEALTHY, "up")
-        assert live(bench, PUSH).health == Health(Level.PROGRESSING, "not checked yet")
+        assert live(bench, PUSH).health == Health(message="waits for its first call")
         assert live(bench, MX).health == Health(Level.HEALTHY, "paused")
-        emulator.check(lambda row: False)
+        emulator.check = lambda row: False
         assert live(bench, SMTP).health == Health(Level.DEGRADED, "down: Connection failed")
         with bench_on(emulator, report_status=False) as relaxed:
             assert live(relaxed, SMTP).health == Health()
+
+    def test_a_heartbeat_from_before_an_edit_proves_nothing(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([PAGER, FOLDER, SMTP])
+        assert live(bench, SMTP).health.ok
+        emulator.knobs.beat = 0.2
+        moved = changed(SMTP, hostname="10.0.20.2")
+        bench.converge([PAGER, FOLDER, moved])
+        assert live(bench, moved).health == Health(Level.PROGRESSING, "not checked yet")
+        time.sleep(0.3)
+        assert live(bench, moved).health.ok
 
     @pytest.mark.parametrize("dialect", ["2.x", "1.23"])
     def test_a_pause_inherited_from_the_group_is_no_drift(self, dialect: str) -> None:

@@ -78,12 +78,16 @@ class UptimeKumaEmulator:
             monitors = {int(id): row for id, row in self.store.views().items()}
             return copy.deepcopy({"monitors": monitors, "notifications": self.store.notifications, "beats": self.store.beats})
 
+    @property
+    def check(self) -> Callable[[JSONObject], bool]:
+        """Says whether what a monitor watches is up; when it is set, everything is checked at once."""
+        return self.store.check
+
+    @check.setter
     def check(self, up: Callable[[JSONObject], bool]) -> None:
-        """Have every check ask ``up`` from now on, and check everything at once."""
         self.store.check = up
-        for id in sorted(self.store.monitors):
-            if self._sockets is not None:
-                self._sockets.announce(id)
+        if self._sockets is not None:
+            self._sockets.check_all()
 
     def publish(self) -> None:
         """Push what is stored to every client, as after a change made in the web page."""

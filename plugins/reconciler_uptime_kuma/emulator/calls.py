@@ -92,7 +92,7 @@ class Calls:
         """Resume; checked at once."""
         with self.store.lock:
             self.store.set_active(id, active=True)
-        await self.check(id)
+        self.later(self.check(id))
         await self._tell(id)
         return self.done("successResumed")
 

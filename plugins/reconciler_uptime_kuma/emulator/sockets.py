@@ -12,7 +12,7 @@ from reconciler.resource import JSONObject
 from reconciler.sandbox.server import Fault, Faults
 from reconciler_uptime_kuma.emulator.auth import Auth
 from reconciler_uptime_kuma.emulator.calls import ROOM, Calls
-from reconciler_uptime_kuma.emulator.store import NoAnswer, Refused, Store
+from reconciler_uptime_kuma.emulator.store import DOWN, NoAnswer, Refused, Store
 
 Handler: TypeAlias = Callable[..., Awaitable[Any]]
 
@@ -107,9 +107,9 @@ class Sockets(Calls):
         """Lose every connection; from another thread."""
         self._wait_for(self._kick())
 
-    def announce(self, id: int) -> None:
-        """Check a monitor now and push the heartbeat; from another thread."""
-        self._wait_for(self.check(id))
+    def check_all(self) -> None:
+        """Check everything now and push the heartbeats; from another thread."""
+        self._wait_for(self._check_all())
 
     def publish(self) -> None:
         """Push the lists to everybody; from another thread."""
@@ -117,13 +117,18 @@ class Sockets(Calls):
 
     def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
         if self._loop is not None and self._loop.is_running():
-            asyncio.run_coroutine_threadsafe(work, self._loop).result(5)
+            asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
         else:
             work.close()
 
     async def _kick(self) -> None:
         for sid in list(self._listening):
             await self.cut(sid)
+
+    async def _check_all(self) -> None:
+        groups = {id for id, row in self.store.monitors.items() if row["type"] == "group"}
+        for ids in (self.store.monitors.keys() - groups, groups):
+            await asyncio.gather(*(self.check(id) for id in sorted(ids)))
 
     async def _publish(self) -> None:
         await self.push("monitorList", self.store.views())
@@ -248,7 +253,10 @@ class Sockets(Calls):
         if self._knobs.beat:
             await asyncio.sleep(self._knobs.beat)
         with self.store.lock:
-            beat = self.store.beat(id)
+            row = self.store.dials(id)
+        up = await asyncio.to_thread(self.store.check, row) if row is not None else True
+        with self.store.lock:
+            beat = self.store.checked(id, up=up)
         if beat is not None:
             await self.show(beat)
 
@@ -287,11 +295,11 @@ class Sockets(Calls):
             for id in sorted(self.store.monitors):
                 if self._due.setdefault(id, now + float(self.store.monitors[id]["interval"])) > now:
                     continue
-                with self.store.lock:
-                    silent = self.store.monitors[id]["type"] == "push"
-                    beat = self.store.beat(id, 0, "No heartbeat in the time window") if silent else self.store.beat(id)
-                if beat is not None:
-                    await self.show(beat)
+                if self.store.monitors[id]["type"] == "push" and self.store.view(id)["active"]:
+                    await self.show(self.store.beat(id, DOWN, "No heartbeat in the time window"))
+                else:
+                    self._due[id] = now + float(self.store.monitors[id]["interval"])
+                    self.later(self.check(id))
 
     def _info(self, *, logged_in: bool) -> JSONObject:
         info: JSONObject = {"primaryBaseURL": None, "serverTimezone": "UTC", "serverTimezoneOffset": "+00:00"}

@@ -255,15 +255,25 @@ class Store:
 
     # -- heartbeats ----------------------------------------------------------------------------------------------------------
 
-    def beat(self, id: int, status: int | None = None, message: str = "", ping: float | None = None) -> JSONObject | None:
-        """Check a monitor now and keep the heartbeat; None when it is paused, gone, or waits to be called."""
+    def dials(self, id: int) -> JSONObject | None:
+        """Give what a monitor reaches out to; None when it is gone or paused, waits to be called, or only sums up others."""
         row = self.running.get(id)
-        if row is None or id not in self.monitors or not self.view(id)["active"]:
+        if row is None or id not in self.monitors or not self.view(id)["active"] or row["type"] in ("push", "group", "manual"):
             return None
-        if status is None:
-            if row["type"] == "push":
-                return None
-            status, message, ping = self._checked(id, row)
+        return dict(row)
+
+    def checked(self, id: int, *, up: bool) -> JSONObject | None:
+        """Keep the heartbeat of a check that went well or not; a group looks at its children. None when there is nothing to keep."""
+        row = self.running.get(id)
+        if row is None or id not in self.monitors or not self.view(id)["active"] or row["type"] in ("push", "manual"):
+            return None
+        if row["type"] == "group":
+            return self.beat(id, *self._children(id))
+        good = up is not bool(row["upsideDown"])
+        return self.beat(id, UP, "1 ms", 1) if good else self.beat(id, DOWN, "Connection failed")
+
+    def beat(self, id: int, status: int, message: str, ping: float | None = None) -> JSONObject:
+        """Keep a heartbeat."""
         before = self.beats.setdefault(id, [])
         beat = {
             "id": self.next_id("heartbeat"),
@@ -279,17 +289,14 @@ class Store:
         before.append(beat)
         return beat
 
-    def _checked(self, id: int, row: JSONObject) -> tuple[int, str, float | None]:
-        if row["type"] == "group":
-            below = [number for number, other in self.monitors.items() if other["parent"] == id]
-            states = [self.beats[number][-1]["status"] if self.beats.get(number) else PENDING for number in below]
-            if not below:
-                return PENDING, "Group empty", None
-            if DOWN in states:
-                return DOWN, "Child monitors down", None
-            return (PENDING, "Pending child monitors", None) if PENDING in states else (UP, "All children up and running", 1)
-        up = self.check(dict(row)) is not bool(row["upsideDown"])
-        return (UP, "1 ms", 1) if up else (DOWN, "Connection failed", None)
+    def _children(self, id: int) -> tuple[int, str, float | None]:
+        below = [number for number, other in self.monitors.items() if other["parent"] == id]
+        states = [self.beats[number][-1]["status"] if self.beats.get(number) else PENDING for number in below]
+        if not below:
+            return PENDING, "Group empty", None
+        if DOWN in states:
+            return DOWN, "Child monitors down", None
+        return (PENDING, "Pending child monitors", None) if PENDING in states else (UP, "All children up and running", 1)
 
 
 def _check_codes(monitor: JSONObject) -> None:
@@ -377,4 +384,4 @@ def _plant(store: Store, row: JSONObject) -> None:
     for one in beats:
         store.beat(id, int(one.get("status", UP)), str(one.get("msg", "")), one.get("ping"))
     if not store.beats.get(id):
-        store.beat(id)
+        store.checked(id, up=True)

@@ -28,8 +28,7 @@ def application(store: Store, auth: Auth, show: Callable[[JSONObject], Awaitable
                 return JSONResponse({"ok": False, "msg": "Monitor not found or not active."}, status_code=404)
             ping = float(query["ping"]) if query.get("ping") else None
             beat = store.beat(id, _STATES.get(query.get("status", "up"), 1), query.get("msg", "OK"), ping)
-        if beat is not None:
-            await show(beat)
+        await show(beat)
         return JSONResponse({"ok": True})
 
     async def metrics(request: Request) -> Response:
