@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from reconciler.driver import Evidence, Mark, Ownership, Scope
@@ -26,6 +27,7 @@ KEY_DEFAULTS: Mapping[str, Any] = {"protocol": "TCP"}
 """Defaults of fields that are keys of a list; a manifest may leave them out, ``managedFields`` never does."""
 
 
+@cache
 def owner_label(owner: str) -> str:
     """Give ``owner`` as a label value: readable, at most 63 characters, and different for different owners."""
     slug = re.sub(r"[^A-Za-z0-9]+", "-", owner).strip("-")[:50].rstrip("-")
@@ -157,14 +159,23 @@ def fold_names(manifest: JSONObject) -> JSONObject:
 
 def covers(fields: JSONObject, value: Any) -> bool:
     """Say whether the set ``fields`` names exactly what ``value`` holds. The set itself tells which lists are merged by key."""
-    if not fields or (len(fields) == 1 and "." in fields):
-        return not fields or not value or not isinstance(value, dict | list)
-    if isinstance(value, dict):
-        names = {name[2:] for name in fields if name != "."}
-        return names == value.keys() and all(covers(fields["f:" + key], item) for key, item in value.items() if "f:" + key in fields)
+    if not fields:
+        return True
+    left = len(fields) - ("." in fields)
+    if not left:
+        return not value or not isinstance(value, dict | list)
     if isinstance(value, list):
         return _covers_list(fields, value)
-    return False
+    if not isinstance(value, dict):
+        return False
+    for key, item in value.items():
+        below = fields.get("f:" + key)
+        if below is None and item != []:  # a list merged by key is not owned while it is empty
+            return False
+        left -= below is not None
+        if below and not covers(below, item):
+            return False
+    return left == 0
 
 
 def _covers_list(fields: JSONObject, items: list[Any]) -> bool:

@@ -1,0 +1,68 @@
+from typing import Any
+
+import pytest
+
+from reconciler.driver import Level
+from reconciler_k8s.health import health_of
+
+
+def live(kind: str, status: dict[str, Any] | None = None, spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    return {"kind": kind, "metadata": {"name": "a", **metadata}, "spec": spec or {}, **({"status": status} if status is not None else {})}
+
+
+def condition(kind: str, status: str, reason: str = "") -> dict[str, Any]:
+    return {"conditions": [{"type": kind, "status": status, "reason": reason}]}
+
+
+READY = {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2}
+TWO: dict[str, Any] = {"replicas": 2}
+
+
+@pytest.mark.parametrize(
+    ("whole", "level", "said"),
+    [
+        (live("Deployment", READY, TWO, generation=2), Level.HEALTHY, ""),
+        (live("Deployment", READY, TWO, generation=3), Level.PROGRESSING, "has not seen this version"),
+        (live("Deployment", {**READY, "updatedReplicas": 1}, TWO, generation=2), Level.PROGRESSING, "1 of 2 replicas are updated"),
+        (live("Deployment", {**READY, "replicas": 3}, TWO, generation=2), Level.PROGRESSING, "1 old replicas"),
+        (live("Deployment", {**READY, "availableReplicas": 0}, TWO, generation=2), Level.PROGRESSING, "0 of 2 replicas are available"),
+        (
+            live("Deployment", {**READY, **condition("Progressing", "False", "ProgressDeadlineExceeded")}, TWO),
+            Level.DEGRADED,
+            "ProgressDeadline",
+        ),
+        (live("StatefulSet", READY, TWO, generation=2), Level.HEALTHY, ""),
+        (live("StatefulSet", {**READY, "readyReplicas": 1}, TWO, generation=2), Level.PROGRESSING, "1 of 2 replicas are ready"),
+        (live("DaemonSet", {"desiredNumberScheduled": 3, "updatedNumberScheduled": 3, "numberAvailable": 2}), Level.PROGRESSING, "2 of 3"),
+        (live("Job", condition("Complete", "True")), Level.HEALTHY, ""),
+        (live("Job", condition("Failed", "True", "BackoffLimitExceeded")), Level.DEGRADED, "BackoffLimitExceeded"),
+        (live("Job", {"active": 1}), Level.PROGRESSING, "1 pods are running"),
+        (live("CronJob", {}), Level.HEALTHY, ""),
+        (live("PersistentVolumeClaim", {"phase": "Bound"}), Level.HEALTHY, ""),
+        (live("PersistentVolumeClaim", {"phase": "Pending"}), Level.PROGRESSING, "is Pending"),
+        (live("PersistentVolumeClaim", {"phase": "Lost"}), Level.DEGRADED, "lost"),
+        (live("Service", {}), Level.HEALTHY, ""),
+        (live("Service", {"loadBalancer": {}}, {"type": "LoadBalancer"}), Level.PROGRESSING, "waits for an address"),
+        (live("Service", {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}, {"type": "LoadBalancer"}), Level.HEALTHY, ""),
+        (live("Ingress", {}), Level.HEALTHY, ""),
+        (live("CustomResourceDefinition", {"conditions": None}), Level.PROGRESSING, "is not served yet"),
+        (live("CustomResourceDefinition", condition("Established", "True")), Level.HEALTHY, ""),
+        (live("CustomResourceDefinition", condition("NamesAccepted", "False", "Conflict")), Level.DEGRADED, "Conflict"),
+        (live("Pod", {"phase": "Running", **condition("Ready", "True")}), Level.HEALTHY, ""),
+        (live("Pod", {"phase": "Failed", "reason": "Evicted"}), Level.DEGRADED, "Evicted"),
+        (
+            live("Pod", {"containerStatuses": [{"name": "mail", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}),
+            Level.DEGRADED,
+            "mail: CrashLoopBackOff",
+        ),
+        (live("Namespace", {"phase": "Active"}), Level.HEALTHY, ""),
+        (live("Certificate", condition("Ready", "False", "Issuing")), Level.DEGRADED, "Issuing"),
+        (live("Certificate", condition("Ready", "Unknown")), Level.PROGRESSING, "unknown"),
+        (live("Certificate", {**condition("Ready", "True"), "observedGeneration": 1}, generation=2), Level.PROGRESSING, "has not seen"),
+        (live("Certificate"), Level.HEALTHY, ""),
+        (live("ConfigMap", deletionTimestamp="2026-01-01T00:00:00Z", finalizers=["a/b"]), Level.PROGRESSING, "waits for a/b"),
+    ],
+)
+def test_health_says_what_the_status_says(whole: dict[str, Any], level: Level, said: str) -> None:
+    found = health_of(whole)
+    assert (found.level, said in found.message) == (level, True), found
