@@ -96,21 +96,14 @@ class PfSenseDriver:
         """Give the edits of one change, and the names that are gone after it."""
         if change.id.kind == SETTINGS:
             return (edits_for(change.desired.spec, Mark.of(change.desired, scope), None, view.snapshot) if change.desired else []), []
-        found = view.found(change.desired) if change.desired is not None else view.marked(change.id)
+        found = view.target(change)
         if change.desired is None:
             edits = deletes_for(found, view.snapshot) if found else []
         else:
-            self._refuse_foreign(change, found, scope)
             edits = _wanted_edits(change, found, view.snapshot, scope)
         self._refuse_stale(change, edits, view.snapshot)
         names = [text(found.item, "name")] if found and (change.desired is None or change.action is Action.REPLACE) else []
         return edits, [{"kind": change.id.kind, "name": name} for name in names if name and change.id.kind in ("Alias", "HAProxyBackend")]
-
-    def _refuse_foreign(self, change: Change, found: Found | None, scope: Scope) -> None:
-        """Refuse what is not ours any more, whatever the plan said."""
-        ours = found is None or (found.mark is not None and found.mark.owner == scope.owner)
-        if not ours and change.action is not Action.ADOPT:
-            raise Conflict(f"{change.id}: an object of that name is there that carries no mark of ours; nothing was written")
 
     def _refuse_stale(self, change: Change, edits: Sequence[Edit], snapshot: Snapshot) -> None:
         """Refuse a plan made for another state of the firewall, unless what it wants is so already."""

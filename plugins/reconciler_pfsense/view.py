@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from reconciler.driver import Evidence, Health, Level, Mark, Observation, Ownership, Scope
+from reconciler.driver import Action, Change, Evidence, Health, Level, Mark, Observation, Ownership, Scope
+from reconciler.errors import Conflict
 from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler_pfsense.agent import Snapshot
 from reconciler_pfsense.haproxy import BACKEND, FRONTEND, settings_live
 from reconciler_pfsense.items import RULES, Found, text
 from reconciler_pfsense.native import BY_NAME
-from reconciler_pfsense.rules import FORWARD, forward_of_rule, link_differences, linked
-from reconciler_pfsense.spec import DRIVER, PortForward
+from reconciler_pfsense.rules import FORWARD, RULE, forward_of_rule, link_differences, linked
+from reconciler_pfsense.spec import DRIVER, HAProxySettings, PortForward
 
 SETTINGS = "HAProxySettings"
 NOT_INSTALLED = "the package haproxy is not installed on the firewall; install it under System > Package Manager"
@@ -57,6 +58,22 @@ class View:
             return marked
         return next((one for one in self._alike(resource) if not self._spoken_for(one)), None)
 
+    def target(self, change: Change) -> Found | None:
+        """Give the item that a change was planned for. Raises Conflict when a stranger stands where a new one was planned."""
+        if change.desired is None:
+            return self.marked(change.id)
+        marked, was = self.marked(change.id), str(change.handle.get("was", ""))
+        if marked is None or marked.index < 0:
+            marked = self.marked(ResourceId.parse(was)) if was else None
+        if marked is not None:
+            return marked
+        strangers = [one for one in self._alike(change.desired) if one.mark is None or one.mark.owner != self.owner]
+        if change.action is Action.ADOPT or change.desired.id.kind == RULE.name:
+            return next((one for one in strangers if change.action is Action.ADOPT), None)
+        if strangers:
+            raise Conflict(f"{change.id}: an object of that name is there that carries no mark of ours; nothing was written")
+        return None
+
     def _alike(self, resource: Resource) -> list[Found]:
         kind = BY_NAME[resource.id.kind]
         return [one for one in self.items[kind.name] if kind.same(one.item, resource.spec)]
@@ -71,10 +88,10 @@ class View:
         if resource.id.kind.startswith("HAProxy") and self.snapshot.settings is None:
             return Observation(resource.id, None, unknown=NOT_INSTALLED)
         if resource.id.kind == SETTINGS:
-            return self._settings(resource)
-        found = self.found(resource)
+            return replace(self._settings(resource), refused=self._twin(resource))
+        found, twin = self.found(resource), self._twin(resource)
         if found is None:
-            return None
+            return Observation(resource.id, None, refused=twin) if twin else None
         self._claimed.add((found.kind.name, found.index))
         seen = self._describe(resource.id, found)
         mark = found.mark
@@ -91,12 +108,24 @@ class View:
     def _refusal(self, resource: Resource, found: Found) -> str:
         """Say why a resource cannot be written although its item was found."""
         several = self.ours.get(resource.id, [])
+        if twin := self._twin(resource):
+            return twin
         if len(several) > 1:
             return f"{len(several)} objects carry the mark of {resource.id}; delete the copies on the firewall"
+        rivals = [one for one in self._alike(resource) if one.index != found.index and not self._spoken_for(one)]
+        if not rivals or found.kind is RULE:  # two equal rules do no harm
+            return ""
         name = text(found.item, "name")
-        if name and name != getattr(resource.spec, "name", name) and self._alike(resource):
+        if name and name != getattr(resource.spec, "name", name):
             return f"cannot be renamed from {name}, because an object of the new name exists"
-        return ""
+        return "another object for the same is there, and only the first of them works; delete one on the firewall"
+
+    def _twin(self, resource: Resource) -> str:
+        """Say which other wanted resource means the same object."""
+        identity = _identity(resource)
+        others = (one.id for one in self.wanted.values() if one.id != resource.id and _identity(one) == identity)
+        other = next(others, None) if identity else None
+        return f"{other} means the same object; take one of the two out of git" if other else ""
 
     def _settings(self, resource: Resource) -> Observation:
         assert self.snapshot.settings is not None
@@ -116,11 +145,12 @@ class View:
         if found.kind is FORWARD:
             live, notes = self._forward(id, found, live)
         mark = found.mark
+        ours = mark is not None and mark.owner == self.owner
         return Observation(
             id,
             live,
             health=self._health(found),
-            handle={"sha": self.snapshot.sha},
+            handle={"sha": self.snapshot.sha, "was": str(ResourceId(DRIVER, mark.kind, mark.name)) if ours and mark else ""},
             evidence=self._evidence(),
             keep=mark is not None and mark.keep,
             notes=notes,
@@ -157,6 +187,16 @@ class View:
         if text(found.item, "status") != "active" or not {f"{name}/FRONTEND", f"{name}-merged/FRONTEND"}.isdisjoint(self.snapshot.stats):
             return Health()
         return Health(Level.DEGRADED, "is configured, but haproxy does not run it")
+
+
+def _identity(resource: Resource) -> tuple[str, ...]:
+    """Give what may exist only once; nothing for kinds where equal objects may stand side by side."""
+    match resource.spec:
+        case PortForward() as spec:
+            return (resource.id.kind, spec.interface, spec.protocol, spec.destination, spec.port)
+        case HAProxySettings():
+            return (resource.id.kind,)
+    return (resource.id.kind, str(getattr(resource.spec, "name", ""))) if hasattr(resource.spec, "name") else ()
 
 
 def _backend_health(name: str, stats: Mapping[str, str]) -> Health:

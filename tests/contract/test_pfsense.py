@@ -6,7 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pfsense_world import BACKEND, BACKENDS, FORWARD, FRONTEND, FRONTENDS, HOST, NODES, SETTINGS, PfSenseWorld, append, changed, locate
+from pfsense_world import (
+    BACKEND,
+    BACKENDS,
+    FORWARD,
+    FRONTEND,
+    FRONTENDS,
+    HOST,
+    NODES,
+    RULE,
+    SETTINGS,
+    PfSenseWorld,
+    append,
+    changed,
+    locate,
+)
 
 from reconciler.driver import Action, Level, Observation, Outcome, Scope, Status
 from reconciler.errors import DriverError, Permanent, Transient
@@ -224,6 +238,39 @@ class TestOwnership:
         bench.converge(MAIL)
         world.emulator.edit(lambda tree: append(tree, "nat/rule", {**listed(tree, "nat/rule")[0], "local-port": "26"}))
         assert "2 objects carry the mark" in bench.plan(MAIL).stuck[0].reason
+
+    def test_a_second_forward_of_the_same_port_is_refused(self, world: PfSenseWorld, bench: Bench) -> None:
+        bench.converge(MAIL)
+        rival = {"descr": "by hand", "interface": "wan", "protocol": "tcp", "destination": {"network": "wanip", "port": "25"}}
+        world.emulator.edit(lambda tree: append(tree, "nat/rule", {**rival, "target": "10.0.20.77", "local-port": "25"}))
+        assert "another object for the same is there" in bench.plan(MAIL).stuck[0].reason
+
+    def test_two_resources_that_mean_one_object_are_refused(self, world: PfSenseWorld, bench: Bench) -> None:
+        twin = replace(FORWARD, id=replace(FORWARD.id, name="other"))
+        assert {stuck.reason for stuck in bench.plan([HOST, FORWARD, twin]).stuck} == {
+            f"{twin.id} means the same object; take one of the two out of git",
+            f"{FORWARD.id} means the same object; take one of the two out of git",
+        }
+        again = replace(RULE, id=replace(RULE.id, name="other"))
+        bench.converge([HOST, RULE, again])
+        assert len(listed(world.tree(), "filter/rule")) == 3, "equal rules may stand side by side"
+
+    def test_a_port_may_change_hands_between_two_forwards(self, world: PfSenseWorld, bench: Bench) -> None:
+        second = changed(replace(FORWARD, id=replace(FORWARD.id, name="second")), port="26", target_port="26")
+        bench.converge([HOST, FORWARD, second])
+        bench.converge([HOST, changed(FORWARD, port="26", target_port="26"), changed(second, port="25", target_port="25")])
+        descr = [(rule["descr"].partition("]")[0], rule["destination"]["port"]) for rule in listed(world.tree(), "nat/rule")]
+        assert sorted(port for _, port in descr) == ["25", "26"]
+        assert ("[reconciler:test/contract:PortForward/second", "25") in descr
+
+    def test_what_a_stranger_made_between_plan_and_apply_is_not_taken_over(self, world: PfSenseWorld, bench: Bench) -> None:
+        plan = bench.plan([HOST])
+        world.emulator.edit(lambda tree: append(tree, "aliases/alias", {"name": "mail_host", "type": "host", "address": "10.9.9.9"}))
+        for _ in range(2):
+            (outcome,) = bench.apply(plan)
+            assert outcome.status is Status.FAILED
+            assert not outcome.transient
+        assert listed(world.tree(), "aliases/alias")[0]["address"] == "10.9.9.9"
 
     def test_the_mark_says_whether_the_object_must_outlive_git(self, world: PfSenseWorld, bench: Bench) -> None:
         kept = replace(HOST, policy=replace(HOST.policy, prune=False))
