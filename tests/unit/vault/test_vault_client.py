@@ -1,0 +1,129 @@
+"""What the server's refusals come to mean, with canned answers in the place of the network."""
+
+import json
+from typing import Any
+
+import pytest
+import requests
+from requests.adapters import BaseAdapter
+
+from reconciler.driver import Scope
+from reconciler.errors import Conflict, DriverError, Permanent, Transient
+from reconciler_vault.client import Vault
+from reconciler_vault.config import VaultConfig
+
+SCOPE = Scope(owner="test/client")
+Canned = tuple[int, Any, dict[str, str]]
+
+
+class Wire(BaseAdapter):
+    """Gives one canned answer after the other, the last one for ever, and keeps what it was sent."""
+
+    def __init__(self, *answers: Canned) -> None:
+        super().__init__()
+        self.answers, self.sent = list(answers), list[requests.PreparedRequest]()
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        self.sent.append(request)
+        status, body, headers = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        response = requests.Response()
+        response.status_code, response.url, response.request = status, str(request.url), request
+        response.headers.update(headers)
+        response._content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        return response
+
+    def close(self) -> None:
+        pass
+
+
+LOOKUP: Canned = (200, {"data": {"ttl": 0}}, {})
+
+
+def vault(*answers: Canned) -> tuple[Vault, Wire]:
+    """A client whose token was already looked up."""
+    client = Vault(VaultConfig.model_validate({"url": "https://vault", "auth": {"method": "token", "token": "hvs.canary"}}))
+    wire = Wire(LOOKUP, *answers)
+    client._session.mount("https://", wire)
+    return client, wire
+
+
+def refusal(status: int, *errors: str, **headers: str) -> DriverError:
+    client, _ = vault((status, {"errors": list(errors)}, headers))
+    with pytest.raises(DriverError) as caught:
+        client.write("POST", "secret/data/a", {"data": {"k": "canary"}}, SCOPE)
+    assert "canary" not in str(caught.value)
+    assert str(caught.value).startswith("vault https://vault: ")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "kind", "said"),
+    [
+        (503, "Vault is sealed", Transient, "sealed (503: Vault is sealed); unseal it"),
+        (503, "namespace is sealed", Transient, "sealed"),
+        (500, "local node not active but active cluster node not found", Transient, "no active node answers"),
+        (472, "", Transient, "no active node answers"),
+        (473, "", Transient, "no active node answers"),
+        (501, "", Transient, "not initialised"),
+        (412, "required index state not present", Transient, "412"),
+        (429, "rate limit quota exceeded", Transient, "429"),
+        (502, "upstream", Transient, "502"),
+        (400, "check-and-set parameter did not match the current version", Conflict, "the next pass looks again"),
+        (400, "Upgrading from non-versioned to versioned data. This backend will be unavailable", Transient, "being upgraded"),
+        (400, "custom_metadata validation failed: too long", Permanent, "400: custom_metadata validation failed: too long"),
+        (400, "a sealed envelope is no trouble", Permanent, "a sealed envelope"),
+        (404, 'no handler for route "secret/data/a"', Permanent, "check the mount"),
+        (405, "1 error occurred:\n\t* unsupported operation\n\n", Permanent, "405: 1 error occurred: * unsupported operation"),
+        (413, "request body too large", Permanent, "413"),
+    ],
+)
+def test_a_refusal_means_what_its_status_and_words_say(status: int, words: str, kind: type[DriverError], said: str) -> None:
+    error = refusal(status, words)
+    assert type(error) is kind
+    assert said in str(error)
+
+
+def test_the_delay_is_kept_when_it_is_a_number_of_seconds() -> None:
+    quota, dated = refusal(429, "quota", **{"Retry-After": "7"}), refusal(429, "quota", **{"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"})
+    assert isinstance(quota, Transient)
+    assert isinstance(dated, Transient)
+    assert (quota.retry_after, dated.retry_after) == (7, None)
+
+
+def test_the_words_of_a_refused_value_stay_unsaid() -> None:
+    client, _ = vault((400, {"errors": ["cannot parse canary-value"]}, {}))
+    with pytest.raises(Permanent) as caught:
+        client.write("POST", "secret/data/a", {"data": {}}, SCOPE, sensitive=True)
+    assert "canary-value" not in str(caught.value)
+
+
+def test_the_errors_are_understood_whatever_a_proxy_adds_to_the_content_type() -> None:
+    client, _ = vault((503, {"errors": ["Vault is sealed"]}, {"Content-Type": "application/json; charset=utf-8"}))
+    with pytest.raises(Transient, match="unseal it"):
+        client.get("secret/metadata/a", SCOPE)
+
+
+@pytest.mark.parametrize("page", ["<html>welcome</html>", "[]", '"text"', ""])
+def test_an_answer_that_no_vault_gives_is_not_taken_for_emptiness(page: str) -> None:
+    client, _ = vault((200, page, {}))
+    with pytest.raises(Transient, match="the answer is not JSON"):
+        client.get("secret/metadata/a", SCOPE)
+    with pytest.raises(Transient, match="the answer is not JSON"):
+        client.list("secret/metadata/a", SCOPE)
+
+
+def test_a_standby_that_points_to_the_leader_is_followed_with_method_body_and_token() -> None:
+    client, wire = vault((307, "", {"Location": "https://leader/v1/secret/data/a"}), (200, {"data": {"version": 1}}, {}))
+    assert client.write("PATCH", "secret/data/a", {"data": {"k": "v"}}, SCOPE) == {"version": 1}
+    last = wire.sent[-1]
+    assert (last.method, last.url, last.headers["X-Vault-Token"]) == ("PATCH", "https://leader/v1/secret/data/a", "hvs.canary")
+    assert last.headers["Content-Type"] == "application/merge-patch+json"
+    assert json.loads(last.body or "") == {"data": {"k": "v"}}
+
+
+def test_odd_names_are_quoted_and_a_listing_is_asked_for_in_plain_http() -> None:
+    client, wire = vault((200, {"data": {"keys": ["a"]}}, {}))
+    assert client.list("secret/metadata/reconciler/Secret/a~1b ü?#%", SCOPE) == ["a"]
+    assert wire.sent[-1].method is not None
+    assert wire.sent[-1].method.upper() == "GET"
+    assert wire.sent[-1].url == "https://vault/v1/secret/metadata/reconciler/Secret/a~1b%20%C3%BC%3F%23%25?list=true"
