@@ -9,7 +9,7 @@ import re
 import ssl
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -92,7 +92,8 @@ class Client:
         with self._turn:
             if self._loop is None or self._thread is None:
                 return
-            asyncio.run_coroutine_threadsafe(self._wire.close(), self._loop).result(self._config.timeout)
+            with suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(self._wire.close(), self._loop).result(self._config.timeout)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -302,9 +303,19 @@ def _translated(url: str, what: str, seconds: float) -> Iterator[None]:
     except TimeoutError:
         raise Transient(f"{url}: no answer to {what} within {seconds:g} s") from None
     except socketio.exceptions.ConnectionError as error:
-        raise Transient(f"{url}: cannot connect: {error}") from None
+        cause = _first_cause(error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise Permanent(f"{url}: its certificate is not trusted: {cause.verify_message}; name its authority in ca_file") from None
+        raise Transient(f"{url}: cannot connect: {cause}") from None
     except (socketio.exceptions.SocketIOError, aiohttp.ClientError, OSError) as error:
         raise Transient(f"{url}: {what} failed: {type(error).__name__}") from None
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Find what really happened: the library says no more than "Connection error"."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
 
 
 def _accepted(url: str, event: str, answer: Any) -> JSONObject:
