@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -199,6 +200,18 @@ class TestLostAnswers:
             second.apply(plans[1])
             assert len(emulator.snapshot()["monitors"]) == 2
             assert not bench.plan([FOLDER, MX]).changes
+
+    def test_two_daemons_at_the_same_instant_leave_a_copy_that_is_reported_and_not_fought_over(self, emulator: UptimeKumaEmulator) -> None:
+        emulator.knobs.write = 0.15
+        with bench_on(emulator) as first, bench_on(emulator) as second:
+            plans = first.plan([FOLDER]), second.plan([FOLDER])
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(lambda pair: pair[0].apply(pair[1]), zip((first, second), plans, strict=True)))
+            assert len(emulator.snapshot()["monitors"]) == 2, "Uptime Kuma has nothing that could be unique"
+            for bench in (first, second):
+                plan = bench.plan([FOLDER])
+                assert not plan.changes
+                assert len(plan.notes) == 1
 
     def test_a_name_that_stands_for_nothing_is_refused_before_anything_is_written(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
         plan = bench.plan([SMTP])
