@@ -34,19 +34,12 @@ class Refusal(Permanent):
         super().__init__(message)
 
 
-class _Bearer(Cloudflare):
-    """The vendor's client with the token as its only credential.
-
-    The library reads CLOUDFLARE_EMAIL, CLOUDFLARE_API_KEY and others from the environment, and then drops the token.
-    """
-
-    @property
-    def auth_headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.api_token}"}
-
-
 def _vendor_client(config: Config, listen: Callable[[httpx.Response], None]) -> Cloudflare:
-    client = _Bearer(
+    """Build the vendor's client with the token as its only credential.
+
+    The library reads CLOUDFLARE_EMAIL, CLOUDFLARE_API_KEY and others from the environment, and then leaves the token out.
+    """
+    client = Cloudflare(
         api_token=config.token.get_secret_value(),
         base_url=config.base_url,
         api_version=API_VERSION,

@@ -76,14 +76,17 @@ def world(emulator: CloudflareEmulator) -> CloudflareWorld:
     return CloudflareWorld(emulator)
 
 
-@pytest.fixture
-def used(world: CloudflareWorld) -> CloudflareWorld:
+@pytest.fixture(scope="module")
+def used() -> Iterator[CloudflareWorld]:
     """A world in which a driver has created, changed and deleted records of many types."""
+    world = CloudflareWorld(CloudflareEmulator())
+    world.emulator.start()
     bench = Bench(world, world.open(), scope_for(world))
     bench.converge([*(one.before for one in SAMPLES), *MORE])
     bench.converge([*(one.after for one in SAMPLES), *MORE[1:]])
     bench.driver.close()
-    return world
+    yield world
+    world.emulator.stop()
 
 
 def check(description: JSONObject, schema: JSONObject, value: object) -> None:

@@ -141,6 +141,16 @@ def test_the_environment_does_not_replace_the_token(world: CloudflareWorld, monk
     assert not {"x-auth-email", "x-auth-key", "x-auth-user-service-key", "x-extra"} & headers.keys()
 
 
+def test_no_log_shows_the_token(world: CloudflareWorld, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    with opened(world) as bench:
+        bench.converge([txt("x", "text")])
+        with world.fail("server-error"), pytest.raises(Transient):
+            bench.observe([])
+    assert "dns_records" in caplog.text
+    assert world.emulator.token not in caplog.text
+
+
 def test_a_zone_without_an_id_is_looked_up_once(world: CloudflareWorld) -> None:
     with opened(world, zones={ZONE: ""}) as bench:
         bench.observe([])
