@@ -94,13 +94,11 @@ class PfSenseDriver:
 
     def _edits(self, change: Change, view: View, scope: Scope) -> tuple[list[Edit], list[JSONObject]]:
         """Give the edits of one change, and the names that are gone after it."""
-        if change.id.kind == SETTINGS:
-            return (edits_for(change.desired.spec, Mark.of(change.desired, scope), None, view.snapshot) if change.desired else []), []
-        found = view.target(change)
-        if change.desired is None:
-            edits = deletes_for(found, view.snapshot) if found else []
-        else:
+        found = view.target(change) if change.id.kind != SETTINGS else None
+        if change.desired is not None:
             edits = _wanted_edits(change, found, view.snapshot, scope)
+        else:  # the settings of the package stay as they are when git no longer names them
+            edits = deletes_for(found, view.snapshot) if found else []
         self._refuse_stale(change, edits, view.snapshot)
         names = [text(found.item, "name")] if found and (change.desired is None or change.action is Action.REPLACE) else []
         return edits, [{"kind": change.id.kind, "name": name} for name in names if name and change.id.kind in ("Alias", "HAProxyBackend")]

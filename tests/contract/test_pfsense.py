@@ -1,10 +1,12 @@
 """pfSense under the common contract, and the traps that are its own."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 from pfsense_world import (
     BACKEND,
@@ -108,6 +110,13 @@ class TestTransactions:
         assert at(world.tree(), "system/hostname") == "theirs"
         assert bench.write(plan.changes)[0].status is Status.FAILED, "the same stale plan must not pass the second time either"
         bench.converge([*MAIL[:-1], changed(FORWARD, target="10.0.20.9")])
+
+    def test_a_stale_plan_for_the_settings_is_a_conflict_as_well(self, world: PfSenseWorld, bench: Bench) -> None:
+        bench.converge(MAIL)
+        plan = bench.plan([changed(SETTINGS, maxconn=5), *MAIL[1:]])
+        world.emulator.edit(lambda tree: tree["system"].update(hostname="theirs"))
+        assert [bench.apply(plan)[0].status for _ in range(2)] == [Status.FAILED, Status.FAILED]
+        assert at(world.tree(), "installedpackages/haproxy/maxconn") == "1000"
 
     def test_a_write_of_another_admin_during_the_preparation_is_a_conflict(self, world: PfSenseWorld, bench: Bench) -> None:
         with world.emulator.faults.during("other-admin", writes_only=True):
@@ -440,6 +449,19 @@ class TestConnecting:
         world.emulator.start()
         assert driver.observe([], Scope("test/contract")) == []
         driver.close()
+
+
+def test_a_person_can_look_into_the_emulator(world: PfSenseWorld) -> None:
+    async def look(command: str) -> tuple[str, int | None]:
+        hosts = asyncssh.import_known_hosts(world.emulator.settings()["known_hosts"])
+        async with asyncssh.connect("127.0.0.1", world.emulator.port, username="admin", password=PASSWORD, known_hosts=hosts) as shell:
+            done = await shell.run(command)
+            return str(done.stdout), done.exit_status
+
+    assert asyncio.run(look("cat haproxy.cfg")) == (world.emulator.haproxy_cfg(), 0)
+    assert asyncio.run(look("cat config.xml rules")) == (world.emulator.config_xml() + world.emulator.rules(), 0)
+    assert asyncio.run(look("cat /etc/passwd")) == ("", 1)
+    assert asyncio.run(look("rm -rf /"))[1] == 127
 
 
 def test_the_emulator_starts_from_any_configuration_and_says_how_to_look(world: PfSenseWorld) -> None:

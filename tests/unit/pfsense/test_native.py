@@ -17,7 +17,7 @@ from reconciler_pfsense.native import BY_NAME, deletes_for, edits_for, is_done, 
 from reconciler_pfsense.rules import link_id, tracker
 from reconciler_pfsense.spec import KINDS
 
-thorough = settings(deadline=None, max_examples=60)
+thorough = settings(deadline=None, max_examples=30)
 MARK = Mark("test/unit", "Alias", "x")
 lines = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), max_size=20).map(str.strip)
 names = st.from_regex(r"[a-z][a-z0-9_]{1,20}", fullmatch=True)
