@@ -85,7 +85,7 @@ class Engine:
         with commit(revision), span("pass", stack=stack.name, reason=reason):
             report, seen = self._pass(stack, revision, reason, approved)
             latest = report
-            while latest.progress and latest.remaining.waves and report.rounds < self.settings.rounds and not self.retry.stop.is_set():
+            while _promising(latest) and report.rounds < self.settings.rounds and not self.retry.stop.is_set():
                 latest, seen = self._pass(stack, revision, reason, approved)
                 report = _joined(report, latest)
             report = replace(report, subject=subject, trace_id=trace_id(revision))
@@ -152,6 +152,12 @@ class Engine:
                     return seen, remaining
                 clock.wait(self.retry.stop, min(pause, max(0.0, deadline - clock.monotonic())))
                 pause = min(pause * 1.5, 10.0)
+
+
+def _promising(report: Report) -> bool:
+    """True when something was written and something still waits, which may have become possible by it."""
+    waits = report.remaining.waves or any(one.status is Status.BLOCKED for one in report.remaining.stuck)
+    return report.progress and bool(waits)
 
 
 def _non_convergent(change: Change, outcome: Outcome) -> Outcome:

@@ -98,7 +98,7 @@ class Store:
         self._lock = RLock()
         if read_only and not path.exists():
             read_only, path = False, Path(":memory:")
-        location = f"file:{path}?mode=ro" if read_only else str(path)
+        location = f"{path.absolute().as_uri()}?mode=ro" if read_only else str(path)
         self._engine = sa.create_engine(
             "sqlite://",
             creator=lambda: sqlite3.connect(location, uri=read_only, check_same_thread=False, timeout=5),
