@@ -149,13 +149,12 @@ class Firewall:
             self.text = next(reversed(self.history.values()))
             self.config = parse(self.text)
 
-    def change(self, function: Callable[[Config], object], *, username: str = "admin@10.0.0.5 (Local Database)", load: bool = True) -> None:
+    def change(self, function: Callable[[Config], object], *, username: str = "admin@10.0.0.5 (Local Database)") -> None:
         """Change the configuration as somebody at the GUI would, and load it."""
         config = copy.deepcopy(self.config)
         function(config)
         self.save(config, f"{username}: changed by hand", username)
-        if load:
-            self._load(filter=True, haproxy=self.has_haproxy)
+        self._load(filter=True, haproxy=self.has_haproxy)
 
     def _remember(self) -> None:
         """Copy the file into the history under its revision's second: the later of two in one second replaces the earlier."""
