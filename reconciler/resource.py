@@ -309,8 +309,8 @@ def get(data: Any, pointer: str) -> Any:
 def put(data: Any, pointer: str, value: Any) -> None:
     """Set what stands at ``pointer`` in place; a None removes the key of an object. A path that does not exist is left alone."""
     *parents, last = split_pointer(pointer)
-    for part in parents:
-        data = data.get(part) if isinstance(data, dict) else data[int(part)] if isinstance(data, list) and part.isdigit() else None
+    if parents:
+        data = get(data, join_pointer(tuple(parents)))
     if isinstance(data, dict):
         if value is None:
             data.pop(last, None)

@@ -88,7 +88,9 @@ def _exporter(kind: str, file: Path | None, endpoint: str) -> Any:
         return ConsoleSpanExporter()
     assert file is not None
     file.parent.mkdir(parents=True, exist_ok=True)
-    return ConsoleSpanExporter(out=file.open("a", encoding="utf-8"), formatter=lambda one: one.to_json(indent=None) + "\n")
+    out = file.open("a", encoding="utf-8")
+    _shutdown.append(out.close)
+    return ConsoleSpanExporter(out=out, formatter=lambda one: one.to_json(indent=None) + "\n")
 
 
 def shutdown() -> None:
