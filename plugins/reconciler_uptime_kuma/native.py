@@ -94,7 +94,7 @@ def monitor_live(row: JSONObject, wanted: Monitor | None, tag: marks.Tag | None,
     secrets = tag.secrets if tag is not None else {}
     live: JSONObject = {field: _canonical(field, row.get(column)) for field, column in COLUMNS.items()}
     known = knows(str(row.get("type")))
-    for field in set(TARGETS) - known | ({"json_path_operator"} if not row.get("jsonPathOperator") else set()):
+    for field in set(TARGETS) - known | ({"json_path_operator"} if "jsonPathOperator" not in row else set()):
         live[field] = Monitor.model_fields[field].default
     if "push_token" in known:
         live["push_token"] = _shown(row.get("pushToken") or "", wanted.push_token if wanted else None, secrets.get("push_token"))

@@ -50,6 +50,11 @@ def test_in_1_23_the_operator_is_neither_written_nor_compared() -> None:
     assert monitor_live(row(spec, CLASSIC), spec, tag(), NOBODY)["json_path_operator"] == "=="
 
 
+def test_in_2x_a_missing_operator_is_drift_because_such_a_check_always_fails() -> None:
+    spec = SPECS[2]
+    assert monitor_live(row(spec, jsonPathOperator=None), spec, tag(), NOBODY)["json_path_operator"] == ""
+
+
 def test_the_columns_are_sorted_into_three_heaps_without_overlap() -> None:
     assert not MANAGED & COMPUTED
     assert not MODERN.defaults.keys() & (MANAGED | COMPUTED)
