@@ -95,12 +95,27 @@ def _scalar(value: object) -> str:
 
 
 def _name(form: JSONObject, taken: set[str]) -> str:
-    """Make a short name that no other record of the zone has, e.g. ``mail-a`` or ``apex-mx``."""
-    relative = form["name"].removesuffix(form["zone"]).rstrip(".") or "apex"
-    stem = re.sub(r"[^a-z0-9]+", "-", relative.replace("*", "wildcard")).strip("-")[:32].strip("-") or "record"
-    base = f"{stem}-{form['type'].lower()}"
+    """Make a short name that no other record of the zone has, e.g. ``spf``, ``dkim-mail`` or ``www-cname``."""
+    base = _role(form) or f"{_slug(form['name'].removesuffix(form['zone']).rstrip('.') or 'apex')}-{form['type'].lower()}"
     number, name = 1, base
     while name in taken:
         number += 1
         name = f"{base}-{number}"
     return name
+
+
+def _role(form: JSONObject) -> str:
+    """Name what a record is for, where mail has a word for it."""
+    place = form["name"].removesuffix(form["zone"]).rstrip(".")
+    text = (form["content"] or "").lower() if form["type"] == "TXT" else ""
+    if not place and form["type"] == "MX":
+        return "mx"
+    if not place and text.startswith("v=spf1"):
+        return "spf"
+    if place.endswith("._domainkey"):
+        return f"dkim-{_slug(place.removesuffix('._domainkey'))}"
+    return {"_dmarc": "dmarc", "_mta-sts": "mta-sts", "_smtp._tls": "tls-rpt"}.get(place, "")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.replace("*", "wildcard")).strip("-")[:32].strip("-") or "record"

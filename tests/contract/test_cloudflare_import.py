@@ -108,5 +108,10 @@ def test_the_documents_are_grouped_and_short(world: CloudflareWorld) -> None:
     assert "would be lost" in text
 
 
+def test_names_say_what_a_record_is_for(world: CloudflareWorld) -> None:
+    names = {one.id.name for one in loaded(desired_yaml(listing(world), ZONE, owner=world.owner))}
+    assert {"mx", "spf", "dkim-mail", "dmarc", "mail-a", "mail-aaaa", "www-cname", "wildcard-a", "apex-caa", "imaps-tcp-srv"} < names
+
+
 def test_an_empty_zone_gives_an_empty_text() -> None:
     assert desired_yaml([], ZONE, owner="test/contract") == ""

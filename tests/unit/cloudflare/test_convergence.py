@@ -95,7 +95,7 @@ def planned(driver: CloudflareDriver, wanted: list[Resource]) -> Plan:
     return make_plan("unit", "", build(wanted), Inputs(observations, lambda ref: "", targets))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(records, max_size=7), st.lists(wishes, max_size=4, unique_by=lambda one: one.id))
 def test_passes_converge_and_leave_strangers_alone(fields: list[JSONObject], wanted: list[Resource]) -> None:
     zone = zone_with(fields)
@@ -121,7 +121,7 @@ def test_passes_converge_and_leave_strangers_alone(fields: list[JSONObject], wan
     assert plan.stuck or not unwanted, "something of ours that left git is still there"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(wishes, max_size=4, unique_by=lambda one: one.id), st.lists(wishes, max_size=4, unique_by=lambda one: one.id))
 def test_going_there_and_back_is_a_way_home(first: list[Resource], second: list[Resource]) -> None:
     zone = zone_with([])
