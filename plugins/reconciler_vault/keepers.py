@@ -7,9 +7,10 @@ from reconciler.driver import Action, Change, Mark, Scope
 from reconciler.errors import Permanent
 from reconciler.resource import JSONObject, Resource, SecretRef
 from reconciler_vault.client import Vault
+from reconciler_vault.forms import tidy
 from reconciler_vault.keeper import Keeper, Seen
 from reconciler_vault.registry import Claim, Registry
-from reconciler_vault.spec import AppRole, KubernetesRole, MountBase, Policy, tidy
+from reconciler_vault.spec import AppRole, KubernetesRole, MountBase, Policy
 
 POLICY_MARK = re.compile(r"\A# (reconciler:\S+)(?: applied (\w+))?\n")
 MOUNT_MARK = re.compile(r" ?\[(reconciler:[^\s\]]+)\]\Z")

@@ -62,7 +62,10 @@ class SecretKeeper(Keeper):
         names = self._kv.key_names(spec.path, scope) if metadata.alive else frozenset()
         missing, changed = _missing(spec, metadata, names), _changed(spec, metadata, names)
         made = sorted([*missing, *changed])
-        notes = {RECORD + key: wish.record for key, wish in spec.keys.items() if not wish.generate or key in names or key in made}
+        settled = {
+            key: wish for key, wish in spec.keys.items() if not wish.left_alone and (not wish.generate or key in names or key in made)
+        }
+        notes = {RECORD + key: wish.record for key, wish in settled.items()}
         notes[DIGEST] = resource.digest
         if made or MAKING in metadata.custom:
             notes[VERSION] = str(self._make(spec, made, changed, metadata, scope) if made else metadata.version)

@@ -4,14 +4,14 @@ Values of secrets are never part of a wish. A ``Secret`` names keys, their shape
 there; people and other tools put the other values in.
 """
 
-import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from reconciler.resource import Fingerprint, JSONObject, ResourceId, Spec, digest, split_pointer
+from reconciler_vault.forms import as_cidrs, as_set, plain_path, references, seconds, tidy
 
 DECLARED = "declared"
 """What is recorded of a key whose value other hands put in."""
@@ -19,57 +19,7 @@ DECLARED = "declared"
 BUILT_IN_POLICIES = frozenset({"root", "default", "default-ceiling"})
 """Policies that the server itself makes and does not let go."""
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 KEY_TYPES = frozenset({"rsa-2048", "rsa-3072", "rsa-4096", "ed25519", "uuid"})
-
-
-def seconds(value: Any) -> Any:
-    """Read a duration as Vault writes it: a number of seconds, ``90``, ``30m``, ``1h30m`` or ``2d``."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if text.isdigit():
-        return int(text)
-    if not re.fullmatch(r"(\d+[dhms])+", text):
-        raise ValueError(f"{value!r} is not a duration; write seconds or a text such as 30m, 1h30m, 2d")
-    return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+)([dhms])", text))
-
-
-def as_set(value: Any) -> Any:
-    """Sort a list that means a set; accept the comma form and the null that Vault also speaks."""
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    return tuple(sorted({str(item) for item in value})) if isinstance(value, list | tuple | set) else value
-
-
-def as_cidrs(value: Any) -> Any:
-    """Write networks as Vault reads them back: a single host without its mask."""
-    networks = [ipaddress.ip_network(item, strict=False) for item in as_set(value)]
-    return as_set([str(net.network_address) if net.num_addresses == 1 else str(net) for net in networks])
-
-
-def tidy(text: str) -> str:
-    """Trim blanks at line ends and blank lines round a policy: spelling, not meaning."""
-    return "\n".join(line.rstrip() for line in text.strip().splitlines())
-
-
-def _references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, Mapping):
-        yield from (ref for ref in (schema.get("$ref"), schema.get("$dynamicRef")) if isinstance(ref, str))
-        schema = list(schema.values())
-    if isinstance(schema, list):
-        for item in schema:
-            yield from _references(item)
-
-
-def plain_path(value: str) -> str:
-    """Take the slashes off both ends. Raises ValueError for an empty path or an empty, ``.`` or ``..`` part."""
-    path = value.strip().strip("/")
-    if not path or any(part in ("", ".", "..") for part in path.split("/")):
-        raise ValueError(f"{value!r} is not a path; write it as secret/platform")
-    return path
 
 
 Seconds = Annotated[int, BeforeValidator(seconds, json_schema_input_type=int | str), Field(ge=0)]
@@ -126,6 +76,19 @@ class KeySpec(BaseModel):
     description: str = Field(default="", description="for people")
     generate: Generate | None = Field(default=None, description="make the value when the key is missing; never replaces one that is there")
 
+    _left_alone: bool = PrivateAttr(default=False)
+
+    @property
+    def left_alone(self) -> bool:
+        """True when a difference of this key is accepted for now: neither its value nor its record is written."""
+        return self._left_alone
+
+    def leave_alone(self) -> Self:
+        """Give a copy that is not written."""
+        copy = self.model_copy(update={"generate": None})
+        copy._left_alone = True
+        return copy
+
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
@@ -146,7 +109,7 @@ class KeySpec(BaseModel):
                 validator_for(value).check_schema(value)
             except SchemaError as error:
                 raise ValueError(f"not a JSON Schema: {error.message}") from None
-            if any(not ref.startswith("#") for ref in _references(value)):
+            if any(not ref.startswith("#") for ref in references(value)):
                 raise ValueError("a $ref may only lead into the same schema, such as #/$defs/address; nothing is fetched")
         return value
 
@@ -200,9 +163,10 @@ class Secret(VaultSpec):
         return {"path": self.path, "keys": records, "delete": self.delete}
 
     def with_live(self, paths: tuple[str, ...], live: JSONObject) -> Self:
-        """Want what is live: a generated key whose difference is accepted is not made (again)."""
-        accepted = {parts[1] for parts in map(split_pointer, paths) if parts[0] == "keys" and len(parts) > 1}
-        keys = {key: wish.model_copy(update={"generate": None}) if key in accepted else wish for key, wish in self.keys.items()}
+        """Want what is live: a key whose difference is accepted is left alone, and made or recorded when the acceptance ends."""
+        places = [split_pointer(path) for path in paths]
+        accepted = {key for key in self.keys if ["keys"] in places or ["keys", key] in places}
+        keys = {key: wish.leave_alone() if key in accepted else wish for key, wish in self.keys.items()}
         return super().with_live(tuple(p for p in paths if split_pointer(p)[0] != "keys"), live).model_copy(update={"keys": keys})
 
     def requires(self, name: str) -> tuple[ResourceId, ...]:

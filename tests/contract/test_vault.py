@@ -218,6 +218,17 @@ class TestWritingSecrets:
         bench.converge(wanted)
         assert versions(world, SHARED)["3"]["theirs"] == "new"
 
+    def test_a_rotation_that_is_ignored_for_now_is_made_when_that_ends(self, world: EmulatedVault, bench: Bench) -> None:
+        bench.converge([secret(password=PASSWORD)])
+        rotated = {**PASSWORD, "generate": {"type": "hex"}}
+        wanted = secret(delete="soft", password=rotated)
+        ignoring = replace(wanted, policy=replace(wanted.policy, ignore=("/keys/password",)))
+        bench.converge([ignoring])
+        assert custom(world)["reconciler-delete"] == "soft"
+        assert list(versions(world)) == ["1"]
+        bench.converge([wanted])
+        assert list(versions(world)) == ["1", "2"]
+
     def test_a_rotation_that_loses_the_race_is_made_afterwards(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([secret(password=PASSWORD)])
         wanted = [secret(password={**PASSWORD, "generate": {"type": "hex"}})]

@@ -39,18 +39,28 @@ class Clock:
         self._emulator.system.clock.ahead += seconds
 
 
+SEED: JSONObject = {
+    "secrets": {PLATFORM: {"theirs": "planted-0815"}},
+    "policies": {"all": 'path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list", "sudo"] }'},
+    "auth": ["kubernetes", "approle"],
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[VaultEmulator]:
+    server = VaultEmulator()
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def emulator() -> Iterator[VaultEmulator]:
-    emulator = VaultEmulator(
-        {
-            "secrets": {PLATFORM: {"theirs": "planted-0815"}},
-            "policies": {"all": 'path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list", "sudo"] }'},
-            "auth": ["kubernetes", "approle"],
-        }
-    )
-    emulator.start()
-    yield emulator
-    emulator.stop()
+def emulator(server: VaultEmulator) -> VaultEmulator:
+    """The listening server with new contents."""
+    server.system = VaultEmulator(SEED).system
+    server.faults.active.clear()
+    server.faults.requests.clear()
+    return server
 
 
 @pytest.fixture

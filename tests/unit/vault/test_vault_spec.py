@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from reconciler.resource import ResourceId, SecretRef
 from reconciler_vault import PLUGIN
 from reconciler_vault.config import VaultConfig
-from reconciler_vault.spec import KINDS, AppRole, AuthMount, Generate, KubernetesRole, Mount, Policy, Secret, seconds
+from reconciler_vault.forms import seconds
+from reconciler_vault.spec import KINDS, AppRole, AuthMount, Generate, KubernetesRole, Mount, Policy, Secret
 
 
 def no_secrets(ref: SecretRef) -> str:
@@ -91,8 +92,9 @@ class TestCanonicalForm:
     def test_a_difference_that_is_accepted_is_not_made(self) -> None:
         spec = secret(keys={"a": {"generate": {"type": "hex"}}, "b": {"generate": {"type": "hex"}}})
         accepted = spec.with_live(("/keys/a", "/delete"), {"path": "secret/mail", "keys": {}, "delete": "soft"})
-        assert accepted.keys["a"].generate is None
-        assert accepted.keys["b"].generate is not None
+        assert (accepted.keys["a"].generate, accepted.keys["a"].left_alone) == (None, True)
+        assert (accepted.keys["b"].generate, accepted.keys["b"].left_alone) == (Generate(type="hex"), False)
+        assert all(wish.left_alone for wish in spec.with_live(("/keys",), {"keys": {}}).keys.values())
         assert accepted.delete == "soft"
 
     def test_kv_without_options_is_version_1(self) -> None:
