@@ -1,9 +1,10 @@
 """What one revision asks for: its stacks by name, from a commit or from a working tree. Reads git and files; asks no system."""
 
+import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from reconciler.errors import InputError, Problem
 from reconciler.load import load_stack, stack_names
@@ -14,11 +15,15 @@ from reconciler.stack import STACK_FILE, Stack
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What one revision asks for: its stacks by name, and the folder that they lie in."""
+    """What one revision asks for: its stacks by name, and the folder that they lie in.
+
+    ``rewritten`` is true when this revision does not descend from the one before it, as after a force-push.
+    """
 
     revision: Revision
     folder: str
     names: tuple[str, ...]
+    rewritten: bool = False
 
     def load(self, name: str, kinds: Catalog, today: date) -> Stack:
         """Load one stack. Raises InputError with every problem; SourceError never."""
@@ -27,7 +32,7 @@ class Desired:
             raise InputError(
                 [Problem(self.folder or ".", 0, f"there is no stack {name!r}; a stack is a folder with a {STACK_FILE}: {there}")]
             )
-        return load_stack(self.revision.tree, f"{self.folder}/{name}" if self.folder else name, kinds, today=today)
+        return load_stack(self.revision.tree, str(PurePosixPath(self.folder, name)), kinds, today=today)
 
 
 def desired_from(revision: Revision, folder: str) -> Desired:
@@ -42,23 +47,29 @@ def desired_below(path: Path, folder: str = "desired", *, about: bool = True) ->
     """
     tree = WorkingTree(about=about)
     if (path / STACK_FILE).is_file():
-        root, below = _root(path)
-        parent, _, name = below.rpartition("/")
-        return Desired(tree.read(root, below), parent, (name,))
+        revision, shown = _read(tree, path)
+        return Desired(revision, str(PurePosixPath(shown).parent), (posixpath.basename(shown),))
     inside = path / folder if (path / folder).is_dir() else path
-    root, below = _root(inside)
-    found = desired_from(tree.read(root, below), below)
+    found = desired_from(*_read(tree, inside))
     if not found.names:
         raise InputError([Problem(str(path), 0, f"there is no stack here; a stack is a folder with a {STACK_FILE}")])
     return found
 
 
-def _root(path: Path) -> tuple[Path, str]:
-    """Split a path so that problems name files as the person who typed it would."""
-    if path.is_absolute() or ".." in path.parts or path == Path():
-        full = path.resolve()
-        return full.parent, full.name
-    return Path(), path.as_posix()
+def _read(tree: WorkingTree, path: Path) -> tuple[Revision, str]:
+    """Read a folder; give it with its path. Files and problems are named as the person who typed ``path`` would open them."""
+    if not (path.is_absolute() or ".." in path.parts or path == Path()):
+        return tree.read(Path(), path.as_posix()), path.as_posix()
+    full = path.resolve()
+    shown = posixpath.normpath(path.as_posix())
+    if posixpath.basename(shown) in (".", ".."):  # a stack is called as its folder is
+        shown = posixpath.normpath(f"{shown}/../{full.name}")
+    try:
+        revision = tree.read(full.parent, full.name)
+    except InputError as error:
+        raise InputError(replace(one, file=shown + one.file.removeprefix(full.name)) for one in error.problems) from None
+    files = {shown + name.removeprefix(full.name): content for name, content in revision.tree.items()}
+    return replace(revision, tree=files), shown
 
 
 def chosen(desired: Desired, wanted: Sequence[str]) -> Sequence[str]:

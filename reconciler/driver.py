@@ -176,6 +176,7 @@ class Scope:
     ``fingerprint`` reads no value; ``reveal`` reads one, may raise DriverError, and may be called only inside ``apply``; the one
     exception is a driver whose observing is itself a use of the secret (a probe that logs in), see docs/decisions/0006.
     ``since`` is the time of the newest write of this pass (``time.monotonic``, seconds): what a driver learned earlier proves nothing.
+    ``wanted`` is the whole stack, for a driver whose objects depend on one another's content; ``observe`` may be asked about a part of it.
     ``status_of`` names the resources whose ``Observation.status`` some expression needs. ``span`` opens a span round an outgoing
     call: ``with scope.span("POST /batch", records=12): ...``; attributes must not carry secrets.
     """
@@ -184,6 +185,7 @@ class Scope:
     revision: str = ""
     fingerprint: Callable[[SecretRef], str] = lambda ref: "unresolved"
     reveal: Callable[[SecretRef], SecretValue] = _no_reveal
+    wanted: Mapping[ResourceId, Resource] = field(default_factory=dict)
     status_of: frozenset[ResourceId] = frozenset()
     since: float = 0.0
     span: SpanFactory = no_span

@@ -85,9 +85,11 @@ class Observer:
     def look(self, stack: Stack, revision: str, remembered: Collection[str]) -> Seen:
         """Look at everything the stack wants and owns. ``remembered`` are targets that may hold some of it though git asks for nothing."""
         bare = Scope(owner=f"{self.instance}/{stack.name}", revision=revision, span=span)
-        secrets = Secrets(self._store(stack), bare, self.key)
+        store, trouble = self._store(stack)
+        secrets = Secrets(store, bare, self.key, trouble=trouble, patiently=self.retry.call)
         scope = replace(bare, fingerprint=secrets.fingerprint, reveal=secrets.reveal, status_of=_statuses(stack.graph))
         graph = self._with_providers(stack.graph, secrets.store)
+        scope = replace(scope, wanted=graph.resources)
         with span("secrets"):
             blocked = secrets.prepare(graph.resources.values())
         used = {stack.targets[id] for id in graph.resources}
@@ -112,13 +114,18 @@ class Observer:
                 found.update({one.id: one.health for one in observations if one.id in wanted and one.live is not None})
         return found
 
-    def _store(self, stack: Stack) -> SecretStore | None:
-        """Find the driver that keeps secrets: the stack's own choice, else the first configured one."""
+    def _store(self, stack: Stack) -> tuple[SecretStore | None, str]:
+        """Open the driver that keeps secrets, when any are needed: the stack's own choice, else the first configured one."""
+        if not any(one.spec.secrets() for one in stack.graph):
+            return None, ""
+        trouble = ""
         for target in dict.fromkeys([*stack.spec.targets.values(), *self.targets.names()]):
-            plugin = self.catalog.plugin(self.targets.driver_name(target))
-            if plugin.keeps_secrets:
-                return cast("SecretStore", self.targets.get(target))
-        return None
+            try:
+                if self.catalog.plugin(self.targets.driver_name(target)).keeps_secrets:
+                    return cast("SecretStore", self.targets.get(target)), ""
+            except SettingsError as error:
+                trouble = f"the secret store cannot be opened: {error}"
+        return None, trouble
 
     def _with_providers(self, graph: Graph, store: SecretStore | None) -> Graph:
         """Add an edge from every consumer of a secret to the resource that declares it."""
@@ -177,7 +184,7 @@ class Observer:
             except (KeyError, ValueError) as error:
                 blocked[one.id] = str(error.args[0])
         fresh = {seen.target(one.id) for one in waiting if not isinstance(resources[one.id].spec, Unresolved)}
-        seen = replace(seen, graph=build(resources.values()), blocked=blocked)
+        seen = replace(seen, graph=build(resources.values()), blocked=blocked, scope=replace(seen.scope, wanted=resources))
         return self._observe(seen, sorted(fresh)) if fresh else seen
 
 

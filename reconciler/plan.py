@@ -161,6 +161,8 @@ def _create(resource: Resource, target: str, seen: Observation | None, inputs: I
     evidence = seen.evidence if seen is not None else None
     handle = seen.handle if seen is not None else {}
     change = Change(Action.CREATE, resource.id, target, resource, tuple(diff({}, wanted)), None, handle, cause, evidence)
+    if reason := _exempt(resource.id, FieldDiff("", None, None), inputs.exemptions):
+        return Held(change, "exception", reason)
     return _as_policy_says(change)
 
 

@@ -299,7 +299,7 @@ def get(data: Any, pointer: str) -> Any:
     for part in split_pointer(pointer):
         if isinstance(data, Mapping):
             data = data.get(part)
-        elif isinstance(data, list | tuple) and part.isdigit() and int(part) < len(data):
+        elif isinstance(data, list | tuple) and part.isdecimal() and int(part) < len(data):
             data = data[int(part)]
         else:
             return None
@@ -316,5 +316,5 @@ def put(data: Any, pointer: str, value: Any) -> None:
             data.pop(last, None)
         else:
             data[last] = value
-    elif isinstance(data, list) and last.isdigit() and int(last) < len(data):
+    elif isinstance(data, list) and last.isdecimal() and int(last) < len(data):
         data[int(last)] = value

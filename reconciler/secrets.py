@@ -5,7 +5,7 @@ Values are read at most once per pass, held masked, and dropped with this object
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -17,13 +17,17 @@ from reconciler.resource import Resource, ResourceId, SecretRef, SecretValue
 
 @dataclass(slots=True)
 class Secrets:
-    """The secrets of one pass. ``key`` makes fingerprints of two installations incomparable; it protects no value."""
+    """The secrets of one pass. ``key`` makes fingerprints of two installations incomparable; it protects no value.
+
+    ``trouble`` says why no secret can be had; ``patiently`` runs a look at the versions, and again when it fails for a moment.
+    """
 
     store: SecretStore | None
     scope: Scope
     key: bytes
     versions: Mapping[str, str] = field(default_factory=dict)
     trouble: str = ""
+    patiently: Callable[[Callable[[], Mapping[str, str]]], Mapping[str, str]] = lambda work: work()
     _values: dict[str, Mapping[str, SecretValue]] = field(default_factory=dict, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
@@ -31,18 +35,21 @@ class Secrets:
         """Learn the versions of everything referred to. Gives the resources that must wait, each with the reason."""
         refs = {one.id: found for one in resources if (found := one.spec.secrets())}
         paths = sorted({path for found in refs.values() for ref in found for path in ref.paths})
-        if paths:
+        if paths and not self.trouble:
             self._learn(paths)
         return {id: reason for id, found in refs.items() if (reason := self._missing(found))}
 
     def _learn(self, paths: Sequence[str]) -> None:
-        if self.store is None:
+        store = self.store
+        if store is None:
             self.trouble = "no target keeps secrets; configure one, e.g. targets.vault"
             return
         try:
-            self.versions = dict(self.store.versions(paths, self.scope))
+            self.versions = dict(self.patiently(lambda: store.versions(paths, self.scope)))
         except DriverError as error:
             self.trouble = f"the secret store cannot be seen: {error}"
+        except Exception as error:  # a bug in the store must not stop what needs no secret
+            self.trouble = f"the secret store cannot be seen: bug: {type(error).__name__} in the driver"
 
     def _missing(self, refs: Sequence[SecretRef]) -> str:
         if self.trouble:

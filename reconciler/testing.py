@@ -101,6 +101,7 @@ class Bench:
 
     def observe(self, resources: Sequence[Resource]) -> list[Observation]:
         """Observe and check the shape of the answer."""
+        self.scope = replace(self.scope, wanted={one.id: one for one in resources})
         observations = self.driver.observe(resources, self.scope)
         assert isinstance(observations, list), "observe must return a list: a generator's error escapes the retry"
         assert len({one.id for one in observations}) == len(observations), "observe must report each id once"

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 from reconciler.driver import Change, Observation, Outcome, Scope
-from reconciler.resource import Resource, ResourceId
+from reconciler.resource import Resource
 from reconciler_k8s.client import Cluster
 from reconciler_k8s.config import KubernetesConfig
-from reconciler_k8s.look import Look
-from reconciler_k8s.spec import KubernetesObject
+from reconciler_k8s.look import Look, content_of
 from reconciler_k8s.write import Writer
 
 
@@ -17,20 +16,16 @@ class KubernetesDriver:
     def __init__(self, config: KubernetesConfig) -> None:
         """Take the settings; nothing is contacted before the first observation."""
         self._cluster = Cluster(config)
-        self._content: dict[ResourceId, KubernetesObject] = {}
 
     def observe(self, wanted: Sequence[Resource], scope: Scope) -> list[Observation]:
         """Say what is there, in about one request per kind and three more; what looks changed costs a dry-run each."""
         self._cluster.span = scope.span
-        self._content = {one.id: one.spec for one in wanted if isinstance(one.spec, KubernetesObject)}
         return Look(self._cluster, scope).at(wanted)
 
     def apply(self, changes: Sequence[Change], scope: Scope) -> list[Outcome]:
         """Make the changes; several at a time within a stage."""
         self._cluster.span = scope.span
-        fresh = {change.id: change.desired.spec for change in changes if change.desired is not None}
-        content = self._content | {id: spec for id, spec in fresh.items() if isinstance(spec, KubernetesObject)}
-        return Writer(self._cluster, scope, content).apply(changes)
+        return Writer(self._cluster, scope, content_of(scope.wanted.values())).apply(changes)
 
     def close(self) -> None:
         """Drop the connections."""

@@ -1,7 +1,7 @@
 """The reading half of the driver: one metadata listing per kind, a local compare, and a dry-run only for what looks changed."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
@@ -73,6 +73,11 @@ def natural_name(metadata: JSONObject) -> str:
     return f"{metadata['namespace']}/{metadata['name']}" if metadata.get("namespace") else str(metadata["name"])
 
 
+def content_of(wanted: Iterable[Resource]) -> dict[ResourceId, KubernetesObject]:
+    """Give the objects of a stack that pods may read from."""
+    return {one.id: one.spec for one in wanted if isinstance(one.spec, KubernetesObject)}
+
+
 @dataclass(slots=True)
 class Look:
     """One observation of one stack."""
@@ -107,7 +112,7 @@ class Look:
 
     def _wish(self, wanted: Sequence[Resource]) -> None:
         seal = Seal.of(self.scope)
-        content = {one.id: one.spec for one in wanted if isinstance(one.spec, KubernetesObject)}
+        content = content_of(self.scope.wanted.values())
         for one in wanted:
             assert isinstance(one.spec, KubernetesObject)
             self.wishes[one.id] = make_wish(one, self.scope, seal, config_hash(one.spec, content, self.scope.fingerprint))

@@ -6,12 +6,11 @@ from pathlib import Path
 import click
 
 from reconciler.cli import common
-from reconciler.compose import Workshop
-from reconciler.desired import Desired, chosen
 from reconciler.engine import Engine
 from reconciler.plan import Plan
 from reconciler.report import Report, Verdict, plan_text, report_data, report_markdown, report_text
-from reconciler.state import Store
+from reconciler.source import Revision
+from reconciler.stack import Stack
 
 
 @click.command("apply")
@@ -25,9 +24,11 @@ def command(ctx: click.Context, path: Path | None, wanted: tuple[str, ...], outp
     """Converge once, now. Exit code 0: converged, 2: something is held or pending, 1: error."""
     with common.opened(ctx, write=True) as (workshop, store):
         desired = common.desired_of(workshop.settings, path)
+        stacks = common.loaded(desired, wanted, workshop.kinds)
         ask = not yes and output == "text" and sys.stdin.isatty()
         with workshop.engine(store) as engine:
-            reports = [_one(engine, workshop, store, desired, name, approved, ask) for name in chosen(desired, wanted)]
+            reports = [_one(engine, desired.revision, stack, approved, ask) for stack in stacks]
+    _unused(approved, reports)
     if output == "json":
         common.say_json([report_data(report) for report in reports])
     else:
@@ -36,9 +37,7 @@ def command(ctx: click.Context, path: Path | None, wanted: tuple[str, ...], outp
     return max((_code(report.verdict) for report in reports), key=[0, 2, 1].index, default=common.IN_SYNC)
 
 
-def _one(engine: Engine, workshop: Workshop, store: Store, desired: Desired, name: str, approved: tuple[str, ...], ask: bool) -> Report:
-    stack = desired.load(name, workshop.kinds, workshop.today())
-    revision = desired.revision
+def _one(engine: Engine, revision: Revision, stack: Stack, approved: tuple[str, ...], ask: bool) -> Report:
     digests = _full(engine.plan(stack, revision.commit)[0], approved) if approved or ask else ()
     if ask:
         plan, _ = engine.plan(stack, revision.commit, approved=digests)
@@ -51,6 +50,15 @@ def _one(engine: Engine, workshop: Workshop, store: Store, desired: Desired, nam
 def _full(plan: Plan, approved: tuple[str, ...]) -> tuple[str, ...]:
     """Give the whole digest of the plan when one of those given is its beginning, at least 12 digits long."""
     return tuple(plan.digest for one in approved if len(one) >= 12 and plan.digest.startswith(one))
+
+
+def _unused(approved: tuple[str, ...], reports: list[Report]) -> None:
+    """Say which approvals fitted no plan: the systems or git moved on since it was shown, or it was mistyped."""
+    for one in approved:
+        if len(one) < 12 or not any(report.plan.digest.startswith(one) for report in reports):
+            click.secho(
+                f"--approve {one}: no plan has this digest (at least its first 12 digits); nothing was approved", fg="red", err=True
+            )
 
 
 def _code(verdict: Verdict) -> int:

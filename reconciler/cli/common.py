@@ -1,7 +1,7 @@
 """What the verbs share: options, the engine they run on, colours and exit codes."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,9 @@ from reconciler.errors import SettingsError
 if TYPE_CHECKING:  # a verb pays only for the rooms that it enters
     from reconciler.compose import Workshop
     from reconciler.desired import Desired
+    from reconciler.registry import Catalog
     from reconciler.settings import Settings
+    from reconciler.stack import Stack
     from reconciler.state import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,6 +51,24 @@ def desired_of(settings: "Settings", tree: Path | None) -> "Desired":
 
     source = git_source(settings, settings.state.path.parent / "git")
     return desired_from(source.read(source.fetch(), settings.repository.folder), settings.repository.folder)
+
+
+def loaded(desired: "Desired", wanted: Sequence[str], kinds: "Catalog") -> "list[Stack]":
+    """Load the stacks that were asked for, or all. Raises InputError with the problems of all of them, before anything is done."""
+    from reconciler.clock import Clock
+    from reconciler.desired import chosen
+    from reconciler.errors import InputError, Problem
+
+    problems: list[Problem] = []
+    found = []
+    for name in chosen(desired, wanted):
+        try:
+            found.append(desired.load(name, kinds, Clock().now().date()))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return found
 
 
 @contextmanager

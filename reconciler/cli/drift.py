@@ -1,13 +1,16 @@
 """``reconciler drift``: what is different although no commit asked for it."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from reconciler.cli import common
-from reconciler.desired import chosen
+from reconciler.driver import Change
 from reconciler.plan import Plan
-from reconciler.report import change_line, diff_lines, drifted
+from reconciler.report import by_whom, change_line, diff_lines, drifted
 
 
 @click.command("drift")
@@ -16,30 +19,50 @@ from reconciler.report import change_line, diff_lines, drifted
 @common.output
 @click.pass_context
 def command(ctx: click.Context, path: Path | None, wanted: tuple[str, ...], output: str) -> int:
-    """Show what somebody changed behind git's back, and who, as far as the systems tell. Exit code 0: none, 2: some, 1: error."""
+    """Show what somebody changed behind git's back, and who, as far as the systems tell.
+
+    Exit code 0: none, or all of it acknowledged by a DriftException; 2: some; 1: error.
+    """
     with common.opened(ctx) as (workshop, store):
         desired = common.desired_of(workshop.settings, path)
+        stacks = common.loaded(desired, wanted, workshop.kinds)
         with workshop.engine(store) as engine:
-            stacks = [desired.load(name, workshop.kinds, workshop.today()) for name in chosen(desired, wanted)]
             plans = [engine.plan(stack, desired.revision.commit)[0] for stack in stacks]
-        known = {(row["stack"], row["resource"]): row for row in store.drifts()}
-    lines = [line for plan in plans for line in _lines(plan, {resource: row["onset"] for (_, resource), row in known.items()})]
+        onset = {(row["stack"], row["resource"]): str(row["onset"]) for row in store.drifts()}
+    found = [(change, row) for plan in plans for change, row in _found(plan, onset)]
     unseen = [str(one.id) for plan in plans for one in plan.stuck if one.unknown]
     if output == "json":
-        common.say_json({"drift": lines, "unknown": unseen})
+        common.say_json({"drift": [row for _, row in found], "unknown": unseen})
     else:
-        common.say("\n".join(lines or ["no drift"]))
-        common.say("\n".join(f"unknown: {id}: could not be seen" for id in unseen))
+        _print(found, unseen, "- " if output == "markdown" else "")
     if unseen:
         return common.ERROR
-    return common.PENDING if lines else common.IN_SYNC
+    return common.PENDING if any(not row["acknowledged"] for _, row in found) else common.IN_SYNC
 
 
-def _lines(plan: Plan, onset: dict[str, str]) -> list[str]:
-    lines = []
+def _found(plan: Plan, onset: Mapping[tuple[str, str], str]) -> Iterator[tuple[Change, dict[str, Any]]]:
     waived = {held.change.id: held.reason for held in plan.held if held.guard == "exception"}
     for change in drifted(plan):
-        since = f" since {onset[str(change.id)][:19]}" if str(change.id) in onset else ""
-        lines.append(change_line(change) + since + (f": {waived[change.id]}" if change.id in waived else ""))
-        lines += [f"    {line}" for line in diff_lines(change.diffs)]
-    return lines
+        yield (
+            change,
+            {
+                "stack": plan.stack,
+                "id": str(change.id),
+                "action": change.action.value,
+                "evidence": by_whom(change.evidence),
+                "since": onset.get((plan.stack, str(change.id)), ""),
+                "acknowledged": waived.get(change.id, ""),
+                "fields": [asdict(one) for one in change.diffs],
+            },
+        )
+
+
+def _print(found: list[tuple[Change, dict[str, Any]]], unseen: list[str], bullet: str) -> None:
+    for change, row in found:
+        since = f" since {row['since'][:19]}" if row["since"] else ""
+        common.say(bullet + change_line(change) + since + (f": {row['acknowledged']}" if row["acknowledged"] else ""))
+        common.say("\n".join(f"    {bullet}{line}" for line in diff_lines(change.diffs)))
+    for id in unseen:
+        common.say(f"{bullet}unknown: {id}: could not be seen")
+    if not found and not unseen:
+        common.say("no drift")

@@ -1,14 +1,15 @@
 """``reconciler graph``: the order of the resources, as waves or as a drawing."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from reconciler.cli import common
-from reconciler.desired import chosen
+from reconciler.errors import ReconcilerError
 from reconciler.graph import Graph
 from reconciler.registry import catalog
-from reconciler.settings import load_settings
+from reconciler.resource import ResourceId
 
 
 @click.command("graph")
@@ -19,21 +20,37 @@ from reconciler.settings import load_settings
 @click.pass_context
 def command(ctx: click.Context, path: Path | None, wanted: tuple[str, ...], output: str, root: str | None) -> int:
     """Show the order of the resources; with -o markdown as a Mermaid drawing."""
-    from reconciler.clock import Clock
-    from reconciler.resource import ResourceId
-
-    settings = load_settings(Path(ctx.obj["settings"]) if ctx.obj["settings"] else None)
-    desired = common.desired_of(settings, path)
-    for name in chosen(desired, wanted):
-        graph = desired.load(name, catalog(), Clock().now().date()).graph
-        graph = graph.subgraph([ResourceId.parse(root)]) if root else graph
-        if output == "json":
-            common.say_json({str(id): sorted(str(one) for one in before) for id, before in graph.before.items()})
-        elif output == "markdown":
+    desired = common.desired_of(common.settings_of(ctx), path)
+    graphs = {stack.name: stack.graph for stack in common.loaded(desired, wanted, catalog())}
+    if root is not None:
+        graphs = _below(graphs, root)
+    if output == "json":
+        common.say_json({name: _edges(graph) for name, graph in graphs.items()})
+        return common.IN_SYNC
+    for name, graph in graphs.items():
+        if len(graphs) > 1:
+            click.secho(f"### {name}" if output == "markdown" else f"stack {name}", bold=True)
+        if output == "markdown":
             click.echo(_mermaid(graph))
         else:
             _print(graph)
     return common.IN_SYNC
+
+
+def _below(graphs: Mapping[str, Graph], root: str) -> dict[str, Graph]:
+    """Keep what one resource needs, in the stack that declares it."""
+    try:
+        id = ResourceId.parse(root)
+    except ValueError as error:
+        raise ReconcilerError(str(error)) from None
+    found = {name: graph.subgraph([id]) for name, graph in graphs.items() if id in graph.resources}
+    if not found:
+        raise ReconcilerError(f"{id}: no stack declares it; see reconciler graph for what there is")
+    return found
+
+
+def _edges(graph: Graph) -> dict[str, list[str]]:
+    return {str(id): sorted(str(one) for one in before) for id, before in graph.before.items()}
 
 
 def _print(graph: Graph) -> None:

@@ -8,7 +8,7 @@ from reconciler.state import Store
 
 @click.command("history")
 @click.argument("number", required=False, type=int)
-@click.option("-n", "--most", default=20, show_default=True, help="How many runs.")
+@click.option("-n", "--most", default=20, show_default=True, type=click.IntRange(1), help="How many runs.")
 @common.stacks
 @common.output
 @click.pass_context
@@ -19,6 +19,7 @@ def command(ctx: click.Context, number: int | None, most: int, wanted: tuple[str
         if number is not None:
             return _one(store, number)
         rows = [row for name in (wanted or ("",)) for row in store.runs(name, most=most)]
+        rows = sorted(rows, key=lambda row: int(row["id"]), reverse=True)[:most]
     finally:
         store.close()
     if output == "json":

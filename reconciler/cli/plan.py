@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from reconciler.cli import common
-from reconciler.desired import chosen
 from reconciler.report import plan_data, plan_markdown, plan_text
 
 
@@ -18,11 +17,9 @@ def command(ctx: click.Context, path: Path | None, wanted: tuple[str, ...], outp
     """Show what would change. Writes nothing. Exit code 0: in sync, 2: changes pending, 1: error."""
     with common.opened(ctx) as (workshop, store):
         desired = common.desired_of(workshop.settings, path)
-        plans = []
+        stacks = common.loaded(desired, wanted, workshop.kinds)
         with workshop.engine(store) as engine:
-            for name in chosen(desired, wanted):
-                stack = desired.load(name, workshop.kinds, workshop.today())
-                plans.append(engine.plan(stack, desired.revision.commit)[0])
+            plans = [engine.plan(stack, desired.revision.commit)[0] for stack in stacks]
     if output == "json":
         common.say_json([plan_data(plan) for plan in plans])
     elif output == "markdown":

@@ -1,21 +1,25 @@
 """Where the daemon gets revisions from: a branch that is polled, or a directory that is watched while somebody edits it."""
 
 import random
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
-from reconciler.clock import Clock
 from reconciler.desired import Desired, desired_below, desired_from
+from reconciler.errors import InputError, SourceError
 from reconciler.source import GitSource
 
 
 class GitHead:
     """The head of a branch. Asking is one ``ls-remote``; only a new head is fetched. ``poke`` makes the next look immediate."""
 
-    def __init__(self, source: GitSource, folder: str, poll: float, clock: Clock) -> None:
+    def __init__(self, source: GitSource, folder: str, poll: float) -> None:
         """Look every ``poll`` seconds, with jitter, so that many daemons do not ask at once."""
-        self._source, self._folder, self._poll, self._clock = source, folder, poll, clock
+        self._source, self._folder, self._poll = source, folder, poll
         self._seen = ""
+        self._rewritten = False
         self._poked = Event()
 
     def changed(self) -> Desired | None:
@@ -23,8 +27,16 @@ class GitHead:
         if self._source.head() == self._seen:
             return None
         commit = self._source.fetch()
-        self._seen = commit  # a revision with problems is reported once, not at every look
-        return desired_from(self._source.read(commit, self._folder), self._folder)
+        # the mirror is shared with the command line, which may have fetched the rewritten branch before us
+        lost = bool(self._seen) and not self._source.descends(commit, self._seen)
+        self._rewritten = self._rewritten or self._source.rewritten or lost
+        try:
+            revision = self._source.read(commit, self._folder)
+        except InputError:
+            self._seen = commit  # a revision with problems is reported once, not at every look
+            raise
+        self._seen, rewritten, self._rewritten = commit, self._rewritten, False
+        return replace(desired_from(revision, self._folder), rewritten=rewritten)
 
     def poke(self) -> None:
         """Ask for a look now."""
@@ -43,19 +55,33 @@ class DirectoryHead:
 
     def __init__(self, path: Path, folder: str) -> None:
         """Watch ``path``."""
-        self._path, self._folder, self._fresh = path, folder, True
+        self._path, self._folder = path, folder
+        self._seen: Any = None
+        self._saves: Iterator[object] = iter(())
 
     def changed(self) -> Desired | None:
-        """Give the tree as it is now, when something in it was saved."""
-        if not self._fresh:
+        """Give the tree as it is now, when it is another than the one given before."""
+        seen = self._look()
+        if seen == self._seen:
             return None
-        self._fresh = False
+        self._seen = seen
         return desired_below(self._path, self._folder)
 
+    def _look(self) -> object:
+        """Read everything, because a save may come while nobody watches; a tree that cannot be read is as good as its complaint."""
+        try:
+            found = desired_below(self._path, self._folder, about=False)
+        except (InputError, SourceError) as error:
+            return str(error)
+        return found.names, found.revision.tree
+
     def wait(self, stop: Event) -> None:
-        """Wait until a file is saved."""
+        """Wait until a file is saved, a second at most."""
         import watchfiles  # only for those who edit in place
 
-        for _ in watchfiles.watch(self._path, stop_event=stop, rust_timeout=1000, yield_on_timeout=False):
-            self._fresh = True
-            return
+        try:
+            if next(self._saves, None) is None:
+                self._saves = watchfiles.watch(self._path, stop_event=stop, rust_timeout=1000, yield_on_timeout=True)
+                next(self._saves, None)
+        except OSError:  # the directory is gone; perhaps it comes back
+            stop.wait(1.0)

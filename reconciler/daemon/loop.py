@@ -7,8 +7,7 @@ stack that disappears from git is reported and its resources stay.
 import logging
 import random
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from threading import Event, Lock, Thread
 from typing import Protocol
@@ -20,14 +19,17 @@ from reconciler.daemon.queue import Claim, KeyedQueue
 from reconciler.desired import Desired
 from reconciler.engine import Engine, silent
 from reconciler.errors import InputError, Problem, ReconcilerError, SourceError
+from reconciler.notify import Notice, NoticeLevel
 from reconciler.plan import Plan
 from reconciler.report import Report, Verdict
 from reconciler.stack import Stack
-from reconciler.state import Store
+from reconciler.state import Owed, Store
 from reconciler.telemetry import trace_id
 
 log = logging.getLogger("reconciler.daemon")
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
+REPOSITORY = "repository"
+MISSES = 3
 
 
 class Head(Protocol):
@@ -50,6 +52,7 @@ class InForce:
     stack: Stack
     day: date
     failures: int = 0
+    gone: bool = False
 
 
 @dataclass(slots=True)
@@ -66,7 +69,14 @@ class Daemon:
     queue: KeyedQueue = field(default_factory=KeyedQueue)
     force: dict[str, InForce] = field(default_factory=dict)
     _said: str = ""
+    _misses: int = 0
+    _rejected: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        """Remember what was rejected before a restart, so that its end is told too."""
+        latest = {name: self.store.runs(name, most=1)[0]["verdict"] for name in self.store.stacks()}
+        self._rejected = {name for name, verdict in latest.items() if verdict == Verdict.REJECTED}
 
     def run(self) -> None:
         """Start every thread, wait for the stop signal, and let the writes that are under way finish."""
@@ -93,50 +103,96 @@ class Daemon:
 
     def _watch(self) -> None:
         while not self.workshop.stop.is_set():
-            try:
-                desired = self.head.changed()
-            except InputError as error:
-                self._reject("", "", error.problems)
-            except SourceError as error:
-                self._complain(str(error))
-            else:
-                if desired is not None:
-                    self._said = ""
-                    self.accept(desired)
+            self.look()
             self.head.wait(self.workshop.stop)
 
+    def look(self) -> None:
+        """Ask the source once."""
+        try:
+            desired = self.head.changed()
+        except SourceError as error:
+            self._complain(str(error))
+            return
+        except InputError as error:
+            self._reject(REPOSITORY, "", error.problems)
+            desired = None
+        if self._misses >= MISSES:
+            self._tell("source", "the repository can be read again", "ok")
+        self._said, self._misses = "", 0
+        if desired is not None:
+            self.accept(desired)
+
     def _complain(self, message: str) -> None:
-        """Log a trouble with the source once, not every few seconds."""
+        """Log a trouble with the source once, not every few seconds; tell people when it does not pass by itself."""
+        self._misses += 1
         if message != self._said:
             log.error("%s", message)
             self._said = message
+        if self._misses == MISSES:
+            self._tell("source", "the repository cannot be read; the last good revision stays in force", "error", message)
+
+    def _tell(self, what: str, title: str, level: NoticeLevel, *lines: str, stack: str = REPOSITORY) -> None:
+        now = self.workshop.clock.now().isoformat()
+        self.store.owe(Owed(f"{what}:{stack}:{now}", asdict(Notice(title, level, stack, lines, key=stack))), now)
 
     def accept(self, desired: Desired, reason: str = "") -> None:
         """Take a revision: load each stack, reject those with problems, and ask for a pass of the others."""
         commit = desired.revision.commit
-        gone = sorted(set(self.force) - set(desired.names))
         if not desired.names:
-            self._reject("", commit, [Problem(desired.folder, 0, "the repository has no stack; nothing is deleted")])
-        for name in gone if desired.names else []:
+            self._reject(REPOSITORY, commit, [Problem(desired.folder, 0, "the repository has no stack; nothing is deleted")])
+            return
+        self._well(REPOSITORY, commit)
+        reason = reason or (f"commit {commit[:12]}" if commit else "a saved file")
+        if desired.rewritten:
+            reason += ", history was rewritten"
+            title = "history was rewritten; deletes wait for approval until the next commit"
+            self._tell("rewritten", title, "warning", f"now at {commit[:12]}")
+        for name in sorted(one for one, force in self.force.items() if one not in desired.names and not force.gone):
+            self.force[name].gone = True
             self._reject(name, commit, [Problem(f"{desired.folder}/{name}", 0, "the stack disappeared; nothing of it is deleted")])
         for name in desired.names:
             try:
-                stack = desired.load(name, self.workshop.kinds, self.workshop.today())
+                stack = self._load(desired, name)
             except InputError as error:
                 self._reject(name, commit, error.problems)
                 continue
+            self._well(name, commit)
             with self._lock:
                 self.force[name] = InForce(desired, stack, self.workshop.today())
-            self.queue.request(name, reason or f"commit {commit[:12]}")
+            self.queue.request(name, reason)
+
+    def _load(self, desired: Desired, name: str) -> Stack:
+        """Load a stack. Raises InputError, for a bug of ours too: one commit must not end the daemon for every stack."""
+        try:
+            stack = desired.load(name, self.workshop.kinds, self.workshop.today())
+        except InputError:
+            raise
+        except Exception as error:
+            log.exception("bug: loading %s raised %s", name, type(error).__name__)
+            raise InputError([Problem(f"{desired.folder}/{name}", 0, f"bug: {type(error).__name__} while loading; see the log")]) from None
+        return _careful(stack) if desired.rewritten else stack
 
     def _reject(self, name: str, commit: str, problems: Sequence[Problem]) -> None:
         for problem in problems:
             log.error("%s", problem)
+        self._rejected.add(name)
+        self.done(self._note(name, commit, Verdict.REJECTED, problems))
+
+    def _well(self, name: str, commit: str) -> None:
+        """End a rejection, where there was one."""
+        if name not in self._rejected:
+            return
+        self._rejected.remove(name)
+        self._tell("accepted", "the newest revision can be used", "ok", commit[:12], stack=name)
+        if name == REPOSITORY:  # a stack has a pass now that says how it fares
+            self._note(name, commit, Verdict.CONVERGED, ())
+
+    def _note(self, name: str, commit: str, verdict: Verdict, problems: Sequence[Problem]) -> Report:
         now = self.workshop.clock.now()
         empty = Plan(name, commit).sealed()
-        report = Report(name or "repository", commit, "a new revision", Verdict.REJECTED, now, now, empty, empty, problems=tuple(problems))
+        report = Report(name, commit, "a new revision", verdict, now, now, empty, empty, problems=tuple(problems))
         self.store.record(replace(report, trace_id=trace_id(commit)), {})
-        self.done(report)
+        return report
 
     # -- the passes ----------------------------------------------------------------------------------------------------------
 
@@ -154,10 +210,7 @@ class Daemon:
     def _pass(self, engine: Engine, claim: Claim) -> None:
         with self._lock:
             force = self.force[claim.key]
-        if force.day != self.workshop.today():  # exceptions end with the day
-            with suppress(InputError):
-                force.stack = force.desired.load(claim.key, self.workshop.kinds, self.workshop.today())
-            force.day = self.workshop.today()
+        self._renew(force, claim.key)
         revision = force.desired.revision
         try:
             report = engine.converge(force.stack, revision.commit, reason=", ".join(claim.reasons), subject=revision.subject)
@@ -169,10 +222,29 @@ class Daemon:
         self._again(force, claim.key, well=report.verdict is Verdict.CONVERGED)
         self.done(report)
 
+    def _renew(self, force: InForce, name: str) -> None:
+        """Load the stack anew on a new day, because exceptions end with the day."""
+        if force.day == self.workshop.today():
+            return
+        force.day = self.workshop.today()
+        try:
+            force.stack = self._load(force.desired, name)
+        except InputError as error:
+            log.error("%s", error)
+
     def _again(self, force: InForce, key: str, *, well: bool) -> None:
         """Ask for the next look: at the interval when all is well, sooner and then ever later when it is not."""
         force.failures = 0 if well else force.failures + 1
         pause = force.stack.spec.interval
         if not well:
-            pause = min(pause, RETRY_FIRST * 2.0 ** (force.failures - 1), RETRY_MOST)
+            pause = min(pause, RETRY_FIRST * 2.0 ** min(force.failures - 1, 16), RETRY_MOST)
         self.queue.request(key, "resync" if well else "another try", after=pause * random.uniform(0.9, 1.0))  # noqa: S311 - jitter
+
+
+def _careful(stack: Stack) -> Stack:
+    """Give a stack whose deletes wait for a person: commits that were rewritten away are no wish to delete."""
+    policy = stack.spec.policy
+    if policy.approval != "never":
+        return stack
+    held = stack.spec.model_copy(update={"policy": policy.model_copy(update={"approval": "deletes"})})
+    return replace(stack, spec=held)

@@ -5,6 +5,7 @@ State transitions are news, states are not: a stack that stays broken, or a drif
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 
 from reconciler.driver import Status
 from reconciler.notify import Notice, NoticeLevel
@@ -14,7 +15,7 @@ from reconciler.report import Report, Verdict, change_line, diff_lines, drifted,
 from reconciler.state import Owed, Recorded
 
 MOST = 8
-BAD = (Verdict.FAILED, Verdict.DEGRADED, Verdict.REJECTED)
+BAD = (Verdict.FAILED, Verdict.DEGRADED)
 
 
 def news(report: Report, recorded: Recorded) -> Iterable[Owed]:
@@ -28,7 +29,8 @@ def _notices(report: Report, recorded: Recorded) -> Iterator[tuple[str, Notice]]
     if report.verdict is Verdict.REJECTED:
         lines = tuple(str(problem) for problem in report.problems)
         title = "the commit was rejected; the last good revision stays in force"
-        yield f"rejected:{stack}:{report.revision}", _notice(report, title, "error", lines)
+        which = f"{report.revision}:{sha256(chr(10).join(lines).encode()).hexdigest()[:16]}"  # a working tree has no other name
+        yield f"rejected:{stack}:{which}", _notice(report, title, "error", lines)
         return
     if recorded.opened:
         yield f"drift:{stack}:{run}", _drift(report, recorded.opened)

@@ -19,7 +19,7 @@ class Outbox:
         self._store, self._sink, self._clock, self.pace = store, sink, clock, pace
 
     def run(self, stop: Event) -> None:
-        """Send until ``stop`` is set, then once more without waiting."""
+        """Send until ``stop`` is set, then one more at most; what is left waits in the store for the next start."""
         while not self._clock.wait(stop, self.flush(stop)):
             pass
         self.flush(stop)
@@ -34,6 +34,8 @@ class Outbox:
                 return error.retry_after or 5.0
             except Permanent as error:
                 log.error("a notice cannot be delivered and is dropped: %s", error)
+            except Exception as error:  # a bug in telling people must not end what they are told of
+                log.exception("bug: a notice is dropped: %s", type(error).__name__)
             self._store.sent(number, self._clock.now().isoformat())
             if self._clock.wait(stop, self.pace):
                 return 0.0

@@ -21,7 +21,7 @@ class Claim:
 class _Waiting:
     due: float
     order: int
-    reasons: list[str]
+    reasons: dict[str, float]
 
 
 class KeyedQueue:
@@ -41,11 +41,10 @@ class KeyedQueue:
         with self._condition:
             due = self._clock() + after
             self._order += 1
-            waiting = self._waiting.setdefault(key, _Waiting(due, self._order, []))
+            waiting = self._waiting.setdefault(key, _Waiting(due, self._order, {}))
             waiting.due = min(waiting.due, due)
-            if reason not in waiting.reasons:
-                waiting.reasons.append(reason)
-            self._condition.notify()
+            waiting.reasons[reason] = min(due, waiting.reasons.get(reason, due))
+            self._condition.notify_all()
 
     def take(self, timeout: float) -> Claim | None:
         """Wait up to ``timeout`` seconds for a key that is due and not being worked on; None when there is none, or after ``close``."""
@@ -57,7 +56,8 @@ class KeyedQueue:
                 if ready and min(ready)[0] <= now:
                     key = min(ready)[2]
                     self._running.add(key)
-                    return Claim(key, tuple(self._waiting.pop(key).reasons))
+                    reasons = self._waiting.pop(key).reasons  # one that lay in the future did not cause this look
+                    return Claim(key, tuple(reason for reason, due in reasons.items() if due <= now))
                 if now >= end:
                     break
                 self._condition.wait(min(end - now, *(max(0.0, due - now) for due, _, _ in ready)) if ready else end - now)
@@ -67,7 +67,7 @@ class KeyedQueue:
         """Say that the work on a claim is over, well or badly."""
         with self._condition:
             self._running.discard(claim.key)
-            self._condition.notify()
+            self._condition.notify_all()
 
     def close(self) -> None:
         """Give out nothing more."""

@@ -27,7 +27,7 @@ def _head(settings: Settings, workshop: Workshop, path: Path | None) -> Head:
         return DirectoryHead(path, repository.folder)
     if not repository.url:
         raise SettingsError("there is nothing to watch: set repository.url in reconciler.yaml, or give --path DIR")
-    return GitHead(git_source(settings, settings.state.path.parent / "git"), repository.folder, repository.poll, workshop.clock)
+    return GitHead(git_source(settings, settings.state.path.parent / "git"), repository.folder, repository.poll)
 
 
 def _sink(settings: Settings) -> Sink:

@@ -20,7 +20,6 @@ FIREWALL = "10.0.20.1"
 OLD_BALANCER = "10.0.20.202"
 INGRESS = "10.0.20.203"
 NODES = ("k8s-node1", "k8s-node2", "k8s-node3", "k8s-node4")
-POLICY = f"version: STSv1\nmode: testing\nmx: mail.{DOMAIN}\nmax_age: 604800\n"
 
 
 def seeds() -> dict[str, JSONObject]:
@@ -404,6 +403,5 @@ def _outside() -> JSONObject:
     return {
         "aliases": {f"@{DOMAIN}": f"spam@{DOMAIN}"},
         "addresses": {f"{name}.{DOMAIN}:443": "https" for name in ("mail", "mta-sts")},
-        "pages": {"/.well-known/mta-sts.txt": POLICY},
         "page": "Roundcube Webmail",
     }

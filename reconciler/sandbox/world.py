@@ -60,6 +60,8 @@ class World:
             system.start()
         if "uptime-kuma" in self.systems:
             self.systems["uptime-kuma"].check = self._reachable
+        if {"probe", "k8s"} <= self.systems.keys():
+            self.systems["probe"].pages = self._page
         if {"probe", "cloudflare"} <= self.systems.keys():
             self.systems["probe"].follow(self._published)
         self.wires.start()
@@ -118,6 +120,17 @@ class World:
         doors |= {(port, True): host[f"{name}-proxy"].port for port, name in PROXY_DOORS.items()}
         names = {str(one["name"]): str(one["content"]) for one in self.records() if one["type"] == "A"}
         return lambda address: follow(address, cluster, firewall, names, doors)
+
+    def _page(self, path: str) -> str | None:
+        """Serve what a running pod mounts from a ConfigMap, under the name of the file."""
+        api, name = self._cluster_api(), path.rpartition("/")[2]
+        running = [one for one in api("/apis/apps/v1/deployments") if (one.get("status") or {}).get("availableReplicas")]
+        volumes = [volume for one in running for volume in one["spec"]["template"]["spec"].get("volumes", [])]
+        mounted = {volume["configMap"]["name"] for volume in volumes if "configMap" in volume}
+        found = (
+            one["data"][name] for one in api("/api/v1/configmaps") if one["metadata"]["name"] in mounted and name in one.get("data", {})
+        )
+        return next(found, None)
 
     def _cluster_api(self) -> Callable[[str], list[JSONObject]]:
         target = self.systems["k8s"].settings()

@@ -38,7 +38,8 @@ class ProbeEmulator:
     type, value and optionally ttl. ``resolvers``: addresses that are answered for (default 1.1.1.1, 8.8.8.8). ``addresses``: "host:port"
     as written in probes -> door. ``closed``: "host:port" where nothing listens. ``names``: further names that the certificate is for.
     ``days``: how long the certificate is valid (default 90). ``refusal``: seconds until a client without PROXY header is turned away
-    (default 0.5; Postfix takes 5). ``page``: text of the web page.
+    (default 0.5; Postfix takes 5). ``page``: text of the login page.
+    ``pages``: path -> text of further pages; ``pages`` of the emulator may be replaced by any look-up.
     """
 
     def __init__(self, seed: JSONObject | None = None) -> None:
@@ -50,6 +51,7 @@ class ProbeEmulator:
         self.addresses: dict[str, str] = dict(seed.get("addresses", {}))
         self._closed = list(seed.get("closed", []))
         self._days, self._refusal, self._page = int(seed.get("days", 90)), float(seed.get("refusal", 0.5)), str(seed.get("page", "webmail"))
+        self.pages: Callable[[str], str | None] = dict(seed.get("pages", {})).get
         self._hosts = sorted({split_address(one)[0] for one in self.addresses} | set(seed.get("names", [])) | {"localhost", "127.0.0.1"})
         self.ca_file = Path()
         self.resolvers = {name: Resolver(self._answers, self.faults) for name in seed.get("resolvers", ["1.1.1.1", "8.8.8.8"])}
@@ -70,7 +72,7 @@ class ProbeEmulator:
         context = make_certificate(self.ca_file, self._hosts, self._days)
         smtp = SmtpServer(self.store, context, self.faults, authenticate=False)
         submission = SmtpServer(self.store, context, self.faults, authenticate=True)
-        imap, web = ImapServer(self.store, context), WebServer(self._page)
+        imap, web = ImapServer(self.store, context), WebServer(self._page, lambda path: self.pages(path))
         self._servers = [smtp, submission, imap, web]
         for server in self._servers:
             server.start()
