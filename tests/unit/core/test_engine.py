@@ -299,6 +299,43 @@ def test_a_rotated_secret_is_written_again_as_a_rotation_and_nothing_shows_its_v
     assert CANARY not in said
 
 
+def test_a_secret_store_that_fails_for_a_moment_is_asked_again_and_one_with_a_bug_stops_only_its_consumers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tests.unit.core.memory import MemoryDriver
+
+    bench = Bench()
+    bench.system.keep_secret("app", password=CANARY)
+    text = thing("user", text="${vault('app', 'password')}") + thing("other")
+    errors: list[Exception] = [RuntimeError(CANARY)]
+    original = MemoryDriver.versions
+
+    def versions(self: MemoryDriver, paths: Any, scope: Any) -> Any:
+        if errors:
+            raise errors.pop(0)
+        return original(self, paths, scope)
+
+    monkeypatch.setattr(MemoryDriver, "versions", versions)
+    plan = bench.plan(text)
+    assert [one.reason for one in plan.stuck] == ["the secret store cannot be seen: bug: RuntimeError in the driver"]
+    assert named(plan.changes) == ["other"]
+    errors[:] = [Transient("503"), Transient("503")]
+    assert bench.run(text).verdict is Verdict.CONVERGED
+
+
+def test_a_secret_store_that_cannot_be_opened_stops_only_its_consumers() -> None:
+    bench = Bench(pool=System())
+    engine = bench.engine()
+    engine.observer.targets._configs = {"mem": {"tokn": CANARY}, "pool": {"system": bench.pool}}
+    from tests.unit.core.memory import stack_of
+
+    stack = stack_of(thing("user", group="pool/v1", text="${vault('app', 'password')}") + thing("other", group="pool/v1"))
+    plan, _ = engine.plan(stack)
+    assert named(plan.changes) == ["other"]
+    assert plan.stuck[0].reason.startswith("the secret store cannot be opened: target of driver mem: system: field required")
+    assert CANARY not in repr(plan)
+
+
 def test_planning_reads_no_secret() -> None:
     bench = Bench()
     bench.system.keep_secret("app", password=CANARY)

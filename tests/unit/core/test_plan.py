@@ -222,6 +222,14 @@ def test_an_acknowledged_difference_is_held_quietly_with_its_reason() -> None:
         assert result.in_sync
 
 
+def test_an_acknowledged_absence_is_held_by_an_exception_for_the_whole_resource_only() -> None:
+    wish = resource("a")
+    assert [one.guard for one in plan([wish], exemptions=[exemption()]).held] == ["exception"]
+    assert plan([wish], exemptions=[exemption()]).in_sync
+    assert only(plan([wish], exemptions=[exemption("/text")])).action is Action.CREATE
+    assert only(plan([wish], exemptions=[exemption(expired=True)])).action is Action.CREATE
+
+
 def test_an_exception_for_one_field_keeps_it_while_another_is_repaired() -> None:
     wish = resource("a", text="new", size=2)
     change = only(plan([wish], [seen(wish, text="old", size=1)], exemptions=[exemption("/text")]))
