@@ -60,6 +60,9 @@ class Controllers:
                     work(kind, copy)
 
     def _settle_customresourcedefinition(self, kind: Kind, whole: JSONObject) -> None:
+        if whole["metadata"].get("deletionTimestamp"):
+            self.machine.remove(kind, whole)
+            return
         status = whole.get("status") or {}
         names, versions = whole["spec"]["names"], [one["name"] for one in whole["spec"]["versions"] if one.get("storage")]
         if status.get("conditions") and status.get("acceptedNames") == names:

@@ -293,13 +293,13 @@ def apply_defaults(kind: Kind, whole: JSONObject) -> None:
                 whole[part] = {key: "" if value is None else value for key, value in whole[part].items()}
     prune_nulls(whole)
     _spell_quantities(whole, kind.shape)
-    _spell_status(whole.get("status"))
+    _spell_status(whole.get("status"), balanced=kind.name == "Service")
     if kind.name in DEFAULTS:
         DEFAULTS[kind.name](whole)
     drop_empty(whole)
 
 
-def _spell_status(status: Any) -> None:
+def _spell_status(status: Any, *, balanced: bool) -> None:
     """Leave out empty texts of conditions, and say how a balancer's address is reached."""
     if not isinstance(status, dict):
         return
@@ -308,7 +308,7 @@ def _spell_status(status: Any) -> None:
             if condition.get(key) == "":
                 del condition[key]
     for ingress in (status.get("loadBalancer") or {}).get("ingress") or ():
-        if "ip" in ingress and "ports" not in ingress:
+        if balanced and "ip" in ingress and "ports" not in ingress:
             set_default(ingress, ipMode="VIP")
 
 

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from reconciler.resource import JSONObject
 from reconciler_k8s.emulator import kinds as kind_docs
+from reconciler_k8s.emulator.decoding import decode_body
 from reconciler_k8s.emulator.kinds import Kind
 from reconciler_k8s.emulator.machine import Machine, Request
 from reconciler_k8s.emulator.managers import Actor
@@ -163,7 +164,7 @@ class Api:
         found = self.machine.store.peek(target.kind.key, target.namespace, target.name)
         if found is None:
             raise not_found(target.kind, target.name)
-        return answer(shown(found, target.kind, request))
+        return answer(scale_of(found) if target.sub == "scale" else shown(found, target.kind, request))
 
     def _write(self, target: Target, request: HttpRequest, operation: str) -> Request:
         query = request.query_params
@@ -185,6 +186,8 @@ class Api:
             patch = json.loads(body)
         except ValueError as error:
             raise bad_request(f"error decoding patch: {error}") from None
+        if sort == "application/json-patch+json" and not isinstance(patch, list):
+            raise bad_request("error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp")
         if sort == "application/strategic-merge-patch+json" and target.kind.custom:
             types = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
             raise ApiError(415, f"{REGISTERED}{types}", "UnsupportedMediaType")
@@ -195,16 +198,31 @@ class Api:
                 new = merge_patch(live, patch)
             else:
                 new = strategic_merge(live, patch, target.kind.shape)
-        except PatchError as error:
-            raise ApiError(422, f"the server rejected our request due to an error in our request: {error}", "Invalid", {}) from None
+        except PatchError:
+            raise ApiError(422, "the server rejected our request due to an error in our request", "Invalid", {}) from None
+        if target.sub == "scale":
+            self._scale(target, request, patch)
+            return 200, scale_of(self.machine.store.get(target.kind.key, target.namespace, target.name) or live)
+        check_name(new, target)
+        new = decode_body(target.kind, new, strict=request.query_params.get("fieldValidation") == "Strict", patch=True)
         return self.machine.update(self._write(target, request, "Update"), new)
+
+    def _scale(self, target: Target, request: HttpRequest, patch: JSONObject) -> None:
+        """Change the replicas; the server keeps this entry without a time."""
+        live = self.machine.store.get(target.kind.key, target.namespace, target.name)
+        assert live is not None
+        live["spec"]["replicas"] = (patch.get("spec") or {}).get("replicas", live["spec"].get("replicas"))
+        live["metadata"]["generation"] += 1
+        self.machine.alter(target.kind, live, self._write(target, request, "Update").actor.manager, sub="scale")
 
     def _apply(self, target: Target, request: HttpRequest, body: bytes) -> tuple[int, JSONObject]:
         try:
-            config: Any = json.loads(body) if body.startswith(b"{") else yaml.safe_load(body)
+            config: Any = json.loads(body) if body.startswith(b"{") else json.loads(json.dumps(yaml.safe_load(body), default=str))
         except (yaml.YAMLError, ValueError) as error:
             raise bad_request(f"error decoding YAML: error converting YAML to JSON: yaml: {error}") from None
         check_body(config, target)
+        if target.sub and self.machine.store.peek(target.kind.key, target.namespace, target.name) is None:
+            raise not_found(target.kind, target.name)
         return self.machine.apply(self._write(target, request, "Apply"), config)
 
     def _put(self, target: Target, request: HttpRequest, body: bytes) -> tuple[int, JSONObject]:
@@ -213,11 +231,15 @@ class Api:
             return 200, self.machine.finalize(self._write(target, request, "Update"), new)
         if target.kind.custom and not new["metadata"].get("resourceVersion"):
             cause = ("FieldValueInvalid", "Invalid value: 0: must be specified for an update", "metadata.resourceVersion")
-            raise unprocessable(target.kind.name, target.kind.group, target.name, [cause])
+            raise unprocessable(target.kind.plural, target.kind.group, target.name, [cause])
         return self.machine.update(self._write(target, request, "Update"), new)
 
     def _post(self, target: Target, request: HttpRequest, body: bytes) -> tuple[int, JSONObject]:
+        if request.headers.get("content-type", "").partition(";")[0] not in ("application/json", "application/yaml"):
+            types = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+            raise ApiError(415, f"{REGISTERED}{types}", "UnsupportedMediaType")
         new = decoded(body, target)
+        new = decode_body(target.kind, new, strict=request.query_params.get("fieldValidation") == "Strict", patch=False)
         target.name = new["metadata"].get("name", "")
         new["metadata"].setdefault("namespace", target.namespace) if target.kind.namespaced else None
         return self.machine.create(self._write(target, request, "Update"), new)
@@ -280,7 +302,7 @@ class Api:
 
     async def _events(self, target: Target, request: HttpRequest, seconds: float) -> AsyncIterator[bytes]:
         store, query = self.machine.store, request.query_params
-        matches = selecting(query)
+        matches = selecting(query) if PARTIAL_LIST not in request.headers.get("accept", "") else (lambda whole: False)
         partial = PARTIAL in request.headers.get("accept", "")
         version = query.get("resourceVersion") or ""
         deadline = asyncio.get_running_loop().time() + seconds
@@ -375,7 +397,9 @@ def listed(kind: Kind, metadata: JSONObject, items: list[JSONObject], request: H
     if PARTIAL_LIST in accept:
         found = [partial_of(one) for one in items]
         return answer({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": found or None})
-    if not kind.custom:
+    if kind.custom:
+        metadata = {"continue": "", **metadata}
+    else:
         items = [{key: value for key, value in one.items() if key not in ("kind", "apiVersion")} for one in items]
     return answer({"kind": kind.list_kind or f"{kind.name}List", "apiVersion": kind.api_version, "metadata": metadata, "items": items})
 
@@ -458,6 +482,24 @@ def decoded(body: bytes, target: Target) -> JSONObject:
     if target.kind.namespaced and new["metadata"].setdefault("namespace", target.namespace) != target.namespace:
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
     return new
+
+
+def scale_of(whole: JSONObject) -> JSONObject:
+    """Give the Scale of a workload."""
+    metadata = {key: whole["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")}
+    labels = (whole["spec"].get("selector") or {}).get("matchLabels") or {}
+    status = {
+        "replicas": (whole.get("status") or {}).get("replicas", 0),
+        "selector": ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
+    }
+    spec = {"replicas": whole["spec"].get("replicas", 1)}
+    return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status}
+
+
+def check_name(new: JSONObject, target: Target) -> None:
+    """Refuse a patch that renames."""
+    if new["metadata"].get("name") != target.name:
+        raise bad_request(f"the name of the object ({new['metadata'].get('name')}) does not match the name on the URL ({target.name})")
 
 
 def check_list(query: Mapping[str, str], version: int) -> None:

@@ -29,6 +29,7 @@ class Kind:
     custom: bool = False
     list_kind: str = ""
     storage_version: str = ""
+    schema: JSONObject = field(default_factory=dict, compare=False, hash=False)
 
     @property
     def api_version(self) -> str:
@@ -184,6 +185,7 @@ def of_crd(crd: JSONObject) -> Iterator[Kind]:
             custom=True,
             list_kind=names.get("listKind") or names["kind"] + "List",
             storage_version=storage,
+            schema=schema,
         )
 
 

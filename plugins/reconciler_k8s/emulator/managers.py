@@ -157,13 +157,13 @@ class Managers:
         last = mine.paths if mine is not None else frozenset()
         owned = frozenset(path for path in fields_of(config, shape) if path not in UNTRACKED and not ignored(path))
         self.entries[actor.key] = Entry(
-            actor.manager, "Apply", actor.version, actor.subresource, owned, mine.time if mine is not None and owned == last else actor.now
+            actor.manager, "Apply", actor.version, actor.subresource, owned, mine.time if mine is not None else ""
         )
         if last:
             kept = with_parents(frozenset(fields_of(config, shape)).union(*(entry.paths for entry in self.entries.values())))
             merged = remove(merged, shape, with_parents(last) - kept)
-        changed, _ = self._settle(live, merged, shape, actor, force=force)
-        if changed:
+        changed, gone = self._settle(live, merged, shape, actor, force=force)
+        if changed or gone or not live.get("metadata", {}).get("uid"):
             self.entries[actor.key].time = actor.now
         self._drop_empty()
         return merged

@@ -83,6 +83,8 @@ _GONE = object()
 
 
 def _compare(old: Any, new: Any, shape: Shape, path: Path, result: Comparison) -> None:
+    if old is None and isinstance(new, dict | list):
+        old = type(new)()
     some = new if old is _GONE else old
     empty = all(side is _GONE or side in ({}, []) for side in (old, new))
     nested = all(side is _GONE or isinstance(side, type(some)) for side in (old, new))

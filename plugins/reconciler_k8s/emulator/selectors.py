@@ -45,7 +45,7 @@ def _field(text: str) -> Match:
     key, operator, value = re.split(r"(!=|==|=)", text, maxsplit=1) if "=" in text else (text, "=", "")
     names = {"metadata.name": "name", "metadata.namespace": "namespace"}
     if key not in names:
-        raise SelectorError(f"field label not supported: {key}")
+        raise SelectorError(f'"{key}" is not a known field selector: only "metadata.name", "metadata.namespace"')
     place = names[key]
     if operator == "!=":
         return lambda whole: whole["metadata"].get(place, "") != value

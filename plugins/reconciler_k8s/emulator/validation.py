@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reconciler.resource import JSONObject
+from reconciler_k8s.emulator.custom import schema_problems
 from reconciler_k8s.emulator.kinds import Kind
 from reconciler_k8s.emulator.statuses import Cause, forbidden_field, invalid, required, too_long, unsupported
 
@@ -51,7 +52,9 @@ def quoted(value: Any) -> str:
 def problems(kind: Kind, new: JSONObject, old: JSONObject | None) -> list[Cause]:
     """List what is wrong with an object, or with the change to it."""
     causes = _metadata(kind, new, old)
-    if kind.name in RULES and not kind.custom:
+    if kind.custom:
+        return causes + schema_problems(new, kind.schema)
+    if kind.name in RULES:
         causes += RULES[kind.name](new, old)
     return causes
 
@@ -224,7 +227,7 @@ def _job(new: JSONObject, old: JSONObject | None) -> list[Cause]:
     template = (spec.get("template") or {}).get("spec") or {}
     causes = _pod(template, "spec.template.spec")
     if template.get("restartPolicy") not in ("OnFailure", "Never"):
-        causes.append(unsupported("spec.template.spec.restartPolicy", str(template.get("restartPolicy")), ("Never", "OnFailure")))
+        causes.append(required("spec.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"'))
     if old is not None and old["spec"].get("template") != spec.get("template"):
         causes.append(invalid("spec.template", "{...}", IMMUTABLE))
     return causes
@@ -236,19 +239,66 @@ def _claim(new: JSONObject, old: JSONObject | None) -> list[Cause]:
         causes.append(required("spec.accessModes", "at least 1 access mode is required"))
     if "storage" not in ((spec.get("resources") or {}).get("requests") or {}):
         causes.append(required("spec.resources[storage]"))
-    if old is not None and _claim_core(old["spec"]) != _claim_core(spec):
+    size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    if size == "0":
+        causes.append(invalid("spec.resources[storage]", '"0"', "must be greater than zero"))
+    if old is not None and _claim_core(old["spec"], spec) != _claim_core(spec, spec):
         why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
         causes.append(forbidden_field("spec", why))
     return causes
 
 
-def _claim_core(spec: JSONObject) -> JSONObject:
-    return {key: value for key, value in spec.items() if key != "volumeName" and not (key == "storageClassName" and not value)}
+def _claim_core(spec: JSONObject, new: JSONObject) -> JSONObject:
+    """Give what may not change; a class may still be chosen where there is none."""
+    late = {"storageClassName": spec.get("storageClassName") or new.get("storageClassName")}
+    return {**{key: value for key, value in spec.items() if key != "volumeName"}, **late}
+
+
+def _cron_job(new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    spec, causes = new.get("spec") or {}, list[Cause]()
+    schedule, policy = str(spec.get("schedule", "")), str(spec.get("concurrencyPolicy"))
+    parts = schedule.split()
+    if len(parts) != 5 and not schedule.startswith("@"):
+        causes.append(invalid("spec.schedule", quoted(schedule), f"expected exactly 5 fields, found {len(parts)}: [{' '.join(parts)}]"))
+    if policy not in ("Allow", "Forbid", "Replace"):
+        causes.append(unsupported("spec.concurrencyPolicy", policy, ("Allow", "Forbid", "Replace")))
+    return causes
+
+
+def _ingress(new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    spec, causes = new.get("spec") or {}, list[Cause]()
+    if not spec.get("rules") and not spec.get("defaultBackend"):
+        causes.append(invalid("spec", "null", "either `defaultBackend` or `rules` must be specified"))
+    for number, rule in enumerate(spec.get("rules") or ()):
+        here = f"spec.rules[{number}]"
+        host = str(rule.get("host") or "")
+        if host and not _SUBDOMAIN.fullmatch(host.removeprefix("*.")):
+            causes.append(invalid(f"{here}.host", quoted(host), SUBDOMAIN_RULE))
+        for index, path in enumerate((rule.get("http") or {}).get("paths") or ()):
+            causes += _ingress_path(f"{here}.http.paths[{index}]", path)
+    return causes
+
+
+def _ingress_path(here: str, path: JSONObject) -> list[Cause]:
+    causes = list[Cause]()
+    if not path.get("pathType"):
+        causes.append(required(f"{here}.pathType", "pathType must be specified"))
+    elif path.get("pathType") != "ImplementationSpecific" and not str(path.get("path", "")).startswith("/"):
+        causes.append(invalid(f"{here}.path", quoted(path.get("path", "")), "must be an absolute path"))
+    port = ((path.get("backend") or {}).get("service") or {}).get("port") or {}
+    if port.get("name") and port.get("number"):
+        causes.append(invalid(f"{here}.backend", '""', "cannot set both port name & port number"))
+    return causes
 
 
 def _binding(new: JSONObject, old: JSONObject | None) -> list[Cause]:
+    role = new.get("roleRef") or {}
+    if role.get("kind") not in ("Role", "ClusterRole"):
+        message = f'Unsupported value: "{role.get("kind") or ""}": supported values: "Role", "ClusterRole"'
+        return [("FieldValueNotSupported", message, "roleRef.kind"), *([] if role.get("name") else [required("roleRef.name")])]
     if old is not None and old.get("roleRef") != new.get("roleRef"):
-        return [invalid("roleRef", quoted(new.get("roleRef")), "cannot change roleRef")]
+        shown = {"APIGroup": role.get("apiGroup"), "Kind": role.get("kind"), "Name": role.get("name")}
+        return [invalid("roleRef", quoted(shown), "cannot change roleRef")]
     return []
 
 
@@ -260,6 +310,8 @@ RULES: dict[str, Callable[[JSONObject, JSONObject | None], list[Cause]]] = {
     "DaemonSet": _workload,
     "StatefulSet": _stateful_set,
     "Job": _job,
+    "CronJob": _cron_job,
+    "Ingress": _ingress,
     "PersistentVolumeClaim": _claim,
     "RoleBinding": _binding,
     "ClusterRoleBinding": _binding,
