@@ -394,6 +394,21 @@ class TestNamesAndOwners:
         bench.converge([adopting(one) for one in wanted])
         assert not [one for one in other.observe([]) if one.ownership is Ownership.OURS]
 
+    def test_of_two_stacks_that_claim_at_once_one_stands_back(self, world: EmulatedVault, bench: Bench) -> None:
+        claim, theirs = "secret/metadata/reconciler/AppRole/approle~1relay", {"reconciler": "reconciler:test/other:AppRole/relay"}
+        plan = bench.plan([resource(AppRole(role="relay"), "relay")])
+
+        def overtake(method: str, path: str) -> bool:
+            if path.endswith(claim) and world.emulator.ask("GET", claim) is not None:
+                world.emulator.faults.active.clear()
+                world.emulator.ask("POST", claim, {"custom_metadata": theirs})
+            return False
+
+        world.emulator.faults.active.append(Fault("overtake", matches=overtake))
+        (outcome,) = bench.apply(plan)
+        assert "claimed by another owner" in outcome.message
+        assert "AppRole approle/relay" not in world.peek()
+
     def test_two_resources_for_one_object_are_refused(self, world: EmulatedVault, bench: Bench) -> None:
         twice = [secret(password=PASSWORD), replace(secret(token=TOKEN), id=ResourceId("vault", "Secret", "again"))]
         (stuck,) = bench.plan(twice).stuck
