@@ -84,7 +84,7 @@ def test_after_too_many_requests_no_call_is_sent_until_the_server_allows_it(worl
     assert len(world.emulator.faults.requests) == sent
 
 
-def test_the_servers_own_limit_is_understood(world: CloudflareWorld) -> None:
+def test_the_servers_own_count_stops_us_before_it_has_to(world: CloudflareWorld) -> None:
     world.reload(rate_limit=[2, 300])
     with opened(world) as bench:
         bench.observe([])
@@ -92,6 +92,7 @@ def test_the_servers_own_limit_is_understood(world: CloudflareWorld) -> None:
         with pytest.raises(Transient) as error:
             bench.observe([])
     assert error.value.retry_after == pytest.approx(300, abs=5)
+    assert len(world.emulator.faults.requests) == 2
 
 
 @pytest.mark.parametrize("fault", ["html", "server-error"])

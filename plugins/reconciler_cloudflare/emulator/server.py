@@ -143,7 +143,7 @@ class CloudflareEmulator:
             limited = _failure(Refused(10429, "Rate limited. Please wait and consider throttling your request speed.", status=429))
             return (
                 429,
-                {**json_type, "retry-after": str(self.retry_after), "ratelimit": f'"default";r=0;t={self.retry_after}'},
+                {**json_type, "retry-after": str(self.retry_after), "ratelimit": f'"default";r=0;t={min(1, self.retry_after)}'},
                 bytes(limited.body),
             )
         if kind == "unsuccessful":

@@ -153,6 +153,10 @@ def test_a_wish_takes_over_what_left_git_where_the_two_cannot_stand_side_by_side
     assert pairs([wish("new")], live("1", mark="left", content="other")) == {}
 
 
+def test_a_wish_takes_over_nothing_of_another_owner() -> None:
+    assert pairs([wish("new", type="A", content="192.0.2.1")], live("1", owner="test/other", mark="left", **CNAME)) == {}
+
+
 def test_a_wish_takes_nothing_from_another_wish() -> None:
     assert pairs([wish("new", type="A", content="192.0.2.1"), wish("kept", **CNAME)], live("1", mark="kept", **CNAME)) == {"kept": "1"}
 
