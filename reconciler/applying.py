@@ -58,8 +58,7 @@ class Applier:
         return self.outcomes
 
     def _wave(self, wave: Sequence[Change]) -> None:
-        gates = {gate for change in wave for gate in self._gates(change)}
-        if gates:
+        if gates := self._gates(wave):
             self._await(gates)
         ready: dict[str, list[Change]] = {}
         for change in wave:
@@ -81,13 +80,13 @@ class Applier:
 
     # -- gates ---------------------------------------------------------------------------------------------------------------
 
-    def _gates(self, change: Change) -> Iterable[ResourceId]:
-        """Name what must be healthy before this change, as far as it is not known to be."""
-        if change.desired is None:
-            return ()
+    def _gates(self, wave: Iterable[Change]) -> set[ResourceId]:
+        """Name what must be healthy before the changes of a wave, as far as it is not known to be."""
+        needs = {id for change in wave if change.desired is not None for id in self.seen.graph.resources[change.id].needs}
+        if not needs:
+            return needs
         moved = self._moved()
-        needs = self.seen.graph.resources[change.id].needs
-        return (id for id in needs if id in moved or not self.health.get(id, Health()).ok)
+        return {id for id in needs if id in moved or not self.health.get(id, Health()).ok}
 
     def _moved(self) -> set[ResourceId]:
         written = {id for id, outcome in self.outcomes.items() if outcome.status is Status.APPLIED and id in self.seen.graph.resources}

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from graphlib import TopologicalSorter
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -40,7 +41,7 @@ class _Entry:
     id: ResourceId
     uses: list[tuple[Path, Expression]] = field(default_factory=list)
     open: set[Path] = field(default_factory=set)
-    state: str = "raw"
+    bad: bool = False
     data: JSONObject = field(default_factory=dict)
     value: Spec | None = None
 
@@ -77,6 +78,7 @@ class _Loader:
         self.problems: list[Problem] = []
         self.entries: dict[str, _Entry] = {}
         self.environment = Environment({})
+        self.order: list[str] = []
         self.whole = True
 
     def load(self) -> Stack:
@@ -92,7 +94,9 @@ class _Loader:
         self._edges()
         if spec is None or variables is None:
             raise InputError(self.problems)
-        resources = [resource for entry in list(self.entries.values()) if (resource := self._resource(entry)) is not None]
+        for name in self.order:
+            self._fill(self.entries[name])
+        resources = [resource for entry in self.entries.values() if (resource := self._resource(entry)) is not None]
         exemptions = tuple(one for document in exceptions if (one := self._exemption(document)) is not None)
         graph = self._graph(resources)
         targets = {one.id: one.policy.target or spec.targets.get(one.id.driver, one.id.driver) for one in resources}
@@ -225,7 +229,7 @@ class _Loader:
             entry.uses += [(path, part) for part in parse(text) if isinstance(part, Expression)]
         except ExpressionError as error:
             self._problem(entry.document, path, str(error), str(entry.id))
-            entry.state = "bad"
+            entry.bad = True
         return text
 
     def _keys(self, document: Document) -> None:
@@ -253,15 +257,16 @@ class _Loader:
             for path, expression in entry.uses:
                 for id in (*expression.refs, *expression.statuses):
                     if str(id) not in self.entries:
-                        entry.state = "bad"
+                        entry.bad = True
                         self._dangling(entry, path, id)
         edges = {name: [str(id) for id in entry.refs if str(id) in self.entries] for name, entry in sorted(self.entries.items())}
         while ring := cycle(edges):
             first = self.entries[ring[0]]
             self._problem(first.document, [], "depends on itself: " + " -> ".join(ring), ring[0])
             for name in ring:
-                self.entries[name].state = "bad"
+                self.entries[name].bad = True
                 edges.pop(name, None)
+        self.order = list(TopologicalSorter({name: [one for one in found if one in edges] for name, found in edges.items()}).static_order())
 
     def _dangling(self, entry: _Entry, path: Sequence[str | int], id: ResourceId) -> None:
         if self.whole:
@@ -272,21 +277,17 @@ class _Loader:
 
     def _resource(self, entry: _Entry) -> Resource | None:
         policy, needs = self._annotations(entry)
-        if not self._fill(entry) or entry.value is None:
+        if entry.value is None:
             return None
         origin = Origin(entry.document.file, entry.document.line)
         return Resource(entry.id, entry.value, needs, entry.refs, policy, origin)
 
-    def _fill(self, entry: _Entry) -> bool:
-        """Give an entry its value, after those it refers to. False when there is a problem with it, or with one of those."""
-        if entry.state == "raw":
-            entry.state = "bad"
-            if all(self._fill(self.entries[str(id)]) for id in entry.refs):
-                count = len(self.problems)
-                entry.data = walk(entry.document.data, (), lambda text, path: self._render(entry, text, path))
-                entry.value = self._spec(entry) if len(self.problems) == count else None
-                entry.state = "done" if entry.value is not None else "bad"
-        return entry.state == "done"
+    def _fill(self, entry: _Entry) -> None:
+        """Give an entry its value; those it refers to have theirs. It stays without one when there is a problem with it or with those."""
+        if not entry.bad and all(self.entries[str(id)].value is not None for id in entry.refs):
+            count = len(self.problems)
+            entry.data = walk(entry.document.data, (), lambda text, path: self._render(entry, text, path))
+            entry.value = self._spec(entry) if len(self.problems) == count else None
 
     def _render(self, entry: _Entry, text: str, path: Path) -> Any:
         try:

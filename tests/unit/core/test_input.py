@@ -372,5 +372,12 @@ def test_all_mistakes_of_all_files_are_reported_at_once() -> None:
     assert [one.split(": ")[0] for one in problems(files)] == ["a.yaml:5", "b.yaml:2", "c.yaml:9"]
 
 
+def test_a_long_chain_of_references_is_followed_to_its_end() -> None:
+    text = "".join(thing(f"t{number}", text=f"${{ref('mem/Thing/t{number + 1}').spec.text}}") for number in range(600)) + thing(
+        "t600", text="end"
+    )
+    assert {one.spec.model_dump()["text"] for one in stack_of(text).graph} == {"end"}
+
+
 def test_many_mistakes_in_one_large_file_are_found_in_little_time() -> None:
     assert len(problems("".join(thing(f"a{number}", txet=1) for number in range(1_500)))) == 1_500
