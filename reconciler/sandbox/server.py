@@ -147,7 +147,8 @@ class AppServer:
 
     def start(self) -> None:
         """Listen; return when requests are answered. Raises RuntimeError when that takes longer than 10 seconds."""
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # asyncio turns Nagle's delay off only on a socket that names its protocol
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self.port))
         self.port = listener.getsockname()[1]
