@@ -6,7 +6,8 @@ from reconciler.driver import Change, Observation, Outcome, Scope
 from reconciler.resource import Resource
 from reconciler_k8s.client import Cluster
 from reconciler_k8s.config import KubernetesConfig
-from reconciler_k8s.look import Look, content_of
+from reconciler_k8s.look import Look
+from reconciler_k8s.sight import content_of
 from reconciler_k8s.write import Writer
 
 

@@ -12,8 +12,8 @@ from reconciler_k8s import inventory
 from reconciler_k8s.answers import NotFound
 from reconciler_k8s.client import APPLY, JSON_PATCH, MERGE_PATCH, METADATA, WHOLE, Call, Cluster, Served
 from reconciler_k8s.health import condition
-from reconciler_k8s.look import found_in
 from reconciler_k8s.ownership import Seal, Wish, field_manager, make_wish
+from reconciler_k8s.sight import found_in
 from reconciler_k8s.spec import KubernetesObject, config_hash
 
 ORDER = {"Namespace": 0, "CustomResourceDefinition": 1}

@@ -139,6 +139,12 @@ def _service(new: JSONObject, old: JSONObject | None) -> list[Cause]:
             invalid("spec.externalName", '""', "a lowercase RFC 1123 hostname must consist of lower case alphanumeric characters")
         )
     before = (old or {}).get("spec") or {}
+    if spec.get("ipFamilyPolicy") == "RequireDualStack" and spec.get("clusterIP") not in (None, "None"):
+        why = "this cluster is not configured for dual-stack services"
+        return [
+            invalid("spec.ipFamilyPolicy", '"RequireDualStack"', why),
+            invalid("spec.ipFamilies[1]", '"IPv6"', "not configured on this cluster"),
+        ]
     kept = before.get("type") != "ExternalName" and spec.get("type") != "ExternalName"
     if kept and before.get("clusterIP") and spec.get("clusterIP") not in (None, before["clusterIP"]):
         causes.append(invalid("spec.clusterIPs[0]", quoted([spec["clusterIP"]]), "may not change once set"))
