@@ -19,6 +19,8 @@ from reconciler.errors import ReconcilerError
 from reconciler.resource import ResourceId, SecretRef
 
 MISSING = object()
+QUOTED = 200
+"""So much of an expression, and of what is wrong with it, is shown."""
 _CALL = re.compile(r"\b(ref|status|vault|file)\s*\(")
 _STRING = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')\s*""")
 _PATH = re.compile(r"vars(?:\.[A-Za-z_]\w*)+\Z")
@@ -201,9 +203,10 @@ def _look_up(source: str, variables: Mapping[str, Any]) -> Any:
 
 def _explain(source: str, error: Exception) -> str:
     text = str(error.args[0] if error.args else error).splitlines()[0]
+    text = text.removeprefix(f"Failed to parse expression '{source}': ")[:QUOTED]
     if "Undefined variable" in text or re.fullmatch(r"[A-Za-z_]\w*", source):
         return f"${{{source}}} names nothing known; write $${{{source}}} if the text itself is meant"
-    return f"${{{source}}}: {text}"
+    return f"${{{source if len(source) <= QUOTED else source[:QUOTED] + '...'}}}: {text}"
 
 
 @lru_cache(maxsize=10_000)

@@ -345,7 +345,9 @@ class _Loader:
                     raise ValueError(f"is not known; there are {', '.join(known)}{did_you_mean(name, known)}")
                 if name in ANNOTATIONS:
                     values[name] = READERS[name](evaluated(value, Environment(self.environment.variables)))
-            except (ValueError, TypeError, ExpressionError) as error:
+            except ExpressionError:
+                continue  # named where the whole document is filled in
+            except (ValueError, TypeError) as error:
                 self._annotation_problem(entry, name, str(error))
         needs = values.pop("depends-on", ())
         for id in needs:

@@ -187,6 +187,17 @@ def test_an_expression_that_cannot_be_evaluated_is_named_once(expression: str, s
     assert says in problem
 
 
+def test_a_monstrous_expression_is_refused_in_few_words() -> None:
+    (problem,) = problems(thing("a", text="${" + "(" * 5000 + "1" + ")" * 5000 + "}"))
+    assert len(problem) < 600
+
+
+def test_a_bad_expression_in_an_annotation_is_named_once() -> None:
+    assert problems(thing("a", annotations={"depends-on": "${vars.x}"})) == [
+        "all.yaml:4: mem/Thing/a: vars.x is not declared under vars in stack.yaml"
+    ]
+
+
 def test_a_variable_with_a_bad_expression_is_named_and_hides_no_other_mistake() -> None:
     files = {
         "stack.yaml": stack_file(vars={"a": "${vars.b", "c": "${1/0}", "d": "fine"}),
