@@ -117,7 +117,7 @@ class Daemon:
             self._reject(REPOSITORY, "", error.problems)
             desired = None
         if self._misses >= MISSES:
-            self._tell("source", "the repository can be read again", "ok")
+            self._tell("source-back", "the repository can be read again", "ok")
         self._said, self._misses = "", 0
         if desired is not None:
             self.accept(desired)

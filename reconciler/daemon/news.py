@@ -62,8 +62,9 @@ def _drift(report: Report, opened: Sequence[str]) -> Notice:
 
 def _held(report: Report, held: Sequence[Held]) -> Notice:
     digest = report.remaining.digest[:12]
-    lines = (held[0].reason, *(change_line(one.change) for one in held), f"to let it pass: reconciler approve {digest}")
-    return _notice(report, f"{len(held)} changes are held by the guard", "warning", lines)
+    title = "1 change is held by the guard" if len(held) == 1 else f"{len(held)} changes are held by the guard"
+    lines = (held[0].reason, f"to let it pass: reconciler approve {digest}", *(change_line(one.change) for one in held))
+    return _notice(report, title, "warning", lines)
 
 
 def _bad(report: Report) -> Notice:

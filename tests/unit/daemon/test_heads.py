@@ -1,0 +1,222 @@
+"""Where revisions come from: a real git repository, and a directory in which somebody edits."""
+
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from reconciler.daemon.heads import DirectoryHead, GitHead
+from reconciler.errors import InputError, SourceError
+from reconciler.source import GitSource
+from tests.unit.core.memory import CATALOG, STACK, TODAY, thing
+from tests.unit.test_source import Upstream
+
+FILES = {"desired/mail/stack.yaml": STACK.encode(), "desired/mail/a.yaml": thing("a").encode()}
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Upstream:
+    made = Upstream(tmp_path / "upstream")
+    made.git("rm", "-rq", "desired")
+    made.commit("stacks", FILES)
+    return made
+
+
+@pytest.fixture
+def source(upstream: Upstream, tmp_path: Path) -> GitSource:
+    return GitSource(upstream.url, "main", tmp_path / "cache", allow_file=True)
+
+
+@pytest.fixture
+def head(source: GitSource) -> GitHead:
+    return GitHead(source, "desired", 60)
+
+
+class TestABranch:
+    def test_gives_its_newest_commit_once(self, upstream: Upstream, head: GitHead) -> None:
+        given = head.changed()
+        assert given is not None
+        assert (given.revision.commit, given.names, given.rewritten) == (upstream.git("rev-parse", "HEAD"), ("mail",), False)
+        assert given.load("mail", CATALOG, TODAY).graph.resources
+        assert head.changed() is None
+
+    def test_gives_the_newest_of_several_commits_and_not_those_between(self, upstream: Upstream, head: GitHead) -> None:
+        head.changed()
+        upstream.commit("one", {"desired/mail/b.yaml": thing("b").encode()})
+        newest = upstream.commit("two", {"desired/mail/c.yaml": thing("c").encode()})
+        given = head.changed()
+        assert given is not None
+        assert given.revision.commit == newest
+        assert head.changed() is None
+
+    def test_is_given_anew_to_a_daemon_that_starts_again(self, head: GitHead, source: GitSource) -> None:
+        head.changed()
+        assert GitHead(source, "desired", 60).changed() is not None
+
+    def test_asks_the_server_one_question_when_nothing_is_new(
+        self, head: GitHead, source: GitSource, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        head.changed()
+        monkeypatch.setattr(source, "fetch", lambda: pytest.fail("fetched without need"))
+        assert head.changed() is None
+
+    def test_with_files_that_may_not_be_used_complains_once(self, upstream: Upstream, head: GitHead) -> None:
+        (upstream.path / "desired/mail/link.yaml").symlink_to("/etc/passwd")
+        upstream.commit("a link", {})
+        with pytest.raises(InputError, match="link"):
+            head.changed()
+        assert head.changed() is None
+
+    def test_that_could_not_be_read_for_a_while_is_read_later(
+        self, head: GitHead, source: GitSource, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise SourceError("the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(source, "read", broken)
+            with pytest.raises(SourceError):
+                head.changed()
+        assert head.changed() is not None
+
+    def test_without_the_folder_says_so_at_every_look_until_it_is_there(self, upstream: Upstream, head: GitHead) -> None:
+        upstream.git("rm", "-rq", "desired")
+        upstream.commit("gone", {})
+        for _ in range(2):
+            with pytest.raises(SourceError, match="there is no folder desired"):
+                head.changed()
+        upstream.commit("back", FILES)
+        assert head.changed() is not None
+
+
+class TestARewrittenBranch:
+    def test_is_said_to_be_rewritten_once(self, upstream: Upstream, head: GitHead) -> None:
+        upstream.commit("lost", {"desired/mail/b.yaml": thing("b").encode()})
+        head.changed()
+        upstream.git("reset", "--hard", "--quiet", "HEAD~1")
+        upstream.commit("instead", {"desired/mail/c.yaml": thing("c").encode()})
+        given = head.changed()
+        assert given is not None
+        assert given.rewritten
+        upstream.commit("on top", {"desired/mail/d.yaml": thing("d").encode()})
+        given = head.changed()
+        assert given is not None
+        assert not given.rewritten
+
+    def test_is_noticed_though_the_command_line_fetched_it_first(self, upstream: Upstream, head: GitHead, source: GitSource) -> None:
+        upstream.commit("lost", {})
+        head.changed()
+        upstream.git("reset", "--hard", "--quiet", "HEAD~1")
+        upstream.commit("instead", {"desired/mail/c.yaml": thing("c").encode()})
+        source.fetch()
+        source.fetch()
+        given = head.changed()
+        assert given is not None
+        assert given.rewritten
+
+    def test_is_not_forgotten_while_its_commit_cannot_be_used(self, upstream: Upstream, head: GitHead) -> None:
+        upstream.commit("lost", {})
+        head.changed()
+        upstream.git("reset", "--hard", "--quiet", "HEAD~1")
+        (upstream.path / "desired/mail/link.yaml").symlink_to("/etc/passwd")
+        upstream.commit("instead", {})
+        with pytest.raises(InputError):
+            head.changed()
+        (upstream.path / "desired/mail/link.yaml").unlink()
+        upstream.commit("mended", {})
+        given = head.changed()
+        assert given is not None
+        assert given.rewritten
+
+
+class TestWaitingForABranch:
+    def test_ends_at_once_when_somebody_pokes(self, head: GitHead) -> None:
+        head.poke()
+        head.wait(Event())
+
+    def test_a_poke_counts_once(self, source: GitSource) -> None:
+        head = GitHead(source, "desired", 0.01)
+        head.poke()
+        head.wait(Event())
+        assert not head._poked.is_set()
+
+    def test_ends_when_the_daemon_ends(self, head: GitHead) -> None:
+        stop = Event()
+        waiting = Thread(target=head.wait, args=(stop,))
+        waiting.start()
+        stop.set()
+        waiting.join(timeout=5)
+        assert not waiting.is_alive()
+
+    def test_ends_when_it_is_time(self, source: GitSource) -> None:
+        GitHead(source, "desired", 0.01).wait(Event())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, content in FILES.items():
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).write_bytes(content)
+    return tmp_path / "tree"
+
+
+class TestADirectory:
+    def test_is_given_when_something_in_it_was_saved_and_only_then(self, folder: Path) -> None:
+        head = DirectoryHead(folder, "desired")
+        first = head.changed()
+        assert first is not None
+        assert first.names == ("mail",)
+        assert head.changed() is None
+        (folder / "desired/mail/a.yaml").write_text(thing("a", size=2))
+        second = head.changed()
+        assert second is not None
+        assert second.load("mail", CATALOG, TODAY).graph.resources != first.load("mail", CATALOG, TODAY).graph.resources
+        assert head.changed() is None
+
+    def test_that_was_saved_without_a_change_is_no_news(self, folder: Path) -> None:
+        head = DirectoryHead(folder, "desired")
+        head.changed()
+        (folder / "desired/mail/a.yaml").write_bytes(FILES["desired/mail/a.yaml"])
+        assert head.changed() is None
+
+    def test_that_cannot_be_read_complains_once_and_is_given_when_it_can_be(self, folder: Path) -> None:
+        head = DirectoryHead(folder, "desired")
+        head.changed()
+        (folder / "desired/mail/link.yaml").symlink_to("/etc/passwd")
+        with pytest.raises(InputError):
+            head.changed()
+        assert head.changed() is None
+        (folder / "desired/mail/link.yaml").unlink()
+        assert head.changed() is not None
+
+    def test_wakes_the_daemon_when_a_file_is_saved(self, folder: Path) -> None:
+        head, stop, saved = DirectoryHead(folder, "desired"), Event(), Event()
+        head.changed()
+
+        def watch() -> None:
+            while not stop.is_set() and head.changed() is None:
+                head.wait(stop)
+            saved.set()
+
+        watching = Thread(target=watch)
+        watching.start()
+        (folder / "desired/mail/b.yaml").write_text(thing("b"))
+        assert saved.wait(5)
+        stop.set()
+        watching.join(timeout=5)
+
+    def test_that_vanished_ends_nothing(self, folder: Path) -> None:
+        head, stop = DirectoryHead(folder / "nowhere", "desired"), Event()
+        with pytest.raises(SourceError):
+            head.changed()
+        stop.set()
+        head.wait(stop)
+        assert head.changed() is None
+
+    def test_stops_waiting_with_the_daemon(self, folder: Path) -> None:
+        head, stop = DirectoryHead(folder, "desired"), Event()
+        waiting = Thread(target=head.wait, args=(stop,))
+        waiting.start()
+        stop.set()
+        waiting.join(timeout=5)
+        assert not waiting.is_alive()
