@@ -69,7 +69,8 @@ class Observation:
     ``unknown`` says why the object could not be seen: nothing is then created or deleted. ``refused`` says why it was seen but must
     not be written. ``replace`` says why the change cannot be made in place. ``keep`` is true when the mark forbids pruning.
     ``applied`` is the ``Resource.digest`` that the mark says was written last, where a mark has room for it. ``stale_mark`` is the
-    name found in a mark of ours that must be rewritten, because git calls the same object something else now.
+    name found in a mark of ours that must be rewritten, because git calls the same object something else now. ``follows`` is true when
+    the object differs only because something that it reads does: its change then has the cause of what it follows.
     """
 
     id: ResourceId
@@ -86,6 +87,7 @@ class Observation:
     applied: str = ""
     owner: str = ""
     stale_mark: str = ""
+    follows: bool = False
     status: JSONObject | None = None
     notes: tuple[str, ...] = ()
 

@@ -117,7 +117,8 @@ def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
             case Held() as found:
                 held.append(found)
             case Change() as found:
-                changes[resource.id] = found
+                follows = resource.id in seen and seen[resource.id].follows
+                changes[resource.id] = replace(found, cause=_followed(resource.id, graph, changes)) if follows else found
     for id, reason in _waiting(graph, stuck, held, _sick(graph, seen, changes)):
         if changes.pop(id, None) is not None:
             stuck[id] = Stuck(id, Status.BLOCKED, reason)
@@ -217,6 +218,8 @@ def _as_policy_says(change: Change) -> Change | Held:
 
 
 def _cause(resource: Resource, seen: Observation, diffs: Sequence[FieldDiff], inputs: Inputs) -> Cause:
+    if seen.follows:
+        return Cause.COMMIT  # what it follows is known only when all are judged
     before = inputs.applied.get(resource.id)
     known = seen.applied or (before.digest if before is not None else "")
     rotated = diffs and all(_is_secret(one.before) and _is_secret(one.after) for one in diffs)
@@ -225,6 +228,12 @@ def _cause(resource: Resource, seen: Observation, diffs: Sequence[FieldDiff], in
     if not known and not inputs.applied and resource.policy.drift is Drift.REPORT:
         return Cause.DRIFT  # nothing is remembered: what must only be reported is not overwritten on a guess
     return Cause.DRIFT if known == resource.digest and seen.ownership is Ownership.OURS and not seen.stale_mark else Cause.COMMIT
+
+
+def _followed(id: ResourceId, graph: Graph, changes: Mapping[ResourceId, Change]) -> Cause:
+    """Give the cause of what a change follows: a rotation when everything before it in this plan is one, else the commit."""
+    causes = {changes[one].cause for one in graph.before[id] if one in changes}
+    return Cause.ROTATION if causes == {Cause.ROTATION} else Cause.COMMIT
 
 
 def _is_secret(value: Any) -> bool:

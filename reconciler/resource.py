@@ -202,8 +202,9 @@ class Spec(BaseModel):
         """Give a copy that wants what is live at ``paths``, for differences that are acknowledged or ignored.
 
         A secret stays as git has it: what is live is known by its fingerprint only, which must never be written in its place.
+        Raises ValueError (pydantic's) when this spec cannot want what is live.
         """
-        data = self.model_dump(mode="python")
+        data = _listed(self.model_dump(mode="python"))
         for path in paths:
             if not is_sealed(found := get(live, path)):
                 put(data, path, found)
@@ -280,6 +281,13 @@ def find_secrets(value: Any) -> Iterator[SecretRef]:
         case list() | tuple() | set() | frozenset():
             for item in value:
                 yield from find_secrets(item)
+
+
+def _listed(value: Any) -> Any:
+    """Make tuples lists, so that a pointer can lead into them."""
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def split_pointer(pointer: str) -> list[str]:

@@ -31,6 +31,7 @@ from reconciler_k8s.ownership import (
     Seal,
     Wish,
     claims,
+    differs_by_config_hash,
     evidence_of,
     field_manager,
     in_sync,
@@ -244,6 +245,7 @@ class Look:
             base,
             live=before,
             predicted=after,
+            follows=differs_by_config_hash(before, after),
             handle={
                 **base.handle,
                 **prediction.handle(adopt=found.ownership is not Ownership.OURS, manager=field_manager(self.scope.owner)),

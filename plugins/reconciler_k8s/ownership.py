@@ -111,6 +111,18 @@ def with_config_hash(body: JSONObject, value: str) -> JSONObject:
     return body
 
 
+def differs_by_config_hash(before: JSONObject, after: JSONObject) -> bool:
+    """Say whether two forms of a workload differ in nothing but the hash of what its pods read."""
+    return before != after and _without_config_hash(before) == _without_config_hash(after)
+
+
+def _without_config_hash(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {key: _without_config_hash(item) for key, item in value.items() if key != CONFIG_HASH}
+        return {key: item for key, item in kept.items() if item not in ({}, None)}
+    return [_without_config_hash(item) for item in value] if isinstance(value, list) else value
+
+
 def ownership_of(metadata: JSONObject, owner: str) -> tuple[Ownership, Mark | None]:
     """Say whose a live object is, by its mark; the label alone proves nothing."""
     mark = Mark.parse((metadata.get("annotations") or {}).get(MARK, ""))

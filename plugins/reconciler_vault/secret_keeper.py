@@ -14,7 +14,7 @@ from reconciler_vault import generate, shape
 from reconciler_vault.keeper import Keeper, Seen
 from reconciler_vault.kv import KV, Metadata
 from reconciler_vault.registry import DIGEST, MARK, Claim, Registry
-from reconciler_vault.spec import KeySpec, Secret
+from reconciler_vault.spec import DECLARED, KeySpec, Secret
 
 DELETE = "reconciler-delete"
 VERSION = "reconciler-version"
@@ -62,6 +62,7 @@ class SecretKeeper(Keeper):
         names = self._kv.key_names(spec.path, scope) if metadata.alive else frozenset()
         missing, changed = _missing(spec, metadata, names), _changed(spec, metadata, names)
         made = sorted([*missing, *changed])
+        self._check_reshaped(spec, metadata, names, scope)
         settled = {
             key: wish for key, wish in spec.keys.items() if not wish.left_alone and (not wish.generate or key in names or key in made)
         }
@@ -98,6 +99,12 @@ class SecretKeeper(Keeper):
         if any(metadata.custom.get(key) != value for key, value in marks.items()):
             self._kv.note(spec.path, marks, scope)
         return metadata
+
+    def _check_reshaped(self, spec: Secret, metadata: Metadata, names: frozenset[str], scope: Scope) -> None:
+        """Hold present values against a shape that git has changed: the one time a value is read for its own sake. Raises Permanent."""
+        asked = {key: wish for key, wish in spec.keys.items() if key in names and _reshaped(wish, metadata.custom.get(RECORD + key, ""))}
+        if asked:
+            shape.check(spec.path, self._kv.read(spec.path, scope) or {}, asked)
 
     def _make(self, spec: Secret, made: list[str], changed: list[str], metadata: Metadata, scope: Scope) -> int:
         """Write new values for the keys in ``made``; of those, ``changed`` replace values of ours. Gives the new version."""
@@ -154,6 +161,10 @@ def _changed(spec: Secret, metadata: Metadata, names: frozenset[str]) -> list[st
 
 def _outdated(wish: KeySpec, record: str) -> bool:
     return wish.generate is not None and record.startswith("generated ") and record != wish.record
+
+
+def _reshaped(wish: KeySpec, record: str) -> bool:
+    return wish.generate is None and record.startswith(f"{DECLARED} ") and record != wish.record
 
 
 def _intention(spec: Secret, keys: list[str], version: int) -> str:

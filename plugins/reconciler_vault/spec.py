@@ -115,8 +115,11 @@ class KeySpec(BaseModel):
 
     @property
     def record(self) -> str:
-        """What is recorded of the key in the metadata."""
-        return self.generate.record if self.generate else DECLARED
+        """What is recorded of the key in the metadata: how it is made, or which shape was asked of it, so that a new shape is a change."""
+        if self.generate:
+            return self.generate.record
+        shape = self.model_dump(include={"required", "pattern", "json_schema"})
+        return f"{DECLARED} {digest(shape)[:16]}" if self.pattern or self.json_schema else DECLARED
 
 
 class Secret(VaultSpec):

@@ -68,7 +68,7 @@ class Screen:
         match event.stage:
             case "observe":
                 self.busy(f"observing {event.text}: five systems in parallel")
-            case "plan" if event.plan is not None and (event.plan.waves or event.plan.held):
+            case "plan" if event.plan is not None and (event.plan.waves or any(not one.quiet for one in event.plan.held)):
                 waves = f" in {len(event.plan.waves)} waves" if event.plan.waves else ""
                 self.console.print(f"  [bold]plan[/] {escape(summary(event.plan))}{waves}  [dim]digest {event.plan.digest[:12]}[/]")
             case "wave":
@@ -94,7 +94,7 @@ class Screen:
     def report(self, report: Report) -> None:
         """Show how a pass ended."""
         self.quiet()
-        if not (report.outcomes or report.remaining.held or report.problems or report.verdict is not Verdict.CONVERGED):
+        if not report.outcomes and report.verdict is Verdict.CONVERGED:
             return
         tone = TONES.get(report.verdict, "bold red")
         self.console.print(f"  [{tone}]{report.verdict}[/] in {report.seconds:.1f} s  [dim]trace {report.trace_id}[/]")

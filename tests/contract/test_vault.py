@@ -286,6 +286,13 @@ class TestWritingSecrets:
         assert outcome.message.startswith("secret/mail/made#password does not match the pattern ^never$")
         assert not versions(world)
 
+    def test_a_value_that_does_not_fit_a_new_shape_is_named_when_the_shape_moves(self, world: EmulatedVault, bench: Bench) -> None:
+        bench.converge([adopting(secret(SHARED, theirs={"pattern": "^planted"}))])
+        (outcome,) = bench.apply(bench.plan([secret(SHARED, theirs={"pattern": "^smtp:"})]))
+        assert outcome.status is Status.FAILED
+        assert outcome.message.startswith(f"{SHARED}#theirs does not match the pattern ^smtp:")
+        assert PLANTED not in outcome.message
+
     def test_a_mount_of_version_1_is_refused_before_anything_is_written(self, world: EmulatedVault, bench: Bench) -> None:
         world.emulator.ask("POST", "sys/mounts/old", {"type": "kv"})
         (stuck,) = bench.plan([secret("old/one", password=PASSWORD)]).stuck

@@ -80,8 +80,15 @@ class TestCanonicalForm:
             secret(path=path)
 
     def test_a_secret_is_compared_without_anything_of_its_values(self) -> None:
-        form = secret(path="/secret/mail/", keys={"a": {"pattern": "^x"}, "b": {"generate": {"type": "hex"}}}).canonical(no_secrets)
+        form = secret(path="/secret/mail/", keys={"a": {}, "b": {"generate": {"type": "hex"}}}).canonical(no_secrets)
         assert form == {"path": "secret/mail", "keys": {"a": "declared", "b": Generate(type="hex").record}, "delete": "retain"}
+
+    def test_a_new_shape_is_a_change_and_a_new_description_is_none(self) -> None:
+        wishes = [{"pattern": "^x"}, {"pattern": "^y"}, {"pattern": "^x", "schema": {"type": "object"}}, {"pattern": "^x", "required": False}]
+        records = {str(secret(keys={"a": wish}).canonical(no_secrets)["keys"]) for wish in wishes}
+        assert len(records) == len(wishes)
+        described = secret(keys={"a": {"pattern": "^x", "description": "other words", "consumers": ["somebody"]}})
+        assert described.canonical(no_secrets) == secret(keys={"a": {"pattern": "^x"}}).canonical(no_secrets)
 
     def test_the_record_of_a_generator_changes_with_what_it_makes_and_not_otherwise(self) -> None:
         wish = Generate(type="password")
