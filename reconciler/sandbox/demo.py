@@ -26,7 +26,7 @@ from reconciler.errors import ReconcilerError
 from reconciler.plan import Plan
 from reconciler.registry import catalog
 from reconciler.report import Report, Verdict, drifted
-from reconciler.resource import JSONObject
+from reconciler.resource import JSONObject, ResourceId
 from reconciler.sandbox.screen import Screen
 from reconciler.sandbox.world import World
 from reconciler.state import Store
@@ -50,7 +50,7 @@ class Demo:
         """Play; give the promises that were broken. ``stay`` is called before the world ends."""
         world, service, store, thread = self._start()
         try:
-            self._first_commit(world, service)
+            self._first_commit(world, service, thread)
             self._relay_moves(world)
             self._hands_in_the_systems(world)
             self._half_the_zone(world)
@@ -60,7 +60,8 @@ class Demo:
         finally:
             self.screen.quiet()
             service.workshop.stop.set()
-            thread.join(timeout=20)
+            if thread.ident is not None:
+                thread.join(timeout=20)
             store.close()
             world.stop()
             telemetry.shutdown()
@@ -82,7 +83,6 @@ class Demo:
         service.outbox.pace = 0.1
         service.done = self.reports.put
         thread = Thread(target=service.run, name="daemon", daemon=True)
-        thread.start()
         self.screen.quiet()
         systems = ", ".join(world.systems)
         self.screen.title(
@@ -115,7 +115,7 @@ class Demo:
 
     # -- the scenes ----------------------------------------------------------------------------------------------------------
 
-    def _first_commit(self, world: World, service: Daemon) -> None:
+    def _first_commit(self, world: World, service: Daemon, thread: Thread) -> None:
         self.screen.title(
             "One commit",
             "git push: desired/mail, the whole mail system",
@@ -124,6 +124,7 @@ class Demo:
         world.remote.copy(self.desired, "desired")
         world.remote.edit(f"desired/{STACK}/stack.yaml", lambda text: _owned(text, world.dkim_public()))
         commit = world.remote.push("Run our own mail")
+        thread.start()
         report = self._until(commit, lambda one: one.verdict is Verdict.CONVERGED)
         self._promise("every resource is applied and healthy", not report.health and not report.remaining.stuck)
         self._promise("the second plan, made on new connections, is empty", self._fresh_plan(service).in_sync)
@@ -178,17 +179,20 @@ class Demo:
         _restore_record(world, record)
 
     def _half_the_zone(self, world: World) -> None:
-        self.screen.title("c) A commit that would delete half of the zone", "Somebody empties dns.yaml by mistake and pushes it.")
+        self.screen.title(
+            "c) A commit that would delete half of the zone",
+            "Somebody takes half of the records out of dns.yaml, and whatever refers to them, and pushes it.",
+        )
         records = len(world.records())
-        world.remote.edit(f"desired/{STACK}/dns.yaml", lambda text: _half(text, world))
-        commit = world.remote.push("Tidy up dns.yaml")
+        _drop_half_the_zone(world)
+        commit = world.remote.push("Tidy up the zone")
         report = self._until(commit, lambda one: any(held.guard in ("budget", "protect") for held in one.remaining.held))
         self._promise(
             "the change budget holds the deletes, and names the digest that would let them pass",
             any(held.guard == "budget" for held in report.remaining.held),
         )
         self._promise("not one record is gone", len(world.records()) == records)
-        commit = world.remote.revert("Bring dns.yaml back")
+        commit = world.remote.revert("Bring the zone back")
         report = self._until(commit, lambda one: one.verdict is Verdict.CONVERGED)
         self._promise("git revert brings the stack back to converged", report.verdict is Verdict.CONVERGED)
 
@@ -246,15 +250,25 @@ def _other_relay(text: str) -> str:
     )
 
 
-def _half(text: str, world: World) -> str:
-    """Drop half of the records, of those that nothing else in the stack speaks of."""
-    graph, waived = world.stack.graph, {one.resource for one in world.stack.exemptions}
-    after = graph.after()
-    idle = {id.name for id in graph.resources if id.driver == "cloudflare" and not after[id] and id not in waived}
-    documents = re.split(r"(?m)^---\s*$", text)
-    names = [match[1] if (match := re.search(r"(?m)^  name: (\S+)$", one)) else "" for one in documents]
-    dropped = [name for name in names if name in idle][: len(names) // 2]
-    return "---\n".join(one.lstrip("\n") for one, name in zip(documents, names, strict=True) if name not in dropped)
+def _drop_half_the_zone(world: World) -> None:
+    """Take half of the records out of git, and whatever refers to them, so that the files agree with one another."""
+    records = [id for id in world.stack.graph.resources if id.driver == "cloudflare"]
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted((world.remote.work / "desired" / STACK).rglob("*.yaml"))}
+    whole = "".join(texts.values())
+    dropped = [id for id in records if f'ref("{id}")' not in whole and f"- {id}\n" not in whole][: len(records) // 2]
+    for path, text in texts.items():
+        path.write_text(_without(text, dropped), encoding="utf-8")
+
+
+def _without(text: str, dropped: Sequence[ResourceId]) -> str:
+    for id in dropped:
+        name = rf"{re.escape(str(id))}(?![\w-])"
+        text = re.sub(rf"(?<!resource: ){name}, *|, *{name}|(?<=\[){name}(?=\])", "", text)
+    documents = re.split(r"(?m)^---[^\n]*$", text)
+    gone = [rf"kind: DNSRecord\nmetadata:\n  name: {re.escape(id.name)}\n" for id in dropped] + [
+        rf"resource: {re.escape(str(id))}\n" for id in dropped
+    ]
+    return "\n---\n".join(one.strip("\n") for one in documents if not any(re.search(pattern, one) for pattern in gone)) + "\n"
 
 
 def _edit_firewall(world: World) -> None:

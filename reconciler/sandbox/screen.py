@@ -1,5 +1,6 @@
 """What a person sees of a demo: stages, waves and each resource as it happens. Rendering only; it decides nothing."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,7 +23,8 @@ class Screen:
 
     def __init__(self, *, record: bool = False, color: bool | None = None) -> None:
         """``record`` keeps what is printed for ``save``; ``color`` overrides what the terminal suggests."""
-        width = 118 if record else None
+        # a pipe has no width of its own
+        width = None if sys.stdout.isatty() and not record else 118
         self.console = Console(record=record, width=width, highlight=False, force_terminal=color or None, no_color=color is False)
         self._spinner: Spinner | None = None
         self._actions: dict[str, str] = {}
