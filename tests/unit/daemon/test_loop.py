@@ -1,5 +1,6 @@
 """The daemon's promises about revisions, passes and its own end."""
 
+import itertools
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,9 +13,8 @@ from reconciler.daemon.loop import RETRY_MOST
 from reconciler.daemon.queue import KeyedQueue
 from reconciler.engine import Engine
 from reconciler.errors import InputError, Permanent, Problem, ReconcilerError, SourceError
-from reconciler.registry import Catalog
 from reconciler.report import Report, Verdict
-from tests.unit.core.memory import CATALOG, PLUGIN, stack_file, thing
+from tests.unit.core.memory import stack_file, thing
 from tests.unit.daemon.house import BAD, BETTER, GOOD, Hand, House, commit
 
 
@@ -241,7 +241,7 @@ class TestAPass:
                 house.time.seconds += 0.5
             pauses.append(house.time.seconds - before)
         assert 4 <= pauses[0] <= 5.5
-        assert all(later > sooner for sooner, later in zip(pauses[:5], pauses[1:6], strict=True))
+        assert all(later > sooner for sooner, later in itertools.pairwise(pauses[:6]))
         assert max(pauses) <= RETRY_MOST + 0.5
         assert house.reports[-1].reason == "another try"
 
@@ -305,6 +305,10 @@ def due(house: House) -> bool:
     return any(one.due <= house.time.seconds for one in house.daemon.queue._waiting.values())
 
 
+def until_stopped(stop: threading.Event) -> None:
+    stop.wait(10)
+
+
 class TestTheEnd:
     def test_lets_the_write_that_is_under_way_finish_and_starts_no_other(self, house: House) -> None:
         writing, go_on = threading.Event(), threading.Event()
@@ -315,7 +319,7 @@ class TestTheEnd:
 
         house.system.before_write = slow
         house.head.answers = [commit("c1", mail=thing("a") + thing("b", needs=["a"]))]
-        house.head.wait = lambda stop: None if stop.wait(10) else None
+        house.head.wait = until_stopped
         house.daemon.queue = KeyedQueue()
         runner = threading.Thread(target=house.daemon.run)
         runner.start()
@@ -336,16 +340,12 @@ class TestTheEnd:
         assert [one.exc_type for one in died] == [OSError]
         assert house.stop.is_set(), "the others end too"
 
-    def test_comes_with_an_error_when_a_worker_dies(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_comes_with_an_error_when_a_worker_dies(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
         died: list[Any] = []
         monkeypatch.setattr(threading, "excepthook", died.append)
-        house = House(tmp_path / "other" if (tmp_path / "other").mkdir() is None else tmp_path)
-        house.daemon.workshop.kinds = Catalog((PLUGIN, PLUGIN, *CATALOG.plugins))
         house.daemon.done = lambda report: (_ for _ in ()).throw(OSError("no space left"))
-        house.daemon.head = Hand()
-        house.daemon.head.wait = lambda stop: None if stop.wait(10) else None
+        house.head.wait = until_stopped
         house.daemon.queue = KeyedQueue()
         house.daemon.accept(commit("c1", mail=GOOD))
         with pytest.raises(ReconcilerError, match="the worker-0 thread died"):
             house.daemon.run()
-        house.store.close()
