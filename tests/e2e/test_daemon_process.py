@@ -1,0 +1,164 @@
+"""The daemon as a process of its own, on a real git repository, with an emulated Cloudflare as its only target."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.sandbox.remote import Remote
+from reconciler.sandbox.server import READS, Fault
+from reconciler.state import Store
+from reconciler_cloudflare.emulator import CloudflareEmulator
+
+ZONE = "example.com"
+STACK = "apiVersion: reconciler/v1\nkind: Stack\nmetadata: {name: mail}\nspec: {interval: 5}\n"
+
+
+def record(name: str, content: str = "192.0.2.1", after: str = "") -> str:
+    annotations = f"\n  annotations: {{reconciler/depends-on: cloudflare/DNSRecord/{after}}}" if after else ""
+    return (
+        f"---\napiVersion: cloudflare/v1\nkind: DNSRecord\nmetadata:\n  name: {name}{annotations}\n"
+        f"spec: {{zone: {ZONE}, name: {name}.{ZONE}, type: A, content: {content}}}\n"
+    )
+
+
+class Site:
+    """A team's repository, a Cloudflare, and the daemon between them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.remote = Remote(root)
+        self.cloudflare = CloudflareEmulator({"retry_after": 0, "zones": {ZONE: {}}})
+        self.cloudflare.start()
+        self.process: subprocess.Popen[bytes] | None = None
+        target = {**self.cloudflare.settings(), "requests_per_second": 1000}
+        settings = {
+            "repository": {"url": self.remote.url, "poll": 1},
+            "targets": {"cloudflare": target},
+            "state": {"path": str(root / "state.db")},
+            "engine": {"poll": 0.05},
+        }
+        (root / "reconciler.yaml").write_text(json.dumps(settings))
+
+    def push(self, text: str) -> str:
+        folder = self.remote.work / "desired" / "mail"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "stack.yaml").write_text(STACK)
+        (folder / "dns.yaml").write_text(text)
+        return self.remote.push("a change")
+
+    def start(self) -> None:
+        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        log = (self.root / "daemon.log").open("ab")
+        command = [sys.executable, "-c", "from reconciler.cli import main; main()", "run"]
+        self.process = subprocess.Popen(command, cwd=self.root, env=environment, stdout=log, stderr=log)
+        log.close()
+
+    def end(self, how: signal.Signals) -> tuple[int, float]:
+        """Send a signal; give the exit code and how many seconds the end took."""
+        assert self.process is not None
+        began = time.monotonic()
+        self.process.send_signal(how)
+        code = self.process.wait(timeout=20)
+        self.process = None
+        return code, time.monotonic() - began
+
+    def log(self) -> str:
+        return (self.root / "daemon.log").read_text()
+
+    def records(self) -> dict[str, str]:
+        """Name -> content; a record that is there twice would make the test fail."""
+        found = [(one["name"], one["content"]) for one in self.cloudflare.zones[ZONE].records.values()]
+        assert len({name for name, _ in found}) == len(found), f"duplicates: {found}"
+        return {name.removesuffix(f".{ZONE}"): content for name, content in found}
+
+    def runs(self) -> list[tuple[str, str]]:
+        """(verdict, revision), newest first."""
+        if not (self.root / "state.db").exists():
+            return []
+        store = Store(self.root / "state.db", read_only=True)
+        try:
+            return [(one["verdict"], one["revision"]) for one in store.runs("mail")]
+        finally:
+            store.close()
+
+    def until(self, true: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 20
+        while not true():
+            assert self.process is None or self.process.poll() is None, f"the daemon ended:\n{self.log()}"
+            assert time.monotonic() < deadline, f"not in time: {what}\n{self.log()}"
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(timeout=10)
+        self.cloudflare.stop()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.close()
+
+
+def slow_second_write() -> Fault:
+    writes = 0
+
+    def matches(method: str, path: str) -> bool:
+        nonlocal writes
+        writes += method not in READS
+        return writes == 2
+
+    return Fault("latency", seconds=1.0, matches=matches)
+
+
+def test_a_push_is_converged_and_a_bad_one_leaves_the_last_good_in_force(site: Site) -> None:
+    site.push(record("mail"))
+    site.start()
+    site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the first commit")
+    bad = site.push(record("mail", "192.0.2.9") + record("www").replace("type: A", "type: B"))
+    site.until(lambda: site.runs()[:1] == [("rejected", bad)], "the rejection")
+    assert "desired/mail/dns.yaml" in site.log()
+    (live,) = site.cloudflare.zones[ZONE].records.values()
+    live["content"] = "203.0.113.66"
+    site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the repair by the last good commit")
+    good = site.push(record("mail", "192.0.2.2"))
+    site.until(lambda: site.records() == {"mail": "192.0.2.2"}, "the commit after it")
+    site.until(lambda: site.runs()[0] == ("converged", good), "the record of it")
+    assert len(site.cloudflare.zones[ZONE].records) == 1
+    code, seconds = site.end(signal.SIGTERM)
+    assert code == 0
+    assert seconds < 5
+
+
+def test_sigterm_in_the_middle_of_a_pass_lets_the_write_finish_and_starts_no_other(site: Site) -> None:
+    site.cloudflare.faults.active.append(slow_second_write())
+    site.push(record("a") + record("b", after="a") + record("c", after="b"))
+    site.start()
+    site.until(lambda: site.cloudflare.faults.writes == 2, "the second write")
+    code, seconds = site.end(signal.SIGTERM)
+    assert code == 0
+    assert seconds < 5
+    assert sorted(site.records()) == ["a", "b"]
+    assert [verdict for verdict, _ in site.runs()] == ["interrupted"]
+
+
+def test_kill_in_the_middle_of_a_pass_and_a_restart_converges_with_nothing_twice(site: Site) -> None:
+    site.cloudflare.faults.active.append(slow_second_write())
+    site.push(record("a") + record("b", after="a") + record("c", after="b"))
+    site.start()
+    site.until(lambda: site.cloudflare.faults.writes == 2, "the second write")
+    site.end(signal.SIGKILL)
+    assert site.runs() == [], "the pass was not recorded"
+    site.start()
+    site.until(lambda: bool(site.runs()) and site.runs()[0][0] == "converged", "the pass after the restart")
+    assert site.records() == dict.fromkeys("abc", "192.0.2.1")
+    assert site.end(signal.SIGTERM)[0] == 0
