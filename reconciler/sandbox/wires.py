@@ -115,8 +115,7 @@ class Wires:
         self._ports = {address: _free_port() for address in sorted(set(addresses))}
         self._look, self._every = look, every
         self._paths: dict[Address, Path] = {}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="wires", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._keep()), name="wires", daemon=True)
         self._stop = threading.Event()
 
     def connect_to(self) -> dict[str, str]:
@@ -136,11 +135,6 @@ class Wires:
         self._stop.set()
         self._thread.join(timeout=5)
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._keep())
-        self._loop.close()
-
     async def _keep(self) -> None:
         servers: dict[Address, asyncio.Server] = {}
         while not self._stop.is_set():
@@ -150,14 +144,11 @@ class Wires:
             for address in [one for one in servers if one not in self._paths]:
                 servers.pop(address).close()
             for address in [one for one in self._paths if one not in servers]:
-                servers[address] = await asyncio.start_server(self._relay(address), "127.0.0.1", self._ports[address])
+                with contextlib.suppress(OSError):  # another program has the port at this moment; tried again
+                    servers[address] = await asyncio.start_server(self._relay(address), "127.0.0.1", self._ports[address])
             await asyncio.sleep(self._every)
         for server in servers.values():
             server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _relay(self, address: Address) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -165,22 +156,24 @@ class Wires:
             if path is None:
                 writer.close()
                 return
+            both = [writer]
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", path.port)
+                both.append(inner_writer)
                 if path.proxy:
                     inner_writer.write(proxy_header(writer.get_extra_info("peername"), (address[0], address[1])))
                 await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
+            for one in both:
+                one.close()
 
         return serve
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    finally:
-        writer.close()
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()  # who has said all may still listen
 
 
 def proxy_header(source: Address, destination: Address) -> bytes:
