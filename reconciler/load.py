@@ -215,7 +215,8 @@ class _Loader:
         elif not isinstance(name, str) or not isinstance(namespace, str):
             self._problem(document, ["metadata", "name"], "the name and the namespace must be texts")
             return
-        id = ResourceId(plugin.name, document.data["kind"], f"{namespace}/{name}" if namespace and not plugin.api_version else str(name))
+        full = f"{namespace}/{name}" if namespace and not plugin.api_version else str(name)
+        id = ResourceId(plugin.name, spec.kind_of(document.data), full)
         other = self.entries.get(str(id))
         if other is not None:
             self._problem(document, ["metadata", "name"], f"is declared twice; the other one is at {_at(other.document)}", str(id))

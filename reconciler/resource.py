@@ -180,6 +180,11 @@ class Spec(BaseModel):
     """True when history or references hang on the system's own id, so that a replace needs ``reconciler/replace: "true"``."""
 
     @classmethod
+    def kind_of(cls, document: JSONObject) -> str:
+        """Give the kind that the id of this document has: its own, unless two groups of one driver may share a kind."""
+        return str(document["kind"])
+
+    @classmethod
     def from_document(cls, document: JSONObject) -> "tuple[str, Self]":
         """Build ``(name, spec)`` from a whole YAML document. Raises pydantic.ValidationError, its paths starting below ``spec``."""
         return str(document["metadata"]["name"]), cls.model_validate(document.get("spec") or {})

@@ -197,6 +197,8 @@ class Demo:
         self._promise("git revert brings the stack back to converged", report.verdict is Verdict.CONVERGED)
 
     def _close(self, world: World) -> None:
+        if self.screen.brief:
+            return
         self.screen.title("What is where", "Every system answers its real protocol on loopback; use the ordinary tools.")
         for name, lines in world.summary().items():
             self.screen.say(f"  [bold]{name}[/]")

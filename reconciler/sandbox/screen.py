@@ -1,7 +1,9 @@
 """What a person sees of a demo: stages, waves and each resource as it happens. Rendering only; it decides nothing."""
 
+import re
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +12,7 @@ from rich.panel import Panel
 from rich.status import Status as Spinner
 
 from reconciler.applying import Event
-from reconciler.driver import Action, Status
+from reconciler.driver import Action, Cause, Status
 from reconciler.report import Report, Verdict, change_line, diff_lines, summary
 
 GLYPHS = {Status.APPLIED: "[green]✓[/]", Status.FAILED: "[red]✗[/]", Status.BLOCKED: "[yellow]…[/]"}
@@ -22,12 +24,14 @@ class Screen:
     """Prints to a terminal, or plain lines to a pipe; can keep a picture of all of it."""
 
     def __init__(self, *, record: bool = False, color: bool | None = None) -> None:
-        """``record`` keeps what is printed for ``save``; ``color`` overrides what the terminal suggests."""
+        """``record`` keeps what is printed for ``save``, resources counted and not listed; ``color`` overrides the terminal."""
         # a pipe has no width of its own
         width = None if sys.stdout.isatty() and not record else 118
         self.console = Console(record=record, width=width, highlight=False, force_terminal=color or None, no_color=color is False)
         self._spinner: Spinner | None = None
         self._actions: dict[str, str] = {}
+        self.brief = record
+        self._done: dict[tuple[str, str], int] = {}
 
     def title(self, text: str, *lines: str) -> None:
         """Begin a scene."""
@@ -53,6 +57,8 @@ class Screen:
 
     def busy(self, text: str) -> None:
         """Show that something is going on."""
+        if self.brief:
+            return  # a picture does not move
         if self._spinner is None:
             self._spinner = self.console.status(escape(text), spinner="dots")
             self._spinner.start()
@@ -67,6 +73,8 @@ class Screen:
 
     def hear(self, event: Event) -> None:
         """Show an event of a pass."""
+        if event.stage != "outcome":
+            self._tally()
         match event.stage:
             case "observe":
                 self.busy(f"observing {event.text}: five systems in parallel")
@@ -88,10 +96,20 @@ class Screen:
         outcome = event.outcome
         assert outcome is not None
         verb = self._actions.get(str(outcome.id), "")
+        if self.brief and outcome.status is Status.APPLIED:
+            key = (outcome.id.driver, verb)
+            self._done[key] = self._done.get(key, 0) + 1
+            return
         detail = outcome.message if outcome.status is not Status.APPLIED else ""
         took = f"[dim]{outcome.duration * 1000:.0f} ms[/]" if outcome.duration else ""
         line = f"    {GLYPHS.get(outcome.status, ' ')} {verb:<7} {escape(str(outcome.id))} {took} {escape(detail)}"
         self.console.print(line.rstrip(), overflow="ellipsis", no_wrap=True)
+
+    def _tally(self) -> None:
+        if self._done:
+            parts = (f"{verb} {count} in [bold]{driver}[/]" for (driver, verb), count in sorted(self._done.items()))
+            self.console.print(f"    [green]✓[/] {', '.join(parts)}")
+            self._done.clear()
 
     def report(self, report: Report) -> None:
         """Show how a pass ended."""
@@ -102,7 +120,7 @@ class Screen:
         self.console.print(f"  [{tone}]{report.verdict}[/] in {report.seconds:.1f} s  [dim]trace {report.trace_id}[/]")
         for held in report.remaining.held:
             if not held.quiet:
-                self.lines([f"held by {held.guard}: {change_line(held.change)}"], "    ")
+                self.lines([f"held by {held.guard}: {change_line(replace(held.change, evidence=None))}"], "    ")
         for stuck in report.remaining.stuck:
             self.lines([f"{stuck.status}: {stuck.id}: {stuck.reason}"], "    ")
         for id, health in report.health.items():
@@ -111,10 +129,14 @@ class Screen:
     def changes(self, report: Report) -> None:
         """Show the fields that a pass changed."""
         for change in report.plan.changes:
-            self.lines([change_line(change)], "    ")
+            if self.brief and change.cause is not Cause.COMMIT:
+                continue
+            self.lines([change_line(replace(change, evidence=None))], "    ")
             if change.action is not Action.DELETE:
                 self.lines(diff_lines(change.diffs, 3), "        ")
 
     def save(self, path: Path) -> None:
         """Write what was printed as a picture (SVG)."""
-        self.console.save_svg(str(path), title="make demo")
+        picture = self.console.export_svg(title="make demo")
+        # a picture that loads fonts from elsewhere would tell elsewhere who looks at it
+        path.write_text(re.sub(r"@font-face \{[^}]*\}", "", picture), encoding="utf-8")
