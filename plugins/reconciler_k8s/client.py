@@ -22,6 +22,7 @@ from reconciler.errors import DriverError, Permanent, Transient
 from reconciler.resource import JSONObject
 from reconciler_k8s.answers import failure
 from reconciler_k8s.config import KubernetesConfig
+from reconciler_k8s.names import qualified
 
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
@@ -46,6 +47,11 @@ class Served:
     def api_version(self) -> str:
         """Give ``group/version``, or the version alone for the core group."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def full_kind(self) -> str:
+        """Give the kind as ids have it."""
+        return qualified(self.group, self.kind)
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """Give the URL path of the collection or of one object."""
@@ -137,7 +143,7 @@ class Cluster:
         query = {"labelSelector": selector, "limit": str(self.config.page)}
         accept = WHOLE if whole else METADATA_LIST
         while True:
-            _, answer = self.send(Call("GET", served.path(namespace), about, query, accept, confidential=served.kind == "Secret"))
+            _, answer = self.send(Call("GET", served.path(namespace), about, query, accept, confidential=served.full_kind == "Secret"))
             items = answer.get("items")
             if not isinstance(items, list) and items is not None:
                 raise Transient(f"{about}: the answer holds no list")

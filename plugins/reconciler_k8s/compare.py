@@ -21,7 +21,7 @@ def cleaned(whole: JSONObject, wanted: JSONObject) -> JSONObject:
     metadata = {key: value for key, value in (whole.get("metadata") or {}).items() if key not in VOLATILE}
     annotations = {key: value for key, value in (metadata.pop("annotations", None) or {}).items() if key not in (HASH, FINGERPRINTS)}
     result["metadata"] = {**metadata, "annotations": annotations} if annotations else metadata
-    if whole.get("kind") == "Service" or wanted.get("kind") == "Service":
+    if wanted.get("kind") == "Service" and wanted.get("apiVersion") == "v1":
         result["spec"] = _service(result.get("spec") or {}, wanted.get("spec") or {})
     return result
 

@@ -24,6 +24,7 @@ from reconciler_k8s.compare import (
     texts,
 )
 from reconciler_k8s.health import health_of
+from reconciler_k8s.names import built_in
 from reconciler_k8s.ownership import (
     FINGERPRINTS,
     HASH,
@@ -75,8 +76,8 @@ class Look:
             blind |= problem
         reported = {one.id for one in done}
         rest = [wish for id, wish in usable.items() if id not in reported]
-        rest.sort(key=lambda wish: wish.spec.kind != "Namespace")
-        namespaces = [wish for wish in rest if wish.spec.kind == "Namespace"]
+        rest.sort(key=lambda wish: wish.spec.full_kind != "Namespace")
+        namespaces = [wish for wish in rest if wish.spec.full_kind == "Namespace"]
         for batch in (namespaces, rest[len(namespaces) :]):
             done += [one for one in self._each(batch, lambda wish: self._judge(wish, seen.get(wish.resource.id), blind)) if one is not None]
         return self._with_status(done)
@@ -96,7 +97,7 @@ class Look:
         coming = {
             (str(spec.get("group")), str((spec.get("names") or {}).get("kind")))
             for wish in self.wishes.values()
-            if wish.spec.kind == "CustomResourceDefinition" and (spec := wish.spec.manifest.get("spec") or {})
+            if wish.spec.full_kind == "CustomResourceDefinition" and (spec := wish.spec.manifest.get("spec") or {})
         }
         aside: list[Observation] = []
         usable: dict[ResourceId, Wish] = {}
@@ -160,18 +161,17 @@ class Look:
             yield from self.cluster.pages(served, namespace, selector, whole=self._needs_status(served))
 
     def _needs_status(self, served: Served) -> bool:
-        if served.kind == "Service" and not served.group:
-            services = (wish for wish in self.wishes.values() if wish.spec.kind == "Service")
+        if served.full_kind == "Service":
+            services = (wish for wish in self.wishes.values() if wish.spec.full_kind == "Service")
             return any((wish.spec.manifest.get("spec") or {}).get("type") == "LoadBalancer" for wish in services)
-        custom = "." in served.group and not served.group.endswith(".k8s.io")
-        return served.kind in STATUS_KINDS or custom
+        return served.full_kind in STATUS_KINDS or not built_in(served.group)
 
     def _prunable(self, found: Found) -> list[Observation]:
         if found.ownership is not Ownership.OURS or found.mark is None:
             return []
         if found.metadata.get("deletionTimestamp"):
             return [Observation(found.id, {}, unknown="is being deleted", health=health_of(with_kind(found)))]
-        return [Observation(found.id, {"kind": found.served.kind}, handle=handle_of(found), keep=found.mark.keep, applied="unwanted")]
+        return [Observation(found.id, {"kind": found.served.full_kind}, handle=handle_of(found), keep=found.mark.keep, applied="unwanted")]
 
     def _in_sync(self, wish: Wish, found: Found) -> Observation:
         return Observation(
@@ -218,7 +218,7 @@ class Look:
             if metadata is not None:
                 return self._suspect(wish, found_in(served, metadata, self.scope.owner, whole=False))
             self._dry_run(wish, None, force=False)  # it does not exist, so what was refused is the manifest: say why
-        if wish.spec.kind == "Namespace":
+        if wish.spec.full_kind == "Namespace":
             self.absent_namespaces.add(wish.spec.manifest["metadata"]["name"])
         return None
 
@@ -272,9 +272,9 @@ class Look:
 
     def _live(self, wish: Wish, found: Found) -> JSONObject:
         """Give the whole live object; of a Secret only its metadata, which holds no value."""
-        if found.whole is not None and wish.spec.kind != "Secret":
+        if found.whole is not None and wish.spec.full_kind != "Secret":
             return found.whole
-        if wish.spec.kind == "Secret":
+        if wish.spec.full_kind == "Secret":
             return {"metadata": found.metadata}
         whole = self._get(found.served, found.metadata, wish.resource.id, WHOLE)
         if whole is None:
@@ -301,7 +301,9 @@ class Look:
             if reset is None:
                 raise
             prediction.reset = reset
-            trimmed = replace(wish, spec=wish.spec.without(("/spec/strategy",) if wish.spec.kind == "Deployment" else ("/spec/ports",)))
+            trimmed = replace(
+                wish, spec=wish.spec.without(("/spec/strategy",) if wish.spec.full_kind == "Deployment" else ("/spec/ports",))
+            )
             _, answer = self._dry_run(trimmed, uid, force=force)
             prediction.answer = overlaid(answer, reset)
 
@@ -323,7 +325,7 @@ class Look:
 
     def _dry_run(self, wish: Wish, uid: str | None, *, force: bool) -> tuple[int, JSONObject]:
         served, spec = self._serving(wish), wish.spec
-        confidential = spec.kind == "Secret"
+        confidential = spec.full_kind == "Secret"
         body = wish.body(self.scope, (lambda ref: "{}") if confidential else lambda ref: f"secret:{self.scope.fingerprint(ref)}")
         if uid is not None:
             body["metadata"]["uid"] = uid
@@ -335,14 +337,14 @@ class Look:
     def _get(self, served: Served, metadata: JSONObject, id: ResourceId, accept: str) -> JSONObject | None:
         path = served.path(metadata.get("namespace", ""), metadata["name"])
         try:
-            return self.cluster.send(Call("GET", path, str(id), accept=accept, confidential=served.kind == "Secret"))[1]
+            return self.cluster.send(Call("GET", path, str(id), accept=accept, confidential=served.full_kind == "Secret"))[1]
         except NotFound:
             return None
 
     def _difference(self, wish: Wish, live: JSONObject, prediction: "Prediction") -> tuple[JSONObject, JSONObject]:
         annotations = live["metadata"].get("annotations") or {}
         prints = json.loads(annotations.get(FINGERPRINTS, "{}"))
-        if wish.spec.kind == "Secret":
+        if wish.spec.full_kind == "Secret":
             return secret_difference(wish, live["metadata"], prediction.answer["metadata"], prints, prediction.claims)
         wanted = wish.spec.manifest
         before, after = difference(cleaned(live, wanted), cleaned(prediction.answer, wanted))

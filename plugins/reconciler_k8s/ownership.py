@@ -84,7 +84,7 @@ def make_wish(resource: Resource, scope: Scope, seal: Seal, config_hash: str) ->
     assert isinstance(resource.spec, KubernetesObject)
     spec = resource.spec.without(resource.policy.ignore)
     prints = {"/".join(path): scope.fingerprint(ref) for path, ref in spec.references}
-    if spec.kind == "Secret":
+    if spec.full_kind == "Secret":
         plain = {f"data/{key}": f"git:{seal(value)}" for key, value in spec.manifest.get("data", {}).items() if isinstance(value, str)}
         prints = {**plain, **prints}
     rest = (
@@ -156,8 +156,11 @@ def owns(fields: JSONObject, wish: Wish, owner: str) -> bool:
     whole = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
     whole["metadata"] = metadata
     if wish.config_hash:
-        whole = with_config_hash(json.loads(json.dumps({**whole, "kind": wish.spec.kind}, default=lambda ref: "")), wish.config_hash)
-        del whole["kind"]
+        whole = with_config_hash(
+            json.loads(json.dumps({**whole, "apiVersion": wish.spec.api_version, "kind": wish.spec.kind}, default=lambda ref: "")),
+            wish.config_hash,
+        )
+        del whole["kind"], whole["apiVersion"]
     return covers(fields, whole)
 
 

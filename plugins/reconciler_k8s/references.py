@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from reconciler.resource import JSONObject, ResourceId
+from reconciler_k8s.names import built_in, qualified, split_version
 
 WORKLOADS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"})
 
@@ -20,13 +21,17 @@ def ids_required(manifest: JSONObject) -> tuple[ResourceId, ...]:
 
 def pod_template(manifest: JSONObject) -> JSONObject | None:
     """Give the pod template of a workload, the pod itself, or None."""
-    spec = manifest.get("spec") or {}
-    if manifest["kind"] == "CronJob":
+    spec, kind = manifest.get("spec") or {}, _kind_of(manifest)
+    if kind == "CronJob":
         spec = (spec.get("jobTemplate") or {}).get("spec") or {}
-    if manifest["kind"] == "Pod":
+    if kind == "Pod":
         return manifest
-    template = spec.get("template") if manifest["kind"] in WORKLOADS | {"CronJob"} else None
+    template = spec.get("template") if kind in WORKLOADS | {"CronJob"} else None
     return template if isinstance(template, dict) else None
+
+
+def _kind_of(manifest: JSONObject) -> str:
+    return qualified(split_version(str(manifest.get("apiVersion")))[0], str(manifest["kind"]))
 
 
 def _id(kind: str, namespace: str, name: str) -> ResourceId:
@@ -39,7 +44,7 @@ def _named(manifest: JSONObject) -> Iterator[tuple[str, Any]]:
     if template is not None:
         yield from _of_pod(template.get("spec") or {})
     spec = manifest.get("spec")
-    match manifest["kind"]:
+    match _kind_of(manifest):
         case "Ingress" if isinstance(spec, dict):
             yield from _of_ingress(spec)
         case "RoleBinding" | "ClusterRoleBinding":
@@ -50,7 +55,7 @@ def _named(manifest: JSONObject) -> Iterator[tuple[str, Any]]:
                     yield "ServiceAccount", subject.get("name")
         case "HorizontalPodAutoscaler" if isinstance(spec, dict):
             target = spec.get("scaleTargetRef") or {}
-            yield str(target.get("kind")), target.get("name")
+            yield _kind_of({"kind": "", **target}), target.get("name")
         case "StatefulSet" if isinstance(spec, dict):
             yield "Service", spec.get("serviceName")
         case "PersistentVolumeClaim" if isinstance(spec, dict):
@@ -93,8 +98,8 @@ def _of_ingress(spec: JSONObject) -> Iterator[tuple[str, Any]]:
 
 def _definitions(manifest: JSONObject) -> Iterator[ResourceId]:
     """Guess the name of the CRD from the kind, as the usual English plural; the server alone knows it for certain."""
-    group, _, version = str(manifest["apiVersion"]).rpartition("/")
-    if not version or "." not in group or group.endswith(".k8s.io") or group == "k8s.io":
+    group, _ = split_version(str(manifest["apiVersion"]))
+    if built_in(group):
         return
     kind = str(manifest["kind"]).lower()
     plurals = {kind, kind + "s", kind + "es"} | ({kind[:-1] + "ies"} if kind.endswith("y") else set())

@@ -31,7 +31,7 @@ class Found:
     @property
     def id(self) -> ResourceId:
         """Give the resource id that the object's own name means."""
-        return ResourceId("k8s", self.served.kind, natural_name(self.metadata))
+        return ResourceId("k8s", self.served.full_kind, natural_name(self.metadata))
 
 
 def natural_name(metadata: JSONObject) -> str:
@@ -59,7 +59,7 @@ def found_in(served: Served, item: JSONObject, owner: str, *, whole: bool) -> Fo
     """Take an object from an answer. A mark that names another object was copied and counts for nothing."""
     metadata = item["metadata"]
     ownership, mark = ownership_of(metadata, owner)
-    if mark is not None and (mark.kind, mark.name) != (served.kind, natural_name(metadata)):
+    if mark is not None and (mark.kind, mark.name) != (served.full_kind, natural_name(metadata)):
         ownership, mark = Ownership.UNMARKED, None
     return Found(served, metadata, item if whole else None, ownership, mark)
 
@@ -74,8 +74,8 @@ def handle_of(found: Found) -> JSONObject:
 
 
 def with_kind(found: Found) -> JSONObject:
-    """Give the object as far as it was read, with its kind, which lists leave out."""
-    return {**(found.whole or {"metadata": found.metadata}), "kind": found.served.kind}
+    """Give the object as far as it was read, with its kind as ids have it, which lists leave out."""
+    return {**(found.whole or {"metadata": found.metadata}), "kind": found.served.full_kind}
 
 
 def reset_for(manifest: JSONObject, refusal: str) -> JSONObject | None:
@@ -86,12 +86,17 @@ def reset_for(manifest: JSONObject, refusal: str) -> JSONObject | None:
     """
     spec = manifest.get("spec") or {}
     if (
-        manifest["kind"] == "Deployment"
+        KubernetesObject.kind_of(manifest) == "Deployment"
         and "spec.strategy.rollingUpdate" in refusal
         and (spec.get("strategy") or {}).get("type") == "Recreate"
     ):
         return {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}}
-    if manifest["kind"] == "Service" and "spec.ports" in refusal and ("name" in refusal or "nodePort" in refusal) and spec.get("ports"):
+    if (
+        KubernetesObject.kind_of(manifest) == "Service"
+        and "spec.ports" in refusal
+        and ("name" in refusal or "nodePort" in refusal)
+        and spec.get("ports")
+    ):
         return {"spec": {"ports": spec["ports"]}}
     return None
 

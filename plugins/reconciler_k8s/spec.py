@@ -15,6 +15,7 @@ from pydantic import PrivateAttr, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from reconciler.resource import Fingerprint, JSONObject, ResourceId, SecretRef, Spec, digest, put, seal
+from reconciler_k8s.names import built_in, qualified, split_version
 from reconciler_k8s.references import ids_required
 
 PREFIX = "reconciler/"
@@ -74,7 +75,6 @@ NAMESPACED = frozenset(
 )
 WITH_IDENTITY = frozenset({"PersistentVolumeClaim", "PersistentVolume", "Namespace", "CustomResourceDefinition"})
 SERVER_FIELDS = ("managedFields", "creationTimestamp", "uid", "resourceVersion", "generation", "selfLink", "deletionTimestamp")
-BUILT_IN = re.compile(r"^(v1|[a-z]+/\w+|[\w.-]+\.k8s\.io/\w+)$")
 
 Loc = tuple[str | int, ...]
 
@@ -95,6 +95,11 @@ class KubernetesObject(Spec):
         self._refs = tuple(_walk_refs(self.manifest))
 
     @classmethod
+    def kind_of(cls, document: JSONObject) -> str:
+        """Give ``Kind`` for what Kubernetes itself brings and ``Kind.group`` for the rest: two groups may have one kind and name."""
+        return qualified(split_version(str(document["apiVersion"]))[0], str(document["kind"]))
+
+    @classmethod
     def from_document(cls, document: JSONObject) -> tuple[str, Self]:
         """Take a whole manifest. Raises pydantic.ValidationError whose paths start at the document's top."""
         problems: list[tuple[Loc, str]] = []
@@ -105,7 +110,7 @@ class KubernetesObject(Spec):
                 for loc, text in problems
             ]
             raise ValidationError.from_exception_data("KubernetesObject", details)
-        kind = IdentityBearingObject if manifest["kind"] in WITH_IDENTITY else cls
+        kind = IdentityBearingObject if cls.kind_of(manifest) in WITH_IDENTITY else cls
         restart = (document["metadata"].get("annotations") or {}).get(RESTART) == "true"
         spec = kind.model_construct(manifest=manifest, restart_on_change=restart)
         return name_of(manifest), spec  # type: ignore[return-value]
@@ -114,6 +119,11 @@ class KubernetesObject(Spec):
     def kind(self) -> str:
         """The object's kind, e.g. ``Deployment``."""
         return str(self.manifest["kind"])
+
+    @property
+    def full_kind(self) -> str:
+        """The kind as ids have it, e.g. ``Deployment`` or ``Service.serving.knative.dev``."""
+        return self.kind_of(self.manifest)
 
     @property
     def api_version(self) -> str:
@@ -128,7 +138,7 @@ class KubernetesObject(Spec):
     @property
     def confidential(self) -> bool:
         """True when neither the live object nor a server's error text may be repeated."""
-        return self.kind == "Secret" or bool(self._refs)
+        return self.full_kind == "Secret" or bool(self._refs)
 
     def canonical(self, fingerprint: Fingerprint) -> JSONObject:
         """Give the manifest with fingerprints in the place of secrets."""
@@ -181,7 +191,7 @@ def encode(text: str) -> str:
 
 def fold(manifest: JSONObject, encoded: Callable[[str], str]) -> JSONObject:
     """Move what is left of ``stringData`` into ``data``."""
-    if "stringData" not in manifest:
+    if "stringData" not in manifest or KubernetesObject.kind_of(manifest) != "Secret":
         return manifest
     rest = {key: value for key, value in manifest.items() if key != "stringData"}
     rest["data"] = {**rest.get("data", {}), **{key: encoded(text) for key, text in manifest["stringData"].items()}}
@@ -194,7 +204,7 @@ def normalise(document: JSONObject, problems: list[tuple[Loc, str]]) -> JSONObje
         return {}
     kept = {key: value for key, value in document.items() if key != "status"}
     kept["metadata"] = _metadata(kept["metadata"])
-    kind = kept["kind"]
+    kind = KubernetesObject.kind_of(kept)
     if kind in ("ConfigMap", "Secret"):
         _check_data(kept, problems)
     manifest = _clean(kept, (), problems)
@@ -224,7 +234,7 @@ def _check_head(document: JSONObject, problems: list[tuple[Loc, str]]) -> bool:
 
 def _check_kind(document: JSONObject, problems: list[tuple[Loc, str]]) -> None:
     kind, metadata = document.get("kind"), document["metadata"]
-    known = bool(BUILT_IN.match(str(document.get("apiVersion"))))
+    known = built_in(split_version(str(document.get("apiVersion")))[0])
     if kind == "List" or (isinstance(kind, str) and kind.endswith("List") and "items" in document):
         problems.append((("kind",), "a list is not an object; write its items as documents of their own"))
     if known and kind in CLUSTER_SCOPED and metadata.get("namespace"):
@@ -258,7 +268,7 @@ def _check_data(manifest: JSONObject, problems: list[tuple[Loc, str]]) -> None:
             continue
         manifest[part] = {key: "" if value is None else value for key, value in values.items()}
         for key, value in manifest[part].items():
-            size += _check_value(manifest["kind"], part, str(key), value, problems)
+            size += _check_value(KubernetesObject.kind_of(manifest), part, str(key), value, problems)
     if size > LARGEST_DATA:
         problems.append((("data",), f"holds {size} bytes; a {manifest['kind']} may hold {LARGEST_DATA}"))
 

@@ -31,7 +31,7 @@ NAMESPACE = "mail"
 
 def resource(manifest: JSONObject, **policy: Any) -> Resource:
     name, spec = KubernetesObject.from_document(manifest)
-    return Resource(ResourceId("k8s", manifest["kind"], name), spec, policy=ResourcePolicy(**policy))
+    return Resource(ResourceId("k8s", KubernetesObject.kind_of(manifest), name), spec, policy=ResourcePolicy(**policy))
 
 
 def manifest(api_version: str, kind: str, name: str, *, namespace: str = NAMESPACE, **rest: Any) -> JSONObject:
@@ -150,7 +150,7 @@ class KubernetesWorld:
 
     def locate(self, resource: Resource) -> str:
         namespace, _, name = resource.id.name.rpartition("/")
-        return f"{resource.id.kind} {namespace}/{name}"
+        return f"{resource.id.kind.partition('.')[0]} {namespace}/{name}"
 
     def live(self, id: str) -> JSONObject:
         return self.peek()[id][1]
@@ -165,7 +165,7 @@ class KubernetesWorld:
             "ConfigMap": {"data": {"LOG": "meddled"}},
             "Secret": {"data": {"password": "bWVkZGxlZA=="}},
             "PersistentVolumeClaim": {"metadata": {"labels": {"tier": "meddled"}}},
-            "Pool": {"spec": {"addresses": ["203.0.113.9/32"]}},
+            "Pool.net.example.org": {"spec": {"addresses": ["203.0.113.9/32"]}},
         }
         self.patch(resource, change.get(resource.id.kind) or self._list_change(resource))
 
@@ -403,7 +403,7 @@ def test_an_unknown_kind_and_a_missing_namespace_are_refused(world: KubernetesWo
     plan = bench.plan([resource(pool("192.0.2.1/32")), resource(config_map(A="1"))])
     assert sorted(one.reason for one in plan.stuck) == [
         'k8s/ConfigMap/mail/postfix: the namespace "mail" does not exist; declare it in the stack',
-        "k8s/Pool/mail/mail: the cluster serves no Pool in net.example.org/v1beta1; install its CRD",
+        "k8s/Pool.net.example.org/mail/mail: the cluster serves no Pool in net.example.org/v1beta1; install its CRD",
     ]
 
 

@@ -317,7 +317,7 @@ class TestOneRoundTrip:
 
     @staticmethod
     def windows(stack: Stack) -> tuple[str, list[str | None], str, int, float]:
-        rules = manifest(stack, "k8s/PrometheusRule/mailserver/mailserver")["spec"]["groups"][0]["rules"]
+        rules = manifest(stack, "k8s/PrometheusRule.monitoring.coreos.com/mailserver/mailserver")["spec"]["groups"][0]["rules"]
         return (
             manifest(stack, "k8s/CronJob/mailserver/email-roundtrip-monitor")["spec"]["schedule"],
             [rule.get("for") for rule in rules],

@@ -1,0 +1,47 @@
+"""What kinds are called in resource ids, so that two groups of one cluster never meet in one name. Pure."""
+
+BUILT_IN_GROUPS = frozenset(
+    {
+        "",
+        "admissionregistration.k8s.io",
+        "apiextensions.k8s.io",
+        "apiregistration.k8s.io",
+        "apps",
+        "authentication.k8s.io",
+        "authorization.k8s.io",
+        "autoscaling",
+        "batch",
+        "certificates.k8s.io",
+        "coordination.k8s.io",
+        "discovery.k8s.io",
+        "events.k8s.io",
+        "extensions",
+        "flowcontrol.apiserver.k8s.io",
+        "internal.apiserver.k8s.io",
+        "networking.k8s.io",
+        "node.k8s.io",
+        "policy",
+        "rbac.authorization.k8s.io",
+        "resource.k8s.io",
+        "scheduling.k8s.io",
+        "storage.k8s.io",
+        "storagemigration.k8s.io",
+    }
+)
+"""The groups of Kubernetes itself. No kind stands in two of them, except where both are the same object (Event, Ingress)."""
+
+
+def split_version(api_version: str) -> tuple[str, str]:
+    """Give group and version of an ``apiVersion``; the core group is empty."""
+    group, _, version = api_version.rpartition("/")
+    return group, version
+
+
+def built_in(group: str) -> bool:
+    """Say whether a group is Kubernetes' own."""
+    return group in BUILT_IN_GROUPS
+
+
+def qualified(group: str, kind: str) -> str:
+    """Give the kind that ids have: alone for a group of Kubernetes' own, ``Kind.group`` for any other. The version is no part of it."""
+    return kind if built_in(group) else f"{kind}.{group}"
