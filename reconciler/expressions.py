@@ -1,20 +1,19 @@
 """The ``${...}`` in desired state: where it is, what it refers to, and what it means.
 
 Edges are found without evaluating: the arguments of ``ref``, ``status``, ``vault`` and ``file`` must be literal strings. Evaluation is
-CEL; this is the only room that imports it, and only when an expression is more than a plain path below ``vars``. No I/O.
+CEL, and is asked for only when an expression is more than a plain path below ``vars``. No I/O.
 """
 
 import base64
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
-from types import ModuleType
+from functools import lru_cache
 from typing import Any
 
+from reconciler import cel
 from reconciler.errors import ReconcilerError
 from reconciler.resource import ResourceId, SecretRef
 
@@ -185,7 +184,7 @@ def evaluate(expression: Expression, environment: Environment) -> Any:
     if not environment._context:
         environment._context.append(_context(environment))
     try:
-        return _compiled(expression.source).execute(environment._context[0])
+        return cel.compiled(expression.source).execute(environment._context[0])
     except (ValueError, LookupError, ArithmeticError, RuntimeError, TypeError) as error:
         if expression.secrets:
             raise ExpressionError(f"${{{expression.source}}} could not be evaluated with the secret's present value") from None
@@ -209,28 +208,11 @@ def _explain(source: str, error: Exception) -> str:
     return f"${{{source if len(source) <= QUOTED else source[:QUOTED] + '...'}}}: {text}"
 
 
-@lru_cache(maxsize=10_000)
-def _compiled(source: str) -> Any:
-    return _cel().compile(source)
-
-
-@cache
-def _cel() -> Any:
-    """Load the native library, at the first expression that needs it.
-
-    Importing the package also imports its interactive shell, which takes 20 times as long as the rest; an empty module takes its place.
-    """
-    sys.modules.setdefault("cel.cli", ModuleType("cel.cli"))
-    import cel
-
-    return cel
-
-
 def _context(environment: Environment) -> Any:
     functions: dict[str, Callable[..., Any]] = {"base64": to_base64, "jsonField": json_field, "dovecotAccounts": dovecot_accounts}
     given = {"ref": environment.ref, "status": environment.status, "vault": environment.vault, "file": environment.file}
     functions.update({name: function for name, function in given.items() if function is not None})
-    return _cel().Context(variables={"vars": dict(environment.variables)}, functions=functions)
+    return cel.context({"vars": dict(environment.variables)}, functions)
 
 
 def complete(ref: SecretRef, vault: Callable[[str, str], str]) -> str:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 CORE = ROOT / "reconciler"
 PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if path.name.startswith("reconciler_"))
 
-PURE = ("errors", "resource", "driver", "graph", "plan", "policy", "report", "stack", "documents", "expressions")
+PURE = ("errors", "resource", "driver", "graph", "plan", "policy", "report", "stack", "documents", "expressions", "cel")
 ALSO_PURE = ("templates", "resolving", "invalid", "load")
 STANDARD = {
     "os",
@@ -58,7 +58,7 @@ VENDOR = {
 }
 IO = STANDARD | VENDOR
 LAZY_HELPERS = {
-    ("expressions", "cel"): "the native evaluator, loaded by the first expression that is more than a path; it does no I/O",
+    ("cel", "cel"): "the native evaluator, loaded by the first expression that is more than a path; it does no I/O",
     ("expressions", "bcrypt"): "hashes passwords at the write of an account",
     ("registry", "importlib"): "finds installed plugins; called by the composition, never while loading",
 }
@@ -71,7 +71,7 @@ VENDORS = {
     "reconciler_probe": set[str](),
 }
 ALL_VENDORS = frozenset().union(*VENDORS.values())
-CONTRACT = {"reconciler.driver", "reconciler.resource", "reconciler.errors", "reconciler.writing"}
+CONTRACT = {"reconciler.driver", "reconciler.resource", "reconciler.errors", "reconciler.writing", "reconciler.cel"}
 TOO_LONG_MODULES = {"reconciler/testing.py": "the promises of a driver are read from top to bottom, as its manual"}
 TOO_LONG_FUNCTIONS: dict[str, str] = {}
 
