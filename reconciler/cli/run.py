@@ -14,7 +14,10 @@ from reconciler.cli import common
 @click.option("--workers", default=1, show_default=True, help="Stacks that are converged side by side.")
 @click.pass_context
 def command(ctx: click.Context, path: Path | None, workers: int) -> int:
-    """Run the daemon: watch the repository (or --path, while you edit it) and keep every stack converged."""
+    """Run the daemon: watch the repository (or --path, while you edit it) and keep every stack converged.
+
+    SIGHUP makes it look at the repository now; SIGTERM lets the write under way finish and ends it.
+    """
     from reconciler import telemetry
     from reconciler.daemon.service import daemon
     from reconciler.state import Store
@@ -28,6 +31,7 @@ def command(ctx: click.Context, path: Path | None, workers: int) -> int:
     service = daemon(settings, store, path=path, workers=workers)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: service.workshop.stop.set())
+    signal.signal(signal.SIGHUP, lambda *_: service.head.poke())
     logging.getLogger("reconciler").info("watching %s", path or settings.repository.url)
     try:
         service.run()

@@ -75,6 +75,9 @@ class DirectoryHead:
             return str(error)
         return found.names, found.revision.tree
 
+    def poke(self) -> None:
+        """Do nothing: it looks every second."""
+
     def wait(self, stop: Event) -> None:
         """Wait until a file is saved, a second at most."""
         import watchfiles  # only for those who edit in place

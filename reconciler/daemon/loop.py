@@ -6,6 +6,7 @@ stack that disappears from git is reported and its resources stay.
 
 import logging
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
@@ -41,6 +42,10 @@ class Head(Protocol):
 
     def wait(self, stop: Event) -> None:
         """Return when it is time to ask again, or when ``stop`` is set."""
+        ...
+
+    def poke(self) -> None:
+        """Let ``wait`` return now."""
         ...
 
 
@@ -85,9 +90,10 @@ class Daemon:
         outbox = Thread(target=self.outbox.run, args=(self.workshop.stop,), name="outbox", daemon=True)
         for thread in (*threads, outbox):
             thread.start()
-        while not self.workshop.stop.wait(0.5):
+        while not self.workshop.stop.is_set():
+            time.sleep(0.5)  # not stop.wait: a signal handler that sets what its own thread waits for can lock itself out
             dead = next((thread.name for thread in (*threads, outbox) if not thread.is_alive()), "")
-            if dead:
+            if dead and not self.workshop.stop.is_set():  # asked last: a thread that was told to end is not dead
                 log.error("the %s thread died; stopping, so that a supervisor starts afresh", dead)
                 self.workshop.stop.set()
                 self._close(threads, outbox)

@@ -31,7 +31,7 @@ def record(name: str, content: str = "192.0.2.1", after: str = "") -> str:
 class Site:
     """A team's repository, a Cloudflare, and the daemon between them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, poll: float = 1) -> None:
         self.root = root
         self.remote = Remote(root)
         self.cloudflare = CloudflareEmulator({"retry_after": 0, "zones": {ZONE: {}}})
@@ -39,7 +39,7 @@ class Site:
         self.process: subprocess.Popen[bytes] | None = None
         target = {**self.cloudflare.settings(), "requests_per_second": 1000}
         settings = {
-            "repository": {"url": self.remote.url, "poll": 1},
+            "repository": {"url": self.remote.url, "poll": poll},
             "targets": {"cloudflare": target},
             "state": {"path": str(root / "state.db")},
             "engine": {"poll": 0.05},
@@ -53,10 +53,10 @@ class Site:
         (folder / "dns.yaml").write_text(text)
         return self.remote.push("a change")
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         log = (self.root / "daemon.log").open("ab")
-        command = [sys.executable, "-c", "from reconciler.cli import main; main()", "run"]
+        command = [sys.executable, "-c", "from reconciler.cli import main; main()", "run", *more]
         self.process = subprocess.Popen(command, cwd=self.root, env=environment, stdout=log, stderr=log)
         log.close()
 
@@ -162,3 +162,27 @@ def test_kill_in_the_middle_of_a_pass_and_a_restart_converges_with_nothing_twice
     site.until(lambda: bool(site.runs()) and site.runs()[0][0] == "converged", "the pass after the restart")
     assert site.records() == dict.fromkeys("abc", "192.0.2.1")
     assert site.end(signal.SIGTERM)[0] == 0
+
+
+def test_sighup_makes_it_look_at_once(tmp_path: Path) -> None:
+    site = Site(tmp_path, poll=3600)
+    try:
+        site.push(record("mail"))
+        site.start()
+        site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the first commit")
+        site.push(record("mail", "192.0.2.2"))
+        assert site.process is not None
+        site.process.send_signal(signal.SIGHUP)
+        site.until(lambda: site.records() == {"mail": "192.0.2.2"}, "the second commit")
+    finally:
+        site.close()
+
+
+def test_a_working_tree_is_converged_while_it_is_edited(site: Site) -> None:
+    site.push(record("mail"))
+    site.start("--path", str(site.remote.work / "desired"))
+    site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the tree at the start")
+    file = site.remote.work / "desired/mail/dns.yaml"
+    file.write_text(record("mail", "192.0.2.2"))
+    site.until(lambda: site.records() == {"mail": "192.0.2.2"}, "the saved file")
+    assert site.end(signal.SIGINT)[0] == 0

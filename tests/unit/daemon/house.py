@@ -26,6 +26,7 @@ class Hand:
         self.answers = list(answers)
         self.asked = 0
         self.wait: Callable[[Event], None] = lambda stop: stop.set() if not self.answers else None
+        self.poke: Callable[[], None] = lambda: None
 
     def changed(self) -> Desired | None:
         self.asked += 1

@@ -331,6 +331,18 @@ class TestTheEnd:
         assert objects(house) == ["Thing/a"]
         assert house.store.runs("mail", most=1)[0]["verdict"] == "interrupted"
 
+    def test_may_be_asked_for_by_a_signal_handler_of_the_thread_that_runs_the_daemon(self, house: House) -> None:
+        runner = threading.current_thread()
+
+        class Stop(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                assert threading.current_thread() is not runner, "its lock may be held when the handler wants it"
+                return super().wait(timeout)
+
+        house.daemon.workshop.stop = stop = Stop()
+        house.head.wait = lambda _: stop.set()
+        house.daemon.run()
+
     def test_comes_with_an_error_when_a_thread_dies(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
         died: list[Any] = []
         monkeypatch.setattr(threading, "excepthook", died.append)
