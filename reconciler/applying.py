@@ -16,7 +16,7 @@ from reconciler.observing import Observer, Seen
 from reconciler.plan import Plan
 from reconciler.resource import ResourceId
 from reconciler.retry import Retry
-from reconciler.telemetry import span
+from reconciler.telemetry import completed, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class Applier:
 
     def _settle(self, outcome: Outcome) -> None:
         self.outcomes[outcome.id] = outcome
+        completed(f"resource {outcome.id}", outcome.duration, well=outcome.status is not Status.FAILED, status=outcome.status.value)
         self.listen(Event("outcome", outcome=outcome))
 
     # -- gates ---------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The suite that every driver passes, and so the manual for the author of a plugin.
 
-Subclass ``DriverContract`` in ``tests/contract/test_<system>.py`` and give it one fixture, ``world``. The world wraps the emulator, or
+Subclass ``DriverContract`` in ``tests/contract/test_<system>.py`` and give it one fixture, ``world``; for a driver that never writes,
+``ObserverContract`` is the part that applies. The world wraps the emulator, or
 the real system when the environment names one. ``peek`` reads the system behind the driver's back, so that a driver is never its own
 witness. Read the tests below from top to bottom: each is one promise that the engine relies on.
 """
@@ -145,14 +146,10 @@ def adopting(resource: Resource) -> Resource:
     return replace(resource, policy=replace(resource.policy, adopt=True))
 
 
-class DriverContract:
-    """The promises. ``secrets`` maps ``path#key`` to the values of the samples' references."""
+class ObserverContract:
+    """The promises of whoever only looks, such as a probe. ``secrets`` maps ``path#key`` to the values of the samples' references."""
 
     secrets: Mapping[str, str] = {}
-    cannot_delete: frozenset[str] = frozenset()
-    """Kinds whose objects the driver never deletes, by documented decision."""
-    always_ours: frozenset[str] = frozenset()
-    """Kinds that need no adoption, because the system has exactly one of each, by documented decision."""
 
     @pytest.fixture
     def bench(self, world: World) -> Iterator[Bench]:
@@ -169,8 +166,6 @@ class DriverContract:
                 found.setdefault(str(one.id), one)
         return list(found.values())
 
-    # -- looking changes nothing ---------------------------------------------------------------------------------------------
-
     def test_observing_writes_nothing(self, world: World, bench: Bench) -> None:
         """A plan may be asked for at any time, by anybody."""
         bench.converge(self.wanted(world))
@@ -178,6 +173,57 @@ class DriverContract:
         bench.observe(self.wanted(world, after=True))
         assert world.writes() == writes
         assert world.peek() == before
+
+    def test_a_restart_changes_nothing(self, world: World, bench: Bench) -> None:
+        """Everything needed to decide lives in git and in the system itself."""
+        resources = self.wanted(world)
+        bench.converge(resources)
+        again = bench.reopened()
+        try:
+            assert not again.plan(resources).changes
+        finally:
+            again.driver.close()
+
+    def test_another_stacks_objects_are_not_ours(self, world: World, bench: Bench) -> None:
+        """Two stacks may live in one system."""
+        bench.converge(self.wanted(world))
+        other = replace(bench, scope=replace(bench.scope, owner="test/other"))
+        mine = [one for one in other.observe([]) if one.ownership is Ownership.OURS]
+        assert not mine, f"{mine[0].id} carries another owner's mark and is reported as ours"
+
+    def test_secrets_never_appear_in_what_a_driver_says(self, world: World, bench: Bench) -> None:
+        """Plans, outcomes and errors are stored, sent and shown."""
+        said: list[str] = []
+        resources = self.wanted(world)
+        for fault in (None, *sorted(world.faults & {"server-error", "rate-limit"})):
+            plan = bench.plan(resources)
+            for wave in plan.waves:
+                if fault is None:
+                    said += [repr(wave), repr(bench.write(wave))]
+                else:
+                    with world.fail(fault):
+                        said.append(repr(self._write_all(bench, wave)))
+            said.append(repr(bench.observe(resources)))
+            resources = self.wanted(world, after=True)
+        for value in world.secret_values():
+            assert not any(value in text for text in said), "a secret value was said aloud"
+
+    def _write_all(self, bench: Bench, wave: Sequence[Change]) -> list[Outcome]:
+        try:
+            return bench.write(wave)
+        except Transient as error:
+            return [Outcome(change.id, Status.FAILED, str(error), transient=True, retry_after=error.retry_after) for change in wave]
+        except DriverError as error:
+            return [Outcome(change.id, Status.FAILED, str(error)) for change in wave]
+
+
+class DriverContract(ObserverContract):
+    """The promises of a driver that writes."""
+
+    cannot_delete: frozenset[str] = frozenset()
+    """Kinds whose objects the driver never deletes, by documented decision."""
+    always_ours: frozenset[str] = frozenset()
+    """Kinds that need no adoption, because the system has exactly one of each, by documented decision."""
 
     def test_what_does_not_exist_is_planned_as_a_create(self, world: World, bench: Bench) -> None:
         """Absence is a fact, too."""
@@ -194,16 +240,6 @@ class DriverContract:
         bench.converge(resources, passes=2)
         for resource in resources:
             assert world.locate(resource) in world.peek(), f"{resource.id} was reported as applied but is not in the system"
-
-    def test_a_restart_changes_nothing(self, world: World, bench: Bench) -> None:
-        """Everything needed to decide lives in git and in the system itself."""
-        resources = self.wanted(world)
-        bench.converge(resources)
-        again = bench.reopened()
-        try:
-            assert not again.plan(resources).changes
-        finally:
-            again.driver.close()
 
     def test_a_change_is_made_in_place_and_keeps_the_systems_own_id(self, world: World, bench: Bench) -> None:
         """History, references and caches hang on that id."""
@@ -288,13 +324,6 @@ class DriverContract:
         assert before - set(world.peek()) >= ours, "something of ours that left git is still there"
         assert world.locate(foreign.before) in world.peek(), "an object that carries no mark was deleted"
 
-    def test_another_stacks_objects_are_not_ours(self, world: World, bench: Bench) -> None:
-        """Two stacks may live in one system."""
-        bench.converge(self.wanted(world))
-        other = replace(bench, scope=replace(bench.scope, owner="test/other"))
-        mine = [one for one in other.observe([]) if one.ownership is Ownership.OURS]
-        assert not mine, f"{mine[0].id} carries another owner's mark and is reported as ours"
-
     # -- faults --------------------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("fault", ["rate-limit", "server-error", "cut-before"])
@@ -342,25 +371,6 @@ class DriverContract:
         assert not bench.plan(resources).notes, "a duplicate or clone was left behind"
         bench.driver.close()
 
-    # -- secrets -------------------------------------------------------------------------------------------------------------
-
-    def test_secrets_never_appear_in_what_a_driver_says(self, world: World, bench: Bench) -> None:
-        """Plans, outcomes and errors are stored, sent and shown."""
-        said: list[str] = []
-        resources = self.wanted(world)
-        for fault in (None, *sorted(world.faults & {"server-error", "rate-limit"})):
-            plan = bench.plan(resources)
-            for wave in plan.waves:
-                if fault is None:
-                    said += [repr(wave), repr(bench.write(wave))]
-                else:
-                    with world.fail(fault):
-                        said.append(repr(self._write_all(bench, wave)))
-            said.append(repr(bench.observe(resources)))
-            resources = self.wanted(world, after=True)
-        for value in world.secret_values():
-            assert not any(value in text for text in said), "a secret value was said aloud"
-
     def test_a_rotated_secret_is_planned_without_reading_it(self, world: World, bench: Bench) -> None:
         """The plan compares fingerprints."""
         resources = self.wanted(world)
@@ -390,14 +400,6 @@ class DriverContract:
         if fault not in world.faults:
             pytest.skip(f"this system cannot play {fault}")
 
-    def _write_all(self, bench: Bench, wave: Sequence[Change]) -> list[Outcome]:
-        try:
-            return bench.write(wave)
-        except Transient as error:
-            return [Outcome(change.id, Status.FAILED, str(error), transient=True, retry_after=error.retry_after) for change in wave]
-        except DriverError as error:
-            return [Outcome(change.id, Status.FAILED, str(error)) for change in wave]
-
     def _assert_blind(self, bench: Bench, resources: Sequence[Resource]) -> None:
         try:
             plan = bench.plan(resources)
@@ -407,4 +409,4 @@ class DriverContract:
         assert any(one.unknown for one in plan.stuck)
 
 
-__all__ = ["Bench", "DriverContract", "Sample", "World", "adopting", "scope_for"]
+__all__ = ["Bench", "DriverContract", "ObserverContract", "Sample", "World", "adopting", "scope_for"]

@@ -117,6 +117,7 @@ class Wires:
         self._paths: dict[Address, Path] = {}
         self._thread = threading.Thread(target=lambda: asyncio.run(self._keep()), name="wires", daemon=True)
         self._stop = threading.Event()
+        self._relays: set[asyncio.Task[Any]] = set()
 
     def connect_to(self) -> dict[str, str]:
         """Give the map for probes: an address as written -> the loopback port that stands for it."""
@@ -149,6 +150,9 @@ class Wires:
             await asyncio.sleep(self._every)
         for server in servers.values():
             server.close()
+        for task in self._relays:
+            task.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
 
     def _relay(self, address: Address) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -156,7 +160,9 @@ class Wires:
             if path is None:
                 writer.close()
                 return
-            both = [writer]
+            both, task = [writer], asyncio.current_task()
+            assert task is not None
+            self._relays.add(task)  # the loop itself holds its tasks only weakly
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", path.port)
                 both.append(inner_writer)
@@ -165,6 +171,10 @@ class Wires:
                 await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
             for one in both:
                 one.close()
+            for one in both:
+                with contextlib.suppress(OSError, asyncio.CancelledError):
+                    await one.wait_closed()
+            self._relays.discard(task)
 
         return serve
 

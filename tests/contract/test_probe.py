@@ -1,4 +1,4 @@
-"""The promises of probes. The suite of the writing drivers does not fit: there is nothing to create, change, adopt or delete."""
+"""The promises of probes: those of whoever only looks, and that each check says what is so, why, and when it cannot know."""
 
 import imaplib
 import shutil
@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import pytest
 
 from reconciler.driver import Action, Change, Health, Level, Observation, Scope, Status
 from reconciler.errors import Transient
-from reconciler.resource import Resource, ResourceId, SecretRef, SecretValue, Spec
+from reconciler.resource import JSONObject, Resource, ResourceId, SecretRef, SecretValue, Spec
+from reconciler.testing import ObserverContract, Sample
 from reconciler_probe.config import ProbeConfig
 from reconciler_probe.driver import ProbeDriver
 from reconciler_probe.emulator import ProbeEmulator
@@ -51,6 +52,56 @@ SEED: dict[str, Any] = {
     "closed": ["10.0.20.202:25"],
 }
 PASSWORD = SecretRef('${vault("secret/mail", "canary")}', (("secret/mail", "canary"),))
+
+
+class ProbedHost:
+    """The mail host as a world for the common promises."""
+
+    owner = "test/contract"
+    faults: frozenset[str] = frozenset()
+
+    def __init__(self, emulator: ProbeEmulator) -> None:
+        self.emulator = emulator
+
+    def open(self) -> ProbeDriver:
+        return ProbeDriver(ProbeConfig.model_validate(self.emulator.settings()))
+
+    def samples(self) -> list[Sample]:
+        mail = {"host": "mail.example.org", "tls": "starttls", "username": "canary@example.org", "password": PASSWORD}
+        smtp = {**mail, "port": 587, "sender": "canary@example.org", "recipient": "smoke@example.org"}
+        wishes: list[tuple[str, dict[str, Any]]] = [
+            ("TCP", {"host": "mail.example.org", "port": 25}),
+            ("SMTP", {"host": "mail.example.org", "tls": "starttls"}),
+            ("IMAP", {"host": "mail.example.org"}),
+            ("DNS", {"name": "mail.example.org", "type": "A", "expect": ["192.0.2.25"], "resolvers": ["1.1.1.1"]}),
+            ("HTTP", {"url": "https://mail.example.org/login"}),
+            ("MailRoundtrip", {"smtp": smtp, "imap": {**mail, "port": 143}}),
+        ]
+        found = [Resource(ResourceId("probe", kind, "sample"), KINDS[kind].model_validate(wish)) for kind, wish in wishes]
+        return [Sample(one, one) for one in found]
+
+    def peek(self) -> dict[str, tuple[str, JSONObject]]:
+        return {address: ("", {"messages": len(box)}) for address, box in self.emulator.store.boxes.items()}
+
+    def writes(self) -> int:
+        return self.emulator.faults.writes
+
+    def secret_values(self) -> list[str]:
+        return ["canary-pass-word"]
+
+
+class TestPromisesOfWhoeverOnlyLooks(ObserverContract):
+    secrets: Mapping[str, str] = {"secret/mail#canary": "canary-pass-word"}
+
+    @pytest.fixture
+    def world(self, shared: ProbeEmulator) -> ProbedHost:
+        return ProbedHost(shared)
+
+    def test_every_probe_is_reported_at_every_look_and_never_plans_a_change(self, world: ProbedHost, bench: Any) -> None:
+        plan = bench.plan(self.wanted(world))
+        assert not plan.changes
+        assert plan.unchanged == len(world.samples()) == len(KINDS)
+        assert {one.health.level for one in bench.observe(self.wanted(world))} == {Level.HEALTHY}
 
 
 @pytest.fixture(scope="module")
