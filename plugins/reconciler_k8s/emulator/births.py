@@ -56,11 +56,6 @@ def unsettled_at_first(kind: Kind, new: JSONObject) -> bool:
     return kind.name != "Job" or len(new["spec"]["template"]["metadata"]["labels"]) == 4
 
 
-def kind_waits(kind: Kind) -> bool:
-    """Say whether a deletion is marked without a grace period: a CRD waits for its own objects."""
-    return kind.name == "CustomResourceDefinition" and not kind.custom
-
-
 def counted(kind: Kind, whole: JSONObject) -> Any:
     """Give the part of an object whose changes its generation counts."""
     if kind.custom:

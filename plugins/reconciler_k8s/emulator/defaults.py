@@ -14,21 +14,26 @@ _BINARY = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 
 
-def quantity(value: Any) -> str:
-    """Give the canonical spelling of a quantity: ``0.5`` -> ``500m``, ``1024Mi`` -> ``1Gi``. Raises ValueError."""
+def amount(value: Any) -> Decimal:
+    """Give a quantity as a number. Raises ValueError."""
     match = _QUANTITY.match(str(value))
     if match is None:
         raise ValueError("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
     number, suffix = Decimal(match[1]), match[2] or ""
     if suffix in _BINARY:
-        number *= Decimal(1024) ** (_BINARY.index(suffix) + 1)
+        return number * Decimal(1024) ** (_BINARY.index(suffix) + 1)
+    if suffix[:1] in ("e", "E") and len(suffix) > 1:
+        return number * Decimal(10) ** int(suffix[1:])
+    return number * Decimal(10) ** _DECIMAL[suffix]
+
+
+def quantity(value: Any) -> str:
+    """Give the canonical spelling of a quantity: ``0.5`` -> ``500m``, ``1024Mi`` -> ``1Gi``. Raises ValueError."""
+    number = amount(value)
+    if str(value)[-2:] in _BINARY:
         if number == number.to_integral_value():
             return _binary(int(number))
-        return quantity(str(number.quantize(Decimal("0.001"))))
-    if suffix[:1] in ("e", "E") and len(suffix) > 1:
-        number *= Decimal(10) ** int(suffix[1:])
-    else:
-        number *= Decimal(10) ** _DECIMAL[suffix]
+        number = number.quantize(Decimal("0.001"))
     return _decimal(number)
 
 
@@ -179,6 +184,9 @@ def _daemon_set(whole: JSONObject) -> None:
 
 def _job(whole: JSONObject) -> None:
     _job_spec(whole.setdefault("spec", {}))
+    labels = whole["spec"]["template"]["metadata"].get("labels")
+    if labels and not whole["metadata"].get("labels"):
+        whole["metadata"]["labels"] = dict(labels)
 
 
 def _job_spec(spec: JSONObject) -> None:

@@ -17,6 +17,7 @@ from reconciler_k8s.emulator.decoding import decode_body
 from reconciler_k8s.emulator.machine import Machine, Request
 from reconciler_k8s.emulator.managers import Actor
 from reconciler_k8s.emulator.patches import PatchError, json_patch, merge_patch, strategic_merge
+from reconciler_k8s.emulator.removal import delete_options
 from reconciler_k8s.emulator.statuses import ApiError, bad_request, no_page, not_found, unprocessable
 from reconciler_k8s.emulator.store import now
 from reconciler_k8s.emulator.wire import (
@@ -243,9 +244,7 @@ class Api:
         return self.machine.create(self._write(target, request, "Update"), new)
 
     def _delete(self, target: Target, request: HttpRequest, body: bytes) -> tuple[int, JSONObject]:
-        options: JSONObject = json.loads(body) if body else {}
-        if "propagationPolicy" in request.query_params:
-            options["propagationPolicy"] = request.query_params["propagationPolicy"]
+        options = delete_options(json.loads(body) if body else {}, request.query_params.get("propagationPolicy"))
         write = self._write(target, request, "Update")
         if options.get("dryRun") == ["All"]:
             write = replace(write, dry_run=True)

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 
 from reconciler.resource import JSONObject
 from reconciler_k8s.emulator.allocation import allocate
-from reconciler_k8s.emulator.births import BORN, counted, free_ports, kind_waits, label_job, unsettled_at_first, zero
+from reconciler_k8s.emulator.births import BORN, counted, free_ports, label_job, unsettled_at_first, zero
 from reconciler_k8s.emulator.defaults import apply_defaults
 from reconciler_k8s.emulator.kinds import Kind
-from reconciler_k8s.emulator.managers import Actor, FieldConflicts, Managers, bare
+from reconciler_k8s.emulator.managers import Actor, FieldConflicts, Managers, bare, timeless
 from reconciler_k8s.emulator.merging import Path, SchemaError, check
-from reconciler_k8s.emulator.statuses import ApiError, conflicts, invalid, modified, not_found, stale, unprocessable
+from reconciler_k8s.emulator.removal import add_finalizers, check_preconditions, is_definition, mark_deleted
+from reconciler_k8s.emulator.statuses import ApiError, conflicts, details_of, forbidden, invalid, modified, not_found, quoted, unprocessable
 from reconciler_k8s.emulator.store import Store, new_uid, now
-from reconciler_k8s.emulator.validation import problems, quoted
+from reconciler_k8s.emulator.validation import claim_grows, problems
 
 GENERATED = frozenset(
     {
@@ -89,8 +90,7 @@ class Machine:
         """POST."""
         kind = request.kind
         if self.store.peek(kind.key, request.namespace, request.name) is not None:
-            details = {"name": request.name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
-            raise ApiError(409, f'{kind.qualified} "{request.name}" already exists', "AlreadyExists", details)
+            raise ApiError(409, f'{kind.qualified} "{request.name}" already exists', "AlreadyExists", details_of(kind, request.name))
         return self._replace(request, None, body)
 
     def update(self, request: Request, body: JSONObject) -> tuple[int, JSONObject]:
@@ -113,54 +113,30 @@ class Machine:
 
     def delete(self, request: Request, options: JSONObject) -> tuple[int, JSONObject]:
         """DELETE. Gives a Status, or the object when finalizers keep it."""
-        kind, wanted = request.kind, options.get("preconditions") or {}
+        kind = request.kind
         live = self.store.get(kind.key, request.namespace, request.name)
         if live is None:
             raise not_found(kind, request.name)
-        metadata = live["metadata"]
-        if wanted.get("uid") not in (None, metadata["uid"]):
-            raise stale(kind, request.name, "UID", wanted["uid"], metadata["uid"], "deleted and then recreated")
-        if wanted.get("resourceVersion") not in (None, metadata["resourceVersion"]):
-            raise stale(kind, request.name, "ResourceVersion", wanted["resourceVersion"], metadata["resourceVersion"], "modified")
-        if kind.name == "CustomResourceDefinition" and not kind.custom:
-            metadata["finalizers"] = ["customresourcecleanup.apiextensions.k8s.io"]
-        policy = options.get("propagationPolicy") or ("Orphan" if kind.name == "Job" else "Background")
-        finalizer = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(policy)
-        if finalizer and finalizer not in metadata.get("finalizers", ()):
-            metadata["finalizers"] = [*metadata.get("finalizers", ()), finalizer]
-        if metadata.get("finalizers") or (kind.name == "Namespace" and live["spec"].get("finalizers")):
+        check_preconditions(kind, live, options)
+        if add_finalizers(kind, live, options):
             return 200, self._mark_deleted(request, live)
-        details: JSONObject = {
-            "name": request.name,
-            **({"group": kind.group} if kind.group else {}),
-            "kind": kind.plural,
-            "uid": metadata["uid"],
-        }
         if not request.dry_run:
             self.remove(kind, live)
         if kind.name in ("Service", "Pod") and not kind.custom:
             live["metadata"]["resourceVersion"] = str(self.store.version)
             return 200, live
+        details = {**details_of(kind, request.name), "uid": live["metadata"]["uid"]}
         return 200, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
     def _mark_deleted(self, request: Request, live: JSONObject) -> JSONObject:
-        metadata = live["metadata"]
-        if metadata.get("deletionTimestamp"):
+        if live["metadata"].get("deletionTimestamp"):
             return live
-        metadata["deletionTimestamp"] = now()
-        if request.kind.name == "Namespace":
-            live["status"]["phase"] = "Terminating"
-        else:
-            if kind_waits(request.kind):
-                return live if request.dry_run else self._store(request.kind, live)
-            metadata["deletionGracePeriodSeconds"] = 0
-            if "generation" in metadata:
-                metadata["generation"] += 1
+        mark_deleted(request.kind, live)
         return live if request.dry_run else self._store(request.kind, live)
 
     def remove(self, kind: Kind, whole: JSONObject) -> None:
         """Take an object out of the store, and what lives only with it."""
-        if kind.name == "CustomResourceDefinition" and not kind.custom:
+        if is_definition(kind):
             key = whole["spec"]["group"], whole["spec"]["names"]["plural"]
             of_it = [one for one in self.store.kinds.values() if one.key == key]
             for child in list(self.store.all(key)):
@@ -205,7 +181,11 @@ class Machine:
             if request.actor.operation == "Apply":
                 cause = invalid("metadata.uid", quoted(uid), "field is immutable")
                 raise unprocessable(kind.name, kind.group, request.name, [cause, cause])
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {live['metadata']['uid']}"
+            place = "/".join(("/registry", kind.plural, *filter(None, (request.namespace, request.name))))
+            why = (
+                f"StorageError: invalid object, Code: 4, Key: {place}, ResourceVersion: 0, AdditionalErrorMsg: "
+                f"Precondition failed: UID in precondition: {uid}, UID in object meta: {live['metadata']['uid']}"
+            )
             raise modified(kind, request.name, why)
         if version and version != live["metadata"]["resourceVersion"]:
             why = "the object has been modified; please apply your changes to the latest version and try again"
@@ -284,6 +264,7 @@ class Machine:
             causes = allocate(new["spec"], (live or {}).get("spec"), others, dry_run=request.dry_run)
         if causes:
             raise unprocessable(kind.name, kind.group, request.name, causes)
+        self._admit(request, live, new)
         fields = managers.write()
         new["metadata"].pop("managedFields", None)
         if fields:
@@ -291,7 +272,7 @@ class Machine:
         self._count_generation(kind, live, new)
         if live is None:
             return 201, self._born(request, new)
-        if new == live:
+        if timeless(new) == timeless(live):
             return 200, self._once_more(request, live)
         if request.dry_run:
             return 200, new
@@ -299,6 +280,16 @@ class Machine:
             self.remove(kind, live)
             return 200, new
         return 200, self._store(kind, new)
+
+    def _admit(self, request: Request, live: JSONObject | None, new: JSONObject) -> None:
+        """Let a bound claim grow only where its class allows it."""
+        kind = request.kind
+        if kind.name != "PersistentVolumeClaim" or live is None or not claim_grows(live, new):
+            return
+        found = self.store.peek(("storage.k8s.io", "storageclasses"), "", new["spec"].get("storageClassName", ""))
+        if found is None or not found.get("allowVolumeExpansion"):
+            why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
+            raise forbidden(kind, request.name, why)
 
     def _once_more(self, request: Request, live: JSONObject) -> JSONObject:
         """Count one version for the second apply of what Go spells differently the first time: a claim, a job without template labels."""
@@ -323,9 +314,8 @@ class Machine:
                 "message": f"namespace {request.namespace} is being terminated",
                 "field": "metadata.namespace",
             }
-            details = {"name": request.name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural, "causes": [cause]}
             why = f"unable to create new content in namespace {request.namespace} because it is being terminated"
-            raise ApiError(403, f'{kind.qualified} "{request.name}" is forbidden: {why}', "Forbidden", details)
+            raise forbidden(kind, request.name, why, cause)
 
     def _prepare(self, request: Request, live: JSONObject | None, new: JSONObject) -> None:
         """Do what the kinds' strategies do before validation."""
@@ -367,7 +357,7 @@ class Machine:
             new["status"] = deepcopy(BORN[kind.name])
         elif self._has_status(kind) and not kind.custom:
             new["status"] = {}
-        if kind.name == "CustomResourceDefinition" and not kind.custom:
+        if is_definition(kind):
             new["status"]["storedVersions"] = [one["name"] for one in new["spec"]["versions"] if one.get("storage")]
         if kind.name == "Deployment" and not kind.custom:
             new["status"] = {}

@@ -175,3 +175,13 @@ def bare(whole: Mapping[str, Any]) -> JSONObject:
     if "metadata" in result:
         result["metadata"].pop("managedFields", None)
     return result
+
+
+def timeless(whole: Mapping[str, Any] | None) -> JSONObject:
+    """Give the object with no times in its managedFields: a write that would change nothing but those changes nothing."""
+    if whole is None:
+        return {}
+    fields = whole["metadata"].get("managedFields") or ()
+    without = [{key: value for key, value in one.items() if key != "time"} for one in fields]
+    ordered = sorted(without, key=lambda one: (one.get("operation", ""), one.get("manager", ""), one.get("subresource", "")))
+    return {**whole, "metadata": {**whole["metadata"], "managedFields": ordered}}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from reconciler.resource import JSONObject
+from reconciler_k8s.emulator import gotext
 from reconciler_k8s.emulator.shapes import ANY, Shape
 
 Path: TypeAlias = tuple[str, ...]
@@ -209,11 +210,11 @@ def check(value: Any, shape: Shape, path: str = "") -> None:
         _check_scalar(value, shape, path)
     elif shape.sort == "list":
         if not isinstance(value, list):
-            raise SchemaError(f"{path}: expected list, got {go_value(value)}")
+            raise SchemaError(f"{path}: expected list, got &{{{gotext.plain(value)}}}")
         _check_list(value, shape, path)
     else:
         if not isinstance(value, dict):
-            raise SchemaError(f"{path}: expected map, got {go_value(value)}")
+            raise SchemaError(f"{path}: expected map, got &{{{gotext.plain(value)}}}")
         for key, item in value.items():
             below = shape.child(key)
             if below is None:
@@ -223,13 +224,13 @@ def check(value: Any, shape: Shape, path: str = "") -> None:
 
 def _check_scalar(value: Any, shape: Shape, path: str) -> None:
     if shape.scalar == "string" and not isinstance(value, str):
-        raise SchemaError(f"{path}: expected string, got {go_value(value)}")
+        raise SchemaError(f"{path}: expected string, got &value.valueUnstructured{{Value:{gotext.syntax(value)}}}")
     if shape.scalar == "numeric" and (isinstance(value, bool) or not isinstance(value, int | float)):
-        got = "string" if isinstance(value, str) else "boolean" if isinstance(value, bool) else go_value(value)
-        raise SchemaError(f"{path}: expected numeric (int or float), got {got}")
+        raise SchemaError(f"{path}: expected numeric (int or float), got {gotext.type_name(value)}")
     if shape.scalar == "boolean" and not isinstance(value, bool):
-        got = "string" if isinstance(value, str) else "float or int" if isinstance(value, int | float) else go_value(value)
-        raise SchemaError(f"{path}: expected boolean, got {got}")
+        raise SchemaError(f"{path}: expected boolean, got &{{{gotext.plain(value)}}}")
+    if shape.scalar == "untyped" and isinstance(value, dict | list):
+        raise SchemaError(f"{path}: expected any scalar, got &{{{gotext.plain(value)}}}")
 
 
 def _check_list(value: list[Any], shape: Shape, path: str) -> None:
@@ -243,20 +244,3 @@ def _check_list(value: list[Any], shape: Shape, path: str) -> None:
             seen.add(own)
             name = shown((own,))
         check(item, shape.items, path + name)
-
-
-def go_value(value: Any) -> str:
-    """Print a value as the server's messages do."""
-    if isinstance(value, list):
-        return "&{[" + " ".join(_go(item) for item in value) + "]}"
-    if isinstance(value, dict):
-        return "&{" + _go(value) + "}"
-    return "&value.valueUnstructured{Value:" + (json.dumps(value) if isinstance(value, str) else _go(value)) + "}"
-
-
-def _go(value: Any) -> str:
-    if isinstance(value, dict):
-        return "map[" + " ".join(f"{key}:{_go(value[key])}" for key in sorted(value)) + "]"
-    if isinstance(value, list):
-        return "[" + " ".join(_go(item) for item in value) + "]"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,5 +1,6 @@
 """Answers that say no, in the server's words."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,11 @@ class ApiError(Exception):
 
 Cause = tuple[str, str, str]
 """(reason, message, field)"""
+
+
+def quoted(value: Any) -> str:
+    """Print a value as messages do."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def invalid(field: str, value: Any, why: str) -> Cause:
@@ -57,13 +63,14 @@ def too_long(field: str, why: str) -> Cause:
 
 
 def unprocessable(kind_name: str, group: str, name: str, causes: Sequence[Cause]) -> ApiError:
-    """Make a 422."""
+    """Make a 422; a patch that cannot be read has neither kind nor name."""
     lines = list(dict.fromkeys(f"{field}: {message}" for _, message, field in causes))
     said = lines[0] if len(lines) == 1 else "[" + ", ".join(lines) + "]"
     full = f"{kind_name}.{group}" if group else kind_name
     details: JSONObject = {"name": name} if name else {}
     details |= {"group": group} if group else {}
-    details |= {"kind": kind_name, "causes": [{"reason": reason, "message": message, "field": field} for reason, message, field in causes]}
+    details |= {"kind": kind_name} if kind_name else {}
+    details |= {"causes": [{"reason": reason, "message": message, "field": field} for reason, message, field in causes]}
     return ApiError(422, f'{full} "{name}" is invalid: {said}', "Invalid", details)
 
 
@@ -75,6 +82,12 @@ def details_of(kind: Kind, name: str) -> JSONObject:
 def not_found(kind: Kind, name: str) -> ApiError:
     """Make a 404 of one object."""
     return ApiError(404, f'{kind.qualified} "{name}" not found', "NotFound", details_of(kind, name))
+
+
+def forbidden(kind: Kind, name: str, why: str, cause: JSONObject | None = None) -> ApiError:
+    """Make a 403 of one object."""
+    details = {**details_of(kind, name), **({"causes": [cause]} if cause else {})}
+    return ApiError(403, f'{kind.qualified} "{name}" is forbidden: {why}', "Forbidden", details)
 
 
 def no_page() -> ApiError:

@@ -5,12 +5,17 @@ import binascii
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from copy import deepcopy
 
 from reconciler.resource import JSONObject
+from reconciler_k8s.emulator import workloads
 from reconciler_k8s.emulator.custom import schema_problems
+from reconciler_k8s.emulator.defaults import amount
+from reconciler_k8s.emulator.gotext import difference, strings
+from reconciler_k8s.emulator.internals import claim_spec
 from reconciler_k8s.emulator.kinds import Kind
-from reconciler_k8s.emulator.statuses import Cause, forbidden_field, invalid, required, too_long, unsupported
+from reconciler_k8s.emulator.statuses import Cause, forbidden_field, invalid, quoted, required, too_long, unsupported
+from reconciler_k8s.emulator.workloads import IMMUTABLE
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -35,18 +40,10 @@ KEY_RULE = (
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', "
     "regex used for validation is '[-._a-zA-Z0-9]+')"
 )
-IMMUTABLE = "field is immutable"
+STANDARD_FINALIZERS = frozenset({"kubernetes", "foregroundDeletion", "orphan"})
+UNQUALIFIED = "name is neither a standard finalizer name nor is it fully qualified"
 FROZEN = "field is immutable when `immutable` is set"
-STATEFUL_SET_RULE = (
-    "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', "
-    "'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
-)
 LARGEST = 1024 * 1024
-
-
-def quoted(value: Any) -> str:
-    """Print a value as messages do."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def problems(kind: Kind, new: JSONObject, old: JSONObject | None) -> list[Cause]:
@@ -67,8 +64,24 @@ def _metadata(kind: Kind, new: JSONObject, old: JSONObject | None) -> list[Cause
     for key, value in (metadata.get("labels") or {}).items():
         causes += [invalid("metadata.labels", quoted(key), NAME_RULE)] if not _NAME_PART.fullmatch(key.rpartition("/")[2]) else []
         causes += [invalid("metadata.labels", quoted(value), VALUE_RULE)] if not _LABEL_VALUE.fullmatch(str(value)) else []
+    causes += _finalizers(kind, metadata, old)
     for key in metadata.get("annotations") or {}:
         causes += [invalid("metadata.annotations", quoted(key), NAME_RULE)] if not _NAME_PART.fullmatch(key.rpartition("/")[2]) else []
+    return causes
+
+
+def _finalizers(kind: Kind, metadata: JSONObject, old: JSONObject | None) -> list[Cause]:
+    finalizers, causes = metadata.get("finalizers") or [], list[Cause]()
+    if old is not None and old["metadata"].get("deletionTimestamp"):
+        more = sorted(set(finalizers) - set(old["metadata"].get("finalizers") or ()))
+        if more:
+            why = f"no new finalizers can be added if the object is being deleted, found new finalizers {strings(more)}"
+            # the rule is asked twice: by every update and once more by the kind's own
+            causes += [forbidden_field("metadata.finalizers", why)] * 2
+    for number, name in enumerate(finalizers):
+        named_by_domain = "/" in name or name in STANDARD_FINALIZERS
+        if not named_by_domain and not kind.custom and kind.name != "CustomResourceDefinition":
+            causes.append(invalid(f"metadata.finalizers[{number}]", quoted(name), UNQUALIFIED))
     return causes
 
 
@@ -169,76 +182,6 @@ def _service_port(field: str, port: JSONObject, spec: JSONObject, *, several: bo
     return causes
 
 
-def _deployment(new: JSONObject, old: JSONObject | None) -> list[Cause]:
-    spec = new.get("spec") or {}
-    causes = _workload(new, old, "apps/v1")
-    strategy = spec.get("strategy") or {}
-    if strategy.get("type") == "Recreate" and strategy.get("rollingUpdate") is not None:
-        causes.append(forbidden_field("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"))
-    return causes
-
-
-def _workload(new: JSONObject, old: JSONObject | None, _: str = "") -> list[Cause]:
-    spec, causes = new.get("spec") or {}, list[Cause]()
-    selector = spec.get("selector")
-    if not selector or not (selector.get("matchLabels") or selector.get("matchExpressions")):
-        causes.append(required("spec.selector"))
-    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
-    wanted = (selector or {}).get("matchLabels") or {}
-    if selector and any(labels.get(key) != value for key, value in wanted.items()):
-        causes.append(invalid("spec.template.metadata.labels", quoted(labels), "`selector` does not match template `labels`"))
-    if isinstance(spec.get("replicas"), int) and spec["replicas"] < 0:
-        causes.append(invalid("spec.replicas", spec["replicas"], "must be greater than or equal to 0"))
-    causes += _pod((spec.get("template") or {}).get("spec") or {}, "spec.template.spec")
-    if old is not None and old["spec"].get("selector") != selector:
-        causes.append(invalid("spec.selector", quoted(selector), IMMUTABLE))
-    return causes
-
-
-def _pod(spec: JSONObject, field: str) -> list[Cause]:
-    causes = list[Cause]()
-    if not spec.get("containers"):
-        causes.append(required(f"{field}.containers"))
-    volumes = {volume.get("name") for volume in spec.get("volumes") or ()}
-    for number, container in enumerate(spec.get("containers") or ()):
-        here = f"{field}.containers[{number}]"
-        if not container.get("image"):
-            causes.append(required(f"{here}.image"))
-        for index, mount in enumerate(container.get("volumeMounts") or ()):
-            if mount.get("name") not in volumes:
-                causes.append(("FieldValueNotFound", f"Not found: {quoted(mount.get('name'))}", f"{here}.volumeMounts[{index}].name"))
-    return causes
-
-
-def _stateful_set(new: JSONObject, old: JSONObject | None) -> list[Cause]:
-    free = (
-        "replicas",
-        "ordinals",
-        "template",
-        "updateStrategy",
-        "revisionHistoryLimit",
-        "persistentVolumeClaimRetentionPolicy",
-        "minReadySeconds",
-    )
-    if old is not None:
-        fixed = ({key: value for key, value in one["spec"].items() if key not in free} for one in (old, new))
-        if next(fixed) != next(fixed):
-            return [forbidden_field("spec", STATEFUL_SET_RULE)]
-        old = None
-    return _workload(new, old)
-
-
-def _job(new: JSONObject, old: JSONObject | None) -> list[Cause]:
-    spec = new.get("spec") or {}
-    template = (spec.get("template") or {}).get("spec") or {}
-    causes = _pod(template, "spec.template.spec")
-    if template.get("restartPolicy") not in ("OnFailure", "Never"):
-        causes.append(required("spec.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"'))
-    if old is not None and old["spec"].get("template") != spec.get("template"):
-        causes.append(invalid("spec.template", "{...}", IMMUTABLE))
-    return causes
-
-
 def _claim(new: JSONObject, old: JSONObject | None) -> list[Cause]:
     spec, causes = new.get("spec") or {}, list[Cause]()
     if not spec.get("accessModes"):
@@ -248,16 +191,35 @@ def _claim(new: JSONObject, old: JSONObject | None) -> list[Cause]:
     size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
     if size == "0":
         causes.append(invalid("spec.resources[storage]", '"0"', "must be greater than zero"))
-    if old is not None and _claim_core(old["spec"], spec) != _claim_core(spec, spec):
-        why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
-        causes.append(forbidden_field("spec", why))
+    if old is not None:
+        causes += _claim_change(old, new)
     return causes
 
 
-def _claim_core(spec: JSONObject, new: JSONObject) -> JSONObject:
-    """Give what may not change; a class may still be chosen where there is none."""
-    late = {"storageClassName": spec.get("storageClassName") or new.get("storageClassName")}
-    return {**{key: value for key, value in spec.items() if key != "volumeName"}, **late}
+def _claim_change(old: JSONObject, new: JSONObject) -> list[Cause]:
+    """A class may be chosen where there is none, a bound claim may grow; nothing else may change."""
+    before, after = deepcopy(old["spec"]), deepcopy(new["spec"])
+    if not before.get("storageClassName") and after.get("storageClassName"):
+        before["storageClassName"] = after["storageClassName"]
+    if not before.get("volumeName") and after.get("volumeName"):
+        before["volumeName"] = after["volumeName"]
+    if (new.get("status") or {}).get("phase") == "Bound":
+        size = (old["spec"].get("resources") or {}).get("requests", {}).get("storage")
+        after.setdefault("resources", {}).setdefault("requests", {})["storage"] = size
+    if before != after:
+        why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+        return [forbidden_field("spec", f"{why}\n{difference(claim_spec(before), claim_spec(after))}")]
+    capacity = ((old.get("status") or {}).get("capacity") or {}).get("storage")
+    wanted = ((new["spec"].get("resources") or {}).get("requests") or {}).get("storage")
+    if capacity and wanted and amount(wanted) < amount(capacity):
+        return [forbidden_field("spec.resources.requests.storage", "field can not be less than status.capacity")]
+    return []
+
+
+def claim_grows(old: JSONObject, new: JSONObject) -> bool:
+    """Say whether a claim asks for more than before."""
+    before, after = (((one["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0") for one in (old, new))
+    return before != after and amount(after) > amount(before)
 
 
 def _cron_job(new: JSONObject, old: JSONObject | None) -> list[Cause]:
@@ -312,10 +274,10 @@ RULES: dict[str, Callable[[JSONObject, JSONObject | None], list[Cause]]] = {
     "ConfigMap": _config_map,
     "Secret": _secret,
     "Service": _service,
-    "Deployment": _deployment,
-    "DaemonSet": _workload,
-    "StatefulSet": _stateful_set,
-    "Job": _job,
+    "Deployment": workloads.deployment,
+    "DaemonSet": workloads.workload,
+    "StatefulSet": workloads.stateful_set,
+    "Job": workloads.job,
     "CronJob": _cron_job,
     "Ingress": _ingress,
     "PersistentVolumeClaim": _claim,
