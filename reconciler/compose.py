@@ -28,7 +28,7 @@ def git_source(settings: Settings, cache: Path) -> GitSource:
 
     repository = settings.repository
     token = SecretValue(repository.token.get_secret_value()) if repository.token.get_secret_value() else None
-    credentials = Credentials(token, repository.username, repository.ssh_key, repository.known_hosts)
+    credentials = Credentials(token, repository.username, repository.ssh_key, repository.known_hosts, repository.ca_file)
     allow_file = repository.url.startswith("file://")
     return GitSource(repository.url, repository.branch, cache, credentials=credentials, timeout=repository.timeout, allow_file=allow_file)
 

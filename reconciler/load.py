@@ -124,8 +124,10 @@ class _Loader:
         prefix = f"{self.folder}/"
         if f"{prefix}{STACK_FILE}" not in self.tree:
             self.problems.append(Problem(f"{prefix}{STACK_FILE}", 0, "does not exist; every stack has one"))
+        inner = tuple(path.removesuffix(STACK_FILE) for path in self.tree if path.startswith(prefix) and path.endswith(f"/{STACK_FILE}"))
+        others = tuple(path for path in inner if path != prefix)
         for file in sorted(self.tree):
-            if file.startswith(prefix) and file.endswith((".yaml", ".yml")):
+            if file.startswith(prefix) and file.endswith((".yaml", ".yml")) and not file.startswith(others):
                 documents, problems = read(file, self.tree[file])
                 self.problems += problems
                 yield from documents
@@ -379,7 +381,9 @@ class _Loader:
                 hint = did_you_mean(str(id), list(self.entries))
                 self._problem(document, ["spec", "resource"], f"{id} is not declared in this stack{hint}")
             return None
-        return Exemption(id, checked.fields, checked.reason, checked.ticket, checked.expires.isoformat(), checked.expires < self.today)
+        ended = checked.expires < self.today
+        fields = (*checked.fields, *(pointer for pointer in checked.values if pointer not in checked.fields))
+        return Exemption(id, fields, checked.reason, checked.ticket, checked.expires.isoformat(), ended, tuple(checked.values.items()))
 
 
 def _among(ids: Sequence[ResourceId], known: set[ResourceId]) -> tuple[ResourceId, ...]:

@@ -47,7 +47,10 @@ class Stuck:
 
 @dataclass(frozen=True, slots=True)
 class Exemption:
-    """A difference that somebody acknowledged, until a date has come. ``fields`` empty means the whole resource."""
+    """A difference that somebody acknowledged, until a date has come.
+
+    ``fields`` empty means the whole resource. ``values`` are pairs of a pointer and the one live value that is accepted there.
+    """
 
     resource: ResourceId
     fields: tuple[str, ...]
@@ -55,6 +58,13 @@ class Exemption:
     ticket: str
     expires: str
     expired: bool = False
+    values: tuple[tuple[str, Any], ...] = ()
+
+    def covers(self, one: FieldDiff) -> bool:
+        """Say whether a difference is the one that was acknowledged."""
+        if self.expired or (self.fields and not covers(self.fields, one.path)):
+            return False
+        return all(accepted == one.before for pointer, accepted in self.values if pointer == one.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +252,7 @@ def _is_secret(value: Any) -> bool:
 
 def _exempt(id: ResourceId, one: FieldDiff, exemptions: Sequence[Exemption]) -> str:
     for exemption in exemptions:
-        if exemption.resource == id and not exemption.expired and (not exemption.fields or covers(exemption.fields, one.path)):
+        if exemption.resource == id and exemption.covers(one):
             return f"acknowledged until {exemption.expires}: {exemption.reason}" + (f" ({exemption.ticket})" if exemption.ticket else "")
     return ""
 

@@ -31,6 +31,7 @@ class Repository(_Section):
     username: str = Field("git", description="User name that goes with the token; most forges ignore it.")
     ssh_key: Path | None = Field(None, description="Private key for ssh URLs.")
     known_hosts: Path | None = Field(None, description="Host keys for ssh URLs; they are always checked.")
+    ca_file: Path | None = Field(None, description="Certificate authority of an https server that the system does not know.")
 
 
 class State(_Section):

@@ -40,13 +40,17 @@ class ExceptionSpec(BaseModel):
 
     resource: str = Field(description="The id of the resource, driver/Kind/name.")
     fields: tuple[str, ...] = Field((), description="JSON pointers into the spec; none means the whole resource.")
+    values: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Pointer to the one live value that is accepted there; any other value is drift again. Pointers count as fields, too.",
+    )
     reason: str = Field(min_length=3, description="Why the difference is acceptable for now.")
     ticket: str = Field("", description="Where the work on it is tracked.")
     expires: date = Field(description="The last day on which it counts, YYYY-MM-DD.")
 
-    @field_validator("fields")
+    @field_validator("fields", "values")
     @classmethod
-    def _pointers(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
+    def _pointers(cls, fields: Any) -> Any:
         for one in fields:
             split_pointer(one)
         return fields
