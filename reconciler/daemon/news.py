@@ -15,6 +15,8 @@ from reconciler.report import Report, Verdict, change_line, diff_lines, drifted,
 from reconciler.state import Owed, Recorded
 
 MOST = 8
+ENDED = " has ended ("
+"""What the plan's note on a DriftException says when its last day is over."""
 BAD = (Verdict.FAILED, Verdict.DEGRADED)
 
 
@@ -32,8 +34,12 @@ def _notices(report: Report, recorded: Recorded) -> Iterator[tuple[str, Notice]]
         which = f"{report.revision}:{sha256(chr(10).join(lines).encode()).hexdigest()[:16]}"  # a working tree has no other name
         yield f"rejected:{stack}:{which}", _notice(report, title, "error", lines)
         return
-    if recorded.opened:
-        yield f"drift:{stack}:{run}", _drift(report, recorded.opened)
+    acknowledged = {str(held.change.id) for held in report.remaining.held if held.guard == "exception"}
+    if opened := [id for id in recorded.opened if id not in acknowledged]:
+        yield f"drift:{stack}:{run}", _drift(report, opened)
+    for note in report.remaining.notes:
+        if ENDED in note:
+            yield f"ended:{stack}:{note}", _notice(report, "an exception has ended", "warning", (note,))
     if held := [one for one in pending(report.remaining) if one.guard != "drift"]:
         yield f"held:{stack}:{report.remaining.digest}", _held(report, held)
     if report.verdict in BAD and recorded.before != report.verdict:

@@ -1,6 +1,7 @@
 """What is news: each change of state is told once, a state that stays is not, and what is told fits on a phone."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,33 @@ def test_drift_that_is_only_reported_is_told_once_and_again_when_it_comes_back(h
     assert step(house) == []
     house.system.objects["Thing/a"].content["text"] = "meddled"
     assert [one.title for one in step(house)] == ["drift in 1 resource"]
+
+
+EXCEPTION = (
+    "---\napiVersion: reconciler/v1\nkind: DriftException\nmetadata: {name: x}\n"
+    "spec: {resource: mem/Thing/a, fields: [/text], reason: until the cut-over, expires: 2026-04-01}\n"
+)
+
+
+def test_drift_that_somebody_acknowledged_is_no_news_until_the_exception_ends(house: House) -> None:
+    begin(house, GOOD + EXCEPTION)
+    house.system.objects["Thing/a"].content["text"] = "meddled"
+    assert [step(house) for _ in range(2)] == [[], []]
+    house.time.now += timedelta(days=1)
+    told = step(house)
+    assert told[0].title == "an exception has ended"
+    assert told[0].lines[0].startswith("mem/Thing/a: the exception of 2026-04-01 has ended (until the cut-over)")
+    assert house.system.objects["Thing/a"].content["text"] == "Hello"
+    assert step(house) == [], "and that only once"
+
+
+def test_drift_beside_an_acknowledged_one_is_news_of_its_own(house: House) -> None:
+    begin(house, BETTER + EXCEPTION)
+    for name in "ab":
+        house.system.objects[f"Thing/{name}"].content["text"] = "meddled"
+    (notice,) = step(house)
+    assert notice.title == "drift in 1 resource"
+    assert notice.lines[0].startswith("repaired: ~ mem/Thing/b")
 
 
 def test_drift_in_many_resources_is_one_notice_that_is_cut(house: House) -> None:
