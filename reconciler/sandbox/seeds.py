@@ -7,6 +7,7 @@ mail must be the same after every pass as it was before.
 import base64
 import json
 import secrets
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
@@ -208,7 +209,7 @@ def _vault(key: rsa.RSAPrivateKey) -> JSONObject:
 
 def _firewall() -> str:
     """Give a config.xml as pfSense writes it, with the rules and the web frontend of other people in it."""
-    text = _CONFIG
+    text = Path(__file__).with_name("firewall.xml").read_text(encoding="utf-8")
     for name, value in (("@WAN@", WAN), ("@LAN@", FIREWALL), ("@INGRESS@", INGRESS)):
         text = text.replace(name, value)
     return "".join(f"{line}\n" for line in _indented(text.strip().splitlines()))
@@ -217,168 +218,6 @@ def _firewall() -> str:
 def _indented(lines: list[str]) -> list[str]:
     """Indent with tabs, as the real file is."""
     return ["\t" * ((len(line) - len(line.lstrip())) // 2) + line.strip() for line in lines]
-
-
-_CONFIG = """
-<?xml version="1.0"?>
-<pfsense>
-  <version>23.9</version>
-  <system>
-    <hostname>fw</hostname>
-    <domain>home.arpa</domain>
-    <timezone>Etc/UTC</timezone>
-    <ssh>
-      <enable>enabled</enable>
-    </ssh>
-  </system>
-  <interfaces>
-    <wan>
-      <enable></enable>
-      <if>em0</if>
-      <descr><![CDATA[WAN]]></descr>
-      <ipaddr>@WAN@</ipaddr>
-      <subnet>24</subnet>
-    </wan>
-    <lan>
-      <enable></enable>
-      <if>em1</if>
-      <descr><![CDATA[LAN]]></descr>
-      <ipaddr>@LAN@</ipaddr>
-      <subnet>24</subnet>
-    </lan>
-  </interfaces>
-  <nat>
-    <outbound>
-      <mode>automatic</mode>
-    </outbound>
-    <separator></separator>
-    <rule>
-      <descr><![CDATA[websites]]></descr>
-      <source>
-        <any></any>
-      </source>
-      <destination>
-        <network>wanip</network>
-        <port>443</port>
-      </destination>
-      <ipprotocol>inet</ipprotocol>
-      <protocol>tcp</protocol>
-      <target>@INGRESS@</target>
-      <local-port>443</local-port>
-      <interface>wan</interface>
-      <associated-rule-id>nat_65f0c0ffee0001.00000001</associated-rule-id>
-    </rule>
-  </nat>
-  <filter>
-    <rule>
-      <type>pass</type>
-      <ipprotocol>inet</ipprotocol>
-      <descr><![CDATA[Default allow LAN to any rule]]></descr>
-      <interface>lan</interface>
-      <tracker>0100000101</tracker>
-      <source>
-        <network>lan</network>
-      </source>
-      <destination>
-        <any></any>
-      </destination>
-    </rule>
-    <rule>
-      <source>
-        <any></any>
-      </source>
-      <interface>wan</interface>
-      <protocol>tcp</protocol>
-      <destination>
-        <address>@INGRESS@</address>
-        <port>443</port>
-      </destination>
-      <ipprotocol>inet</ipprotocol>
-      <descr><![CDATA[NAT websites]]></descr>
-      <tracker>1700000001</tracker>
-      <associated-rule-id>nat_65f0c0ffee0001.00000001</associated-rule-id>
-    </rule>
-    <rule>
-      <type>block</type>
-      <interface>lan</interface>
-      <ipprotocol>inet</ipprotocol>
-      <descr><![CDATA[cameras stay inside; ask before you touch this]]></descr>
-      <tracker>1700000002</tracker>
-      <source>
-        <address>cameras</address>
-      </source>
-      <destination>
-        <any></any>
-      </destination>
-    </rule>
-    <separator></separator>
-  </filter>
-  <aliases>
-    <alias>
-      <name>cameras</name>
-      <type>host</type>
-      <address>10.0.20.61 10.0.20.62</address>
-      <descr><![CDATA[garden and door]]></descr>
-      <detail><![CDATA[garden||door]]></detail>
-    </alias>
-  </aliases>
-  <revision>
-    <time>1700000000</time>
-    <description><![CDATA[(system): initial]]></description>
-    <username><![CDATA[(system)]]></username>
-  </revision>
-  <installedpackages>
-    <package>
-      <name>haproxy</name>
-      <internal_name>haproxy</internal_name>
-      <configurationfile>haproxy.xml</configurationfile>
-    </package>
-    <haproxy>
-      <enable></enable>
-      <maxconn>1000</maxconn>
-      <nbthread>1</nbthread>
-      <hard_stop_after>15m</hard_stop_after>
-      <ha_backends>
-        <item>
-          <name>intranet</name>
-          <descr><![CDATA[intranet, made by hand]]></descr>
-          <status>active</status>
-          <type>tcp</type>
-          <a_extaddr>
-            <item>
-              <extaddr>custom</extaddr>
-              <extaddr_custom>@LAN@</extaddr_custom>
-              <extaddr_port>8443</extaddr_port>
-              <extaddr_ssl></extaddr_ssl>
-              <extaddr_advanced></extaddr_advanced>
-            </item>
-          </a_extaddr>
-          <backend_serverpool>intranet</backend_serverpool>
-          <dontlognull>yes</dontlognull>
-        </item>
-      </ha_backends>
-      <ha_pools>
-        <item>
-          <name>intranet</name>
-          <id>100</id>
-          <check_type>none</check_type>
-          <balance>leastconn</balance>
-          <ha_servers>
-            <item>
-              <status>active</status>
-              <name>wiki</name>
-              <address>10.0.20.55</address>
-              <port>443</port>
-              <weight>10</weight>
-              <id>101</id>
-            </item>
-          </ha_servers>
-        </item>
-      </ha_pools>
-    </haproxy>
-  </installedpackages>
-</pfsense>
-"""
 
 
 # -- Uptime Kuma and the outside -------------------------------------------------------------------------------------------------
