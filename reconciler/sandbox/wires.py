@@ -150,6 +150,8 @@ class Wires:
             await asyncio.sleep(self._every)
         for server in servers.values():
             server.close()
+        for _ in range(10):  # what was accepted a moment ago takes a few turns of the loop until it can be closed
+            await asyncio.sleep(0)
         for task in self._relays:
             task.cancel()
         await asyncio.gather(*self._relays, return_exceptions=True)
