@@ -73,6 +73,8 @@ class Applier:
                 for outcome in outcomes:
                     self._settle(outcome)
         self.seen = replace(self.seen, scope=replace(self.seen.scope, since=self.retry.clock.monotonic()))
+        if any(self.observer.keeps_secrets(target) for target in ready):
+            self.seen = self.observer.renewed(self.seen)
 
     def _settle(self, outcome: Outcome) -> None:
         self.outcomes[outcome.id] = outcome

@@ -101,6 +101,15 @@ class Observer:
         """Look once more at some targets and keep what is known of the others."""
         return self._close_statuses(self._observe(seen, sorted(targets)))
 
+    def renewed(self, seen: Seen) -> Seen:
+        """Learn the versions of secrets anew: consumers of what this pass wrote to the store are written with, and judged by, the new."""
+        unresolved = {id: reason for id, reason in seen.blocked.items() if isinstance(seen.graph.resources[id].spec, Unresolved)}
+        return replace(seen, blocked=unresolved | seen.secrets.renew(seen.graph.resources.values()))
+
+    def keeps_secrets(self, target: str) -> bool:
+        """Say whether a target is a store of secrets."""
+        return self.catalog.plugin(self.targets.driver_name(target)).keeps_secrets
+
     def glance(self, seen: Seen, ids: Iterable[ResourceId]) -> dict[ResourceId, Health]:
         """Look at the health of some resources only. What cannot be seen is left out."""
         by_target: dict[str, list[Resource]] = {}

@@ -39,6 +39,15 @@ class Secrets:
             self._learn(paths)
         return {id: reason for id, found in refs.items() if (reason := self._missing(found))}
 
+    def renew(self, resources: Iterable[Resource]) -> dict[ResourceId, str]:
+        """Learn the versions anew, after something was written to the store, and drop the values of what has another one now."""
+        before, self.trouble = self.versions, ""
+        waiting = self.prepare(resources)
+        with self._lock:
+            for path in [path for path in self._values if before.get(path) != self.versions.get(path)]:
+                del self._values[path]
+        return waiting
+
     def _learn(self, paths: Sequence[str]) -> None:
         store = self.store
         if store is None:

@@ -25,7 +25,7 @@ class Repository(_Section):
     url: str = Field("", description="Git URL (https, ssh or file). Empty: only --path works.")
     branch: str = Field("main", description="The one branch that counts.")
     folder: str = Field("desired", description="Folder of the stacks inside the repository.")
-    poll: float = Field(60, ge=1, description="Seconds between looks at the branch; a webhook makes it immediate.")
+    poll: float = Field(60, ge=1, description="Seconds between looks at the branch.")
     timeout: float = Field(60, gt=0, description="Seconds until a git command is given up.")
     token: SecretStr = Field(SecretStr(""), description="Token for https, sent as a header; never part of the URL.")
     username: str = Field("git", description="User name that goes with the token; most forges ignore it.")

@@ -30,7 +30,6 @@ class StackSpec(BaseModel):
     policy: StackPolicy = Field(StackPolicy(), description="Budgets, protection, approvals and freezes.")
     interval: float = Field(300, ge=5, description="Seconds between passes when nothing else asks for one.")
     health_deadline: float = Field(300, ge=1, description="Seconds that a pass waits for what it wrote to become healthy.")
-    notify: str = Field("", description="Slack channel or sink that hears of this stack; empty for the default sink.")
 
 
 class ExceptionSpec(BaseModel):

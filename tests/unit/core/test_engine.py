@@ -268,6 +268,24 @@ def test_a_secret_that_is_generated_is_used_in_the_next_round_of_the_same_pass()
     assert bench.plan(text).in_sync
 
 
+def test_a_secret_that_this_pass_itself_rotates_reaches_its_consumers_in_the_same_converge() -> None:
+    bench = Bench()
+    user = thing("user", text="${vault('app', 'password')}")
+    assert bench.run(user + thing("made", kind="Secret", path="app")).verdict is Verdict.CONVERGED
+
+    def rotate(name: str) -> None:
+        if name == "Secret/made":
+            bench.system.keep_secret("app", password="another")
+
+    bench.system.before_write = rotate
+    text = user + thing("made", kind="Secret", path="app", keys=["password", "more"]) + thing("late", text="${vault('app', 'password')}")
+    report = bench.run(text)
+    assert report.verdict is Verdict.CONVERGED
+    assert {outcome.status for outcome in report.outcomes} == {Status.APPLIED}
+    assert [bench.system.objects[f"Thing/{name}"].content["text"] for name in ("user", "late")] == ["another", "another"]
+    assert bench.plan(text).in_sync
+
+
 def test_a_secret_that_nobody_makes_blocks_its_consumer_with_the_way_out() -> None:
     report = Bench().run(thing("user", text="${vault('app', 'password')}") + thing("other"))
     assert [(one.id.name, one.reason) for one in report.remaining.stuck] == [
