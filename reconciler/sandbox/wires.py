@@ -143,15 +143,13 @@ class Wires:
                 way = await asyncio.to_thread(self._look)
                 self._paths = {address: path for address in self._ports if (path := way(address)) is not None}
             for address in [one for one in servers if one not in self._paths]:
-                servers.pop(address).close()
+                await _close(servers.pop(address))
             for address in [one for one in self._paths if one not in servers]:
                 with contextlib.suppress(OSError):  # another program has the port at this moment; tried again
                     servers[address] = await asyncio.start_server(self._relay(address), "127.0.0.1", self._ports[address])
             await asyncio.sleep(self._every)
         for server in servers.values():
-            server.close()
-        for _ in range(10):  # what was accepted a moment ago takes a few turns of the loop until it can be closed
-            await asyncio.sleep(0)
+            await _close(server)
         for task in self._relays:
             task.cancel()
         await asyncio.gather(*self._relays, return_exceptions=True)
@@ -179,6 +177,15 @@ class Wires:
             self._relays.discard(task)
 
         return serve
+
+
+async def _close(server: asyncio.Server) -> None:
+    """Accept nothing more, then close: asyncio loses a connection that was accepted in the same turn of its loop."""
+    for listener in server.sockets:
+        asyncio.get_running_loop().remove_reader(listener.fileno())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    server.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
