@@ -4,46 +4,61 @@ It speaks the wire protocol of the real one: server-side apply with ownership an
 answers, watches, preconditions, finalizers, custom resources. Nothing outside the emulator may import it except tests and the sandbox.
 """
 
-import json
 from copy import deepcopy
 from secrets import token_hex
 
 from reconciler.resource import JSONObject
-from reconciler.sandbox.server import AppServer, FaultMiddleware, Faults
+from reconciler.sandbox.server import AppServer
+from reconciler_k8s.emulator.access import FIRST_ROLES
 from reconciler_k8s.emulator.controller import Controllers
 from reconciler_k8s.emulator.http import Api
 from reconciler_k8s.emulator.kinds import Kind
 from reconciler_k8s.emulator.machine import Machine, Request
 from reconciler_k8s.emulator.managers import Actor
 from reconciler_k8s.emulator.store import now
+from reconciler_k8s.emulator.trouble import ClusterFaults, FaultLayer
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
 class KubernetesEmulator:
-    """The emulated cluster. ``seed``: ``objects`` and ``crds`` are manifests, ``nodes`` are names; ``controllers: false`` freezes all."""
+    """The emulated cluster.
+
+    ``seed``: ``objects`` and ``crds`` are manifests, ``nodes`` are names; ``token`` is the administrator's; ``controllers: false`` freezes
+    all. With ``rbac: true`` only the administrator may do everything, and others what roles and bindings among the objects give them;
+    ``users`` are ``{name, groups, token}``. ``pace`` is how many of the cluster's seconds (watches, ages, heartbeats) pass in one of ours.
+    ``history: {forgotten: true, compaction: 5}`` is a server that was started on old data and compacts every five seconds.
+    """
 
     def __init__(self, seed: JSONObject | None = None, *, port: int = 0) -> None:
         """Take what the cluster holds at first; ``port`` 0 asks for a free one."""
         seed = seed or {}
-        self.faults = Faults()
+        self.faults = ClusterFaults()
         self.machine = Machine()
-        self.controllers = Controllers(self.machine)
+        self.machine.store.pace = float(seed.get("pace", 1))
+        history = seed.get("history") or {}
+        self.controllers = Controllers(self.machine, compaction=float(history.get("compaction", 300)))
         if seed.get("controllers") is False:
             self.controllers.frozen.add("*")
         self.api = Api(self.machine, str(seed.get("token") or token_hex(16)))
-        self._server = AppServer(FaultMiddleware(self.api, self.faults, _render), port=port)
+        self.api.access.enforced = bool(seed.get("rbac"))
+        for user in seed.get("users") or ():
+            self.api.access.add(user["token"], user["name"], tuple(user.get("groups") or ()))
+        self._server = AppServer(FaultLayer(self.api, self.faults), port=port)
         self._plant(seed)
+        if history.get("forgotten"):
+            self.machine.store.forget(self.machine.store.version)
 
     def start(self) -> None:
         """Listen on loopback; returns when the server answers."""
-        self.api.stopping = False
+        self.api.stopping = self.faults.stopping = False
         self._server.start()
         self.controllers.start()
 
     def stop(self) -> None:
         """Close every socket."""
         self.api.stopping = True
+        self.faults.stopping = True
         self.controllers.stop()
         self._server.stop()
 
@@ -93,6 +108,8 @@ class KubernetesEmulator:
     def _plant(self, seed: JSONObject) -> None:
         for name in NAMESPACES:
             self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, "kube-apiserver")
+        for manifest in FIRST_ROLES if seed.get("rbac") else ():
+            self.put(deepcopy(manifest), "kube-apiserver")
         for crd in seed.get("crds") or ():
             self.put(crd)
         self.controllers.settle()
@@ -101,16 +118,3 @@ class KubernetesEmulator:
         for manifest in seed.get("objects") or ():
             self.put(manifest)
         self.controllers.settle()
-
-
-def _render(fault: str) -> tuple[int, dict[str, str], bytes]:
-    """Give the server's own answer to a fault."""
-    code, reason, message = {
-        "rate-limit": (429, "TooManyRequests", "the server has received too many requests and has asked us to try again later"),
-        "html": (502, "", ""),
-    }.get(fault, (500, "InternalError", "Internal error occurred: etcdserver: request timed out"))
-    headers = {"content-type": "application/json", **({"retry-after": "1"} if code == 429 else {})}
-    if fault == "html":
-        return code, {"content-type": "text/html"}, b"<html><body><h1>502 Bad Gateway</h1></body></html>"
-    status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code}
-    return code, headers, json.dumps(status).encode()

@@ -5,6 +5,7 @@ that is the API server's own work.
 """
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +16,37 @@ from reconciler_k8s.emulator.store import now
 
 WORKLOADS = {"Deployment": "deployment-controller", "StatefulSet": "statefulset-controller", "DaemonSet": "daemonset-controller"}
 SCHEDULED = ("currentNumberScheduled", "desiredNumberScheduled", "numberReady", "updatedNumberScheduled", "numberAvailable")
+HEARTBEAT = 10.0
+"""Seconds of the cluster between two signs of life: the server's own record moves the version, and is no object that anybody sees."""
 PERIOD = 0.05
 """Seconds between two rounds; also how long a rollout seems to take."""
 
 
 @dataclass(slots=True)
+class Timer:
+    """Says once in each period that it is over."""
+
+    period: float
+    last: float = field(default_factory=time.monotonic)
+
+    def due(self) -> bool:
+        """Say whether another period is over."""
+        if time.monotonic() - self.last < self.period:
+            return False
+        self.last = time.monotonic()
+        return True
+
+
+@dataclass(slots=True)
 class Controllers:
-    """One thread that settles everything. ``frozen`` holds kind names, or ``*``."""
+    """One thread that settles everything. ``frozen`` holds kind names, or ``*``.
+
+    ``compaction`` is the seconds of the cluster after which a version is forgotten, at the earliest.
+    """
 
     machine: Machine
     frozen: set[str] = field(default_factory=set)
+    compaction: float = 300.0
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -41,12 +63,19 @@ class Controllers:
             self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        settled = -1
+        store, settled = self.machine.store, -1
+        beat = Timer(HEARTBEAT / store.pace)
+        compact, doomed = Timer(self.compaction / store.pace), store.oldest
         while not self._stop.wait(PERIOD):
-            with self.machine.store.lock:
-                if self.machine.store.version != settled:
+            with store.lock:
+                if beat.due():
+                    store.next()
+                if compact.due():
+                    store.forget(doomed)
+                    doomed = store.version
+                if store.version != settled:
                     self.settle()
-                    settled = self.machine.store.version
+                    settled = store.version
 
     def settle(self) -> None:
         """Do one round over everything."""

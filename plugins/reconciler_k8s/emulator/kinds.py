@@ -30,6 +30,7 @@ class Kind:
     list_kind: str = ""
     storage_version: str = ""
     schema: JSONObject = field(default_factory=dict, compare=False, hash=False)
+    columns: tuple[JSONObject, ...] = field(default=(), compare=False, hash=False)
 
     @property
     def api_version(self) -> str:
@@ -61,7 +62,7 @@ BUILT_IN = """
 /v1 Node nodes C no - proxy,status
 /v1 PersistentVolumeClaim persistentvolumeclaims N pvc - status
 /v1 PersistentVolume persistentvolumes C pv - status
-/v1 Pod pods N po all status
+/v1 Pod pods N po all attach,binding,ephemeralcontainers,eviction,exec,log,portforward,proxy,resize,status
 /v1 ResourceQuota resourcequotas N quota - status
 /v1 Secret secrets N - - -
 /v1 ServiceAccount serviceaccounts N sa - token
@@ -71,6 +72,7 @@ apps/v1 Deployment deployments N deploy all scale,status
 apps/v1 ReplicaSet replicasets N rs all scale,status
 apps/v1 StatefulSet statefulsets N sts all scale,status
 autoscaling/v2 HorizontalPodAutoscaler horizontalpodautoscalers N hpa all status
+autoscaling/v1 HorizontalPodAutoscaler horizontalpodautoscalers N hpa all status
 batch/v1 CronJob cronjobs N cj all status
 batch/v1 Job jobs N - all status
 networking.k8s.io/v1 IngressClass ingressclasses C - - -
@@ -90,15 +92,33 @@ authentication.k8s.io/v1 SelfSubjectReview selfsubjectreviews C - - - create
 authorization.k8s.io/v1 SelfSubjectAccessReview selfsubjectaccessreviews C - - - create
 """
 SINGULAR = {"endpoints": "endpoints"}
+_WRITTEN = ("get", "patch", "update")
+_STREAMED = ("create", "get")
 SUB_VERBS = {
-    "status": ("get", "patch", "update"),
-    "scale": ("get", "patch", "update"),
+    "attach": _STREAMED,
+    "binding": ("create",),
+    "ephemeralcontainers": _WRITTEN,
+    "eviction": ("create",),
+    "exec": _STREAMED,
     "finalize": ("update",),
-    "token": ("create",),
+    "log": ("get",),
+    "portforward": _STREAMED,
     "proxy": ("create", "delete", "get", "patch", "update"),
+    "resize": _WRITTEN,
+    "scale": _WRITTEN,
+    "status": _WRITTEN,
+    "token": ("create",),
 }
-SUB_KINDS = {"scale": "Scale", "token": "TokenRequest"}
-SUB_GROUPS = {"scale": ("autoscaling", "v1"), "token": ("authentication.k8s.io", "v1")}
+SUB_KINDS = {
+    "attach": "PodAttachOptions",
+    "binding": "Binding",
+    "eviction": "Eviction",
+    "exec": "PodExecOptions",
+    "portforward": "PodPortForwardOptions",
+    "scale": "Scale",
+    "token": "TokenRequest",
+}
+SUB_GROUPS = {"eviction": ("policy", "v1"), "scale": ("autoscaling", "v1"), "token": ("authentication.k8s.io", "v1")}
 
 
 _TEXT = Shape("scalar", scalar="string")
@@ -186,6 +206,7 @@ def of_crd(crd: JSONObject) -> Iterator[Kind]:
             list_kind=names.get("listKind") or names["kind"] + "List",
             storage_version=storage,
             schema=schema,
+            columns=tuple(version.get("additionalPrinterColumns") or ()),
         )
 
 
@@ -233,7 +254,7 @@ def _resource(kind: Kind) -> JSONObject:
 def _sub(kind: Kind, sub: str, response: JSONObject) -> JSONObject:
     shown = dict(response)
     if sub in SUB_KINDS:
-        group, version = SUB_GROUPS[sub]
+        group, version = SUB_GROUPS.get(sub, ("", ""))
         shown = {"group": group, "version": version, "kind": SUB_KINDS[sub]}
     if sub == "proxy":
         shown["kind"] = f"{kind.name}ProxyOptions"

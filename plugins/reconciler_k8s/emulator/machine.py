@@ -251,19 +251,8 @@ class Machine:
         kind = request.kind
         if not defaulted:
             self._defaults(request, new)
-        self._namespace_open(request, live)
-        if request.sub != "status":
-            self._prepare(request, live, new)
-        causes = problems(kind, new, live)
-        if not causes and kind.name == "Service" and not kind.custom and request.sub != "status":
-            others = [
-                one
-                for one in self.store.all(kind.key)
-                if one["metadata"]["name"] != request.name or one["metadata"].get("namespace") != request.namespace
-            ]
-            causes = allocate(new["spec"], (live or {}).get("spec"), others, dry_run=request.dry_run)
-        if causes:
-            raise unprocessable(kind.name, kind.group, request.name, causes)
+        if kind.custom:
+            new["apiVersion"] = f"{kind.group}/{kind.storage_version or kind.version}"
         self._admit(request, live, new)
         fields = managers.write()
         new["metadata"].pop("managedFields", None)
@@ -282,14 +271,27 @@ class Machine:
         return 200, self._store(kind, new)
 
     def _admit(self, request: Request, live: JSONObject | None, new: JSONObject) -> None:
-        """Let a bound claim grow only where its class allows it."""
+        """Do what comes between the defaults and the store: strategy, validation, allocation, admission. Raises ApiError."""
         kind = request.kind
-        if kind.name != "PersistentVolumeClaim" or live is None or not claim_grows(live, new):
-            return
+        self._namespace_open(request, live)
+        if request.sub != "status":
+            self._prepare(request, live, new)
+        causes = problems(kind, new, live)
+        if not causes and kind.key == ("", "services") and request.sub != "status":
+            own = (request.namespace, request.name)
+            others = [one for one in self.store.all(kind.key) if (one["metadata"].get("namespace"), one["metadata"]["name"]) != own]
+            causes = allocate(new["spec"], (live or {}).get("spec"), others, dry_run=request.dry_run)
+        if causes:
+            raise unprocessable(kind.name, kind.group, request.name, causes)
+        if live is not None and kind.key == ("", "persistentvolumeclaims") and claim_grows(live, new):
+            self._resize(request, new)
+
+    def _resize(self, request: Request, new: JSONObject) -> None:
+        """Let a bound claim grow only where its class allows it."""
         found = self.store.peek(("storage.k8s.io", "storageclasses"), "", new["spec"].get("storageClassName", ""))
         if found is None or not found.get("allowVolumeExpansion"):
             why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
-            raise forbidden(kind, request.name, why)
+            raise forbidden(request.kind, request.name, why)
 
     def _once_more(self, request: Request, live: JSONObject) -> JSONObject:
         """Count one version for the second apply of what Go spells differently the first time: a claim, a job without template labels."""

@@ -95,6 +95,16 @@ def no_page() -> ApiError:
     return ApiError(404, "404 page not found\n", plain=True)
 
 
+def no_resource() -> ApiError:
+    """Make the 404 of an unknown resource in a known group."""
+    return ApiError(404, "the server could not find the requested resource", "NotFound", {})
+
+
+def no_method() -> ApiError:
+    """Make a 405."""
+    return ApiError(405, "the server does not allow this method on the requested resource", "MethodNotAllowed", {})
+
+
 def bad_request(message: str) -> ApiError:
     """Make a 400."""
     return ApiError(400, message, "BadRequest")

@@ -33,7 +33,10 @@ class Event:
 
 @dataclass(slots=True)
 class Store:
-    """The objects by (group, plural) and (namespace, name). All access is under ``lock``."""
+    """The objects by (group, plural) and (namespace, name). All access is under ``lock``.
+
+    ``oldest`` is the last version that is forgotten; ``pace`` is how many of the cluster's seconds pass in one of ours.
+    """
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     version: int = 100
@@ -41,6 +44,8 @@ class Store:
     objects: dict[Key, dict[Name, JSONObject]] = field(default_factory=dict)
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=50_000))
     kinds: dict[tuple[str, str, str], Kind] = field(default_factory=dict)
+    births: dict[str, float] = field(default_factory=dict)
+    pace: float = 1.0
 
     def __post_init__(self) -> None:
         """Serve the built-in kinds."""
@@ -60,6 +65,38 @@ class Store:
         found = self.objects.get(key, {})
         return [found[name] for name in sorted(found) if not namespace or name[0] == namespace]
 
+    def at(self, key: Key, namespace: str, version: int) -> list[JSONObject]:
+        """List objects as they were at an older version."""
+        found = dict(self.objects.get(key, {}))
+        for event in reversed(self.events):
+            if event.version <= version:
+                break
+            if event.key == key:
+                name = (event.whole["metadata"].get("namespace", ""), event.whole["metadata"]["name"])
+                if event.before is None:
+                    found.pop(name, None)
+                else:
+                    found[name] = event.before
+        return [found[name] for name in sorted(found) if not namespace or name[0] == namespace]
+
+    def since(self, key: Key, version: int) -> list[Event]:
+        """List the events of a kind after a version, oldest first."""
+        found = list[Event]()
+        for event in reversed(self.events):
+            if event.version <= version:
+                break
+            if event.key == key:
+                found.append(event)
+        return found[::-1]
+
+    def forget(self, version: int) -> None:
+        """Compact: nothing up to this version can be asked for any more."""
+        self.oldest = max(self.oldest, min(version, self.version))
+
+    def age(self, whole: JSONObject) -> int:
+        """Tell an object's age in the cluster's seconds, counted from the moment of its creation."""
+        return int((time.monotonic() - self.births.get(whole["metadata"]["uid"], time.monotonic())) * self.pace)
+
     def next(self) -> int:
         """Count one more version."""
         self.version += 1
@@ -71,6 +108,8 @@ class Store:
         before = self.objects.get(kind.key, {}).get(name)
         whole["metadata"]["resourceVersion"] = str(self.next())
         self.objects.setdefault(kind.key, {})[name] = deepcopy(whole)
+        if before is None:
+            self.births[whole["metadata"]["uid"]] = time.monotonic()
         self.events.append(Event("MODIFIED" if before else "ADDED", self.version, kind.key, self.objects[kind.key][name], before))
         return whole
 
@@ -79,6 +118,7 @@ class Store:
         name = (whole["metadata"].get("namespace", ""), whole["metadata"]["name"])
         gone = self.objects.get(kind.key, {}).pop(name, None)
         if gone is not None:
+            self.births.pop(gone["metadata"]["uid"], None)
             last = deepcopy(gone)
             last["metadata"]["resourceVersion"] = str(self.next())
             self.events.append(Event("DELETED", self.version, kind.key, last, gone))
@@ -95,7 +135,7 @@ class Store:
 
     def count(self) -> Iterator[tuple[str, int]]:
         """Tell how many objects of each kind there are."""
-        for kind in self.kinds.values():
+        for kind in {one.key: one for one in self.kinds.values()}.values():
             number = len(self.objects.get(kind.key, {}))
             if number:
                 yield kind.name, number

@@ -14,9 +14,10 @@ from reconciler.resource import JSONObject
 from reconciler_k8s.emulator.kinds import Kind
 from reconciler_k8s.emulator.selectors import SelectorError, matcher
 from reconciler_k8s.emulator.statuses import ApiError, bad_request, required, too_long, unprocessable, unsupported
+from reconciler_k8s.emulator.versions import served
 
 DISCOVERY = "as=APIGroupDiscoveryList"
-PARTIAL, PARTIAL_LIST = "as=PartialObjectMetadata;", "as=PartialObjectMetadataList;"
+PARTIAL, PARTIAL_LIST, TABLE = "as=PartialObjectMetadata;", "as=PartialObjectMetadataList;", "as=Table;"
 VERSION = {
     "major": "1",
     "minor": "36",
@@ -45,8 +46,11 @@ class Target:
     sub: str
 
 
-def _yaml(body: bytes) -> Any:
-    return yaml.load(body, Loader=yaml.CSafeLoader)
+def parsed(body: bytes) -> Any:
+    """Read JSON or YAML. Raises yaml.YAMLError or ValueError."""
+    if body.startswith(b"{"):
+        return json.loads(body)
+    return json.loads(json.dumps(yaml.load(body, Loader=yaml.CSafeLoader), default=str))
 
 
 def answer(body: Any, code: int = 200) -> Response:
@@ -91,6 +95,7 @@ def partial_of(whole: JSONObject) -> JSONObject:
 def shown(whole: JSONObject, kind: Kind, request: HttpRequest) -> JSONObject:
     """Give an object in the form that Accept asks for."""
     accept = request.headers.get("accept", "")
+    whole = served(whole, kind)
     return partial_of(whole) if PARTIAL in accept and whole.get("kind") not in ("Status",) else whole
 
 
@@ -205,23 +210,6 @@ def check_name(new: JSONObject, target: Target) -> None:
         raise bad_request(f"the name of the object ({new['metadata'].get('name')}) does not match the name on the URL ({target.name})")
 
 
-def check_list(query: Mapping[str, str], version: int) -> None:
-    """Check the query of a list."""
-    wanted, limit = query.get("resourceVersion") or "", query.get("limit") or "0"
-    try:
-        int(limit)
-    except ValueError:
-        raise bad_request(f'strconv.ParseInt: parsing "{limit}": invalid syntax') from None
-    if wanted and not wanted.isdigit():
-        why = f'Invalid value: "{wanted}": strconv.ParseUint: parsing "{wanted}": invalid syntax'
-        raise bad_request(f"invalid resource version: resourceVersion: {why}")
-    if wanted.isdigit() and int(wanted) > version + 1000:
-        cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
-        error = ApiError(504, f"Timeout: Too large resource version: {wanted}, current: {version}", "Timeout", {"causes": [cause]})
-        error.body["details"]["retryAfterSeconds"] = 1
-        raise error
-
-
 def selecting(query: Mapping[str, str]) -> Any:
     """Make the filter of a list or watch."""
     try:
@@ -242,15 +230,28 @@ def token(version: int, start: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def continued(text: str, oldest: int) -> str:
-    """Read a continue token. Raises ApiError when it is none, or too old."""
+EXPIRED = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
+    "parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token "
+    "results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and "
+    "now may show up in the list."
+)
+
+
+def continued(text: str, oldest: int) -> tuple[int, str]:
+    """Read a continue token: its version, -1 for whatever there is now, and where to go on.
+
+    Raises ApiError when it is none, or of a version up to ``oldest`` (-1 for all); then the answer holds one that goes on regardless.
+    """
     try:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         found = json.loads(raw)
-        start = str(found["start"])
+        version, start = int(found["rv"]), str(found["start"])
     except (ValueError, KeyError, TypeError):
         why = "invalid character '\\u009e' looking for beginning of value"
         raise bad_request(f"invalid continue token: continue key is not valid: {why}") from None
-    if int(found["rv"]) < oldest:
-        raise ApiError(410, "The provided continue parameter is too old to display a consistent list result.", "Expired")
-    return start
+    if oldest < 0 or 0 <= version <= oldest:
+        error = ApiError(410, EXPIRED, "Expired")
+        error.body["metadata"] = {"continue": token(-1, start.lstrip("/"))}
+        raise error
+    return version, start if start.startswith("/") else f"/{start}"
