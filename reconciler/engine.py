@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from reconciler.applying import Applier, Event, Listener
-from reconciler.driver import Change, Health, Level, Outcome, Status
+from reconciler.checks import Finding, Severity, check
+from reconciler.driver import Action, Change, Health, Level, Outcome, Status
+from reconciler.errors import PlanChanged
 from reconciler.observing import Observer, Seen
 from reconciler.plan import Applied, Plan
 from reconciler.policy import guard, pending
@@ -80,10 +82,16 @@ class Engine:
             seen = self._look(stack, revision)
             return self._guarded(seen, revision, approved), seen
 
-    def converge(self, stack: Stack, revision: str = "", *, reason: str, subject: str = "", approved: Collection[str] = ()) -> Report:
-        """Run passes until the stack is as git wants it or nothing more can be done, and record what happened."""
+    def converge(
+        self, stack: Stack, revision: str = "", *, reason: str, subject: str = "", approved: Collection[str] = (), shown: str = ""
+    ) -> Report:
+        """Run passes until the stack is as git wants it or nothing more can be done, and record what happened.
+
+        ``shown`` is the digest of the plan that somebody agreed to: when the plan is another by now, nothing is written and
+        PlanChanged is raised.
+        """
         with commit(revision), span("pass", stack=stack.name, reason=reason):
-            report, seen = self._pass(stack, revision, reason, approved)
+            report, seen = self._pass(stack, revision, reason, approved, shown)
             latest = report
             while _promising(latest) and report.rounds < self.settings.rounds and not self.retry.stop.is_set():
                 latest, seen = self._pass(stack, revision, reason, approved)
@@ -94,11 +102,13 @@ class Engine:
         self.listen(Event("done", report.verdict.value))
         return report
 
-    def _pass(self, stack: Stack, revision: str, reason: str, approved: Collection[str]) -> tuple[Report, Seen]:
+    def _pass(self, stack: Stack, revision: str, reason: str, approved: Collection[str], shown: str = "") -> tuple[Report, Seen]:
         clock = self.retry.clock
         started = clock.now()
         seen = self._look(stack, revision)
         plan = self._guarded(seen, revision, approved)
+        if shown not in ("", plan.digest):
+            raise PlanChanged(f"{stack.name}: the plan is not the one that was shown (now {plan.digest[:12]}); look at it again")
         self.listen(Event("plan", plan=plan))
         outcomes: dict[ResourceId, Outcome] = {}
         remaining = plan
@@ -128,7 +138,9 @@ class Engine:
         plan = seen.plan(revision, self.memory.applied(seen.stack.name))
         allowed = {*approved, *self.memory.approved()}
         now = self.retry.clock.now()
-        return guard(plan, seen.stack.spec.policy, now=now, approved=allowed, wanted=len(seen.graph.resources))
+        findings = _findings(seen.stack, plan)
+        plan = replace(plan, notes=tuple(sorted({*plan.notes, *(str(one) for one in findings if one.severity is not Severity.INFO)})))
+        return guard(plan, seen.stack.spec.policy, now=now, approved=allowed, wanted=len(seen.graph.resources), findings=findings)
 
     def _verify(
         self, seen: Seen, revision: str, approved: Collection[str], plan: Plan, outcomes: dict[ResourceId, Outcome], deadline: float
@@ -152,6 +164,12 @@ class Engine:
                     return seen, remaining
                 clock.wait(self.retry.stop, min(pause, max(0.0, deadline - clock.monotonic())))
                 pause = min(pause * 1.5, 10.0)
+
+
+def _findings(stack: Stack, plan: Plan) -> tuple[Finding, ...]:
+    """Give what the checks say of the wish, and of it beside what the plan would delete."""
+    leaving = {change.id for change in plan.changes if change.action is Action.DELETE}
+    return check(stack, leaving=leaving) if leaving else stack.findings
 
 
 def _promising(report: Report) -> bool:

@@ -6,6 +6,7 @@
     ├── InputError          the desired state is wrong; carries every Problem found, with file and line
     ├── SettingsError       the daemon's own settings are wrong
     ├── SourceError         the git repository cannot be read or is not trusted
+    ├── PlanChanged         the world moved between the plan that somebody agreed to and its apply
     └── DriverError
         ├── Transient       worth another try; may carry the delay the server asked for
         └── Permanent       stops until an input changes
@@ -52,6 +53,10 @@ class SettingsError(ReconcilerError):
 
 class SourceError(ReconcilerError):
     """The repository could not be fetched, verified or read."""
+
+
+class PlanChanged(ReconcilerError):
+    """What would be done now is not what somebody agreed to. Nothing was written."""
 
 
 class DriverError(ReconcilerError):

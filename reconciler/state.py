@@ -154,7 +154,8 @@ class Store:
     def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> Recorded:
         """Write a pass, what it applied, the drift it found and the notices it owes, all in one transaction."""
         with self._lock, self._engine.begin() as connection:
-            last = sa.select(RUNS.c.verdict).where(RUNS.c.stack == report.stack).order_by(RUNS.c.id.desc()).limit(1)
+            told = RUNS.c.verdict.not_in([Verdict.REJECTED.value, Verdict.INTERRUPTED.value])  # neither says how the stack fares
+            last = sa.select(RUNS.c.verdict).where(RUNS.c.stack == report.stack, told).order_by(RUNS.c.id.desc()).limit(1)
             before = connection.execute(last).scalar() or ""
             run = int(connection.execute(sa.insert(RUNS).returning(RUNS.c.id), _run_row(report)).scalar_one())
             self._remember(connection, report, applied, run)
@@ -256,6 +257,11 @@ class Store:
         """Give the oldest notices that are still to be sent."""
         query = sa.select(OUTBOX).where(OUTBOX.c.sent == "").order_by(OUTBOX.c.id).limit(most)
         return [(row.id, json.loads(row.payload)) for row in self._rows(query)]
+
+    def tried(self, number: int) -> None:
+        """Count a try that failed."""
+        with self._lock, self._engine.begin() as connection:
+            connection.execute(sa.update(OUTBOX).where(OUTBOX.c.id == number).values(tries=OUTBOX.c.tries + 1))
 
     def sent(self, number: int, now: str) -> None:
         """Mark a notice as sent, or as given up."""

@@ -39,12 +39,14 @@ def command(ctx: click.Context, path: Path | None, wanted: tuple[str, ...], outp
 
 def _one(engine: Engine, revision: Revision, stack: Stack, approved: tuple[str, ...], ask: bool) -> Report:
     digests = _full(engine.plan(stack, revision.commit)[0], approved) if approved or ask else ()
+    shown = ""
     if ask:
         plan, _ = engine.plan(stack, revision.commit, approved=digests)
         common.say(plan_text(plan))
         if plan.waves:
             click.confirm("apply this plan?", abort=True)
-    return engine.converge(stack, revision.commit, reason="by hand", subject=revision.subject, approved=digests)
+            shown = plan.digest
+    return engine.converge(stack, revision.commit, reason="by hand", subject=revision.subject, approved=digests, shown=shown)
 
 
 def _full(plan: Plan, approved: tuple[str, ...]) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ class Outbox:
                 self._sink.send(_notice(payload))
             except Transient as error:
                 log.warning("a notice waits: %s", error)
+                self._store.tried(number)
                 return error.retry_after or 5.0
             except Permanent as error:
                 log.error("a notice cannot be delivered and is dropped: %s", error)

@@ -150,7 +150,11 @@ class AppServer:
         # asyncio turns Nagle's delay off only on a socket that names its protocol
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
+        try:
+            listener.bind(("127.0.0.1", self.port))
+        except OSError:
+            listener.close()
+            raise
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(self.app, log_level="critical", access_log=False, timeout_graceful_shutdown=1, lifespan="off")
         self._server = server = uvicorn.Server(config)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.driver import Health, Level, Status
-from reconciler.errors import Permanent, Transient
+from reconciler.errors import Permanent, PlanChanged, Transient
 from reconciler.report import Verdict
 from reconciler.settings import Engine as EngineSettings
 from reconciler.state import Store
@@ -284,6 +284,15 @@ def test_a_secret_that_this_pass_itself_rotates_reaches_its_consumers_in_the_sam
     assert {outcome.status for outcome in report.outcomes} == {Status.APPLIED}
     assert [bench.system.objects[f"Thing/{name}"].content["text"] for name in ("user", "late")] == ["another", "another"]
     assert bench.plan(text).in_sync
+
+
+def test_a_plan_that_moved_since_it_was_shown_is_not_applied() -> None:
+    bench = Bench()
+    shown = bench.plan(thing("a")).digest
+    with pytest.raises(PlanChanged, match="look at it again"):
+        bench.run(thing("a") + thing("b"), shown=shown)
+    assert bench.system.written() == []
+    assert bench.run(thing("a"), shown=shown).verdict is Verdict.CONVERGED
 
 
 def test_a_secret_that_nobody_makes_blocks_its_consumer_with_the_way_out() -> None:
