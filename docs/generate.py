@@ -49,12 +49,15 @@ ANNOTATIONS: Mapping[str, tuple[str, str]] = {
     "adopt": ('"true"', "Take over an object that already exists and is not ours. Without it such an object is refused and left alone."),
     "depends-on": ("list of ids", "Do not touch this resource until those are applied and healthy."),
     "drift": ("enforce, report", "What to do with a change that somebody made by hand: put it back (the default), or only say so."),
+    "force": ('"true"', "Kubernetes only: take every field of the manifest from whoever else manages it, an autoscaler included."),
+    "health": ("CEL", 'Kubernetes only: the condition under which the object is healthy, such as `status.phase == "Ready"`.'),
     "ignore": ("list of JSON pointers", "Fields that are neither compared nor written, such as `/spec/replicas`."),
     "protect": ('"true"', "Never delete or replace it without an approval, not even when it is taken out of git."),
     "prune": ('"false"', "Leave the object where it is when it is taken out of git."),
     "replace": ('"true"', "Allow that it is deleted and made anew although its identity carries history."),
     "restart-on-change": ('"true"', "Kubernetes only: restart the pods when a ConfigMap or Secret of the stack that they read changes."),
     "target": ("target name", "Use this target of the settings instead of the driver's own."),
+    "waive": ("list of rules", "Accept what these rules of the checks find about this resource, such as `dkim-key`."),
 }
 """Every annotation below ``reconciler/``: what it takes and what it does."""
 

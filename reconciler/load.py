@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from reconciler.checks import check
 from reconciler.documents import Document, line_of, read
 from reconciler.driver import Plugin
 from reconciler.errors import InputError, Problem
@@ -100,7 +101,8 @@ class _Loader:
         exemptions = tuple(one for document in exceptions if (one := self._exemption(document)) is not None)
         graph = self._graph(resources)
         targets = {one.id: one.policy.target or spec.targets.get(one.id.driver, one.id.driver) for one in resources}
-        return Stack(self.name, spec, graph, exemptions, targets)
+        stack = Stack(self.name, spec, graph, exemptions, targets)
+        return replace(stack, findings=check(stack))
 
     def _graph(self, resources: Sequence[Resource]) -> Graph:
         """Order what could be built, so that cycles are reported beside every other problem."""

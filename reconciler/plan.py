@@ -23,7 +23,10 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A change that is wanted but not made. ``guard``: budget, protect, replace, empty, freeze, approval, drift, exception or keep."""
+    """A change that is wanted but not made.
+
+    ``guard``: check, budget, protect, replace, empty, freeze, approval, drift, exception or keep.
+    """
 
     change: Change
     guard: str

@@ -1,6 +1,6 @@
 """The guard: which part of a plan may be applied now, and what holds the rest.
 
-Pure: time and approvals come in as values. May import only the plan and the nouns.
+Pure: time, approvals and findings come in as values. May import only the plan, the nouns and the values of the checks.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from reconciler.checks.findings import Finding, Severity
 from reconciler.driver import Action, Cause, Change
 from reconciler.plan import Held, Plan
 
@@ -80,15 +81,25 @@ class StackPolicy(BaseModel):
     freeze: tuple[Freeze, ...] = Field((), description="Times in which new commits wait.")
 
 
-def guard(plan: Plan, policy: StackPolicy, *, now: datetime, approved: Collection[str] = (), wanted: int = 1) -> Plan:
+def guard(
+    plan: Plan,
+    policy: StackPolicy,
+    *,
+    now: datetime,
+    approved: Collection[str] = (),
+    wanted: int = 1,
+    findings: Sequence[Finding] = (),
+) -> Plan:
     """Hold what the policy does not let pass. An approval of the plan's digest lets exactly this plan pass.
 
-    ``wanted`` is the number of resources that git asks for: none never means "delete everything".
+    ``wanted`` is the number of resources that git asks for: none never means "delete everything". ``findings`` are what the checks say of
+    the wish itself: an error among them holds whatever a commit changes.
     """
     if plan.digest in approved:
         return _released(plan)
     rules = (
         _hold(lambda change: "git asks for nothing at all, which never means to delete everything" if not wanted else "", "empty"),
+        _hold(_by_check(findings), "check"),
         _hold(lambda change: _protected(change, policy), "protect"),
         _hold(_by_budget(plan, policy), "budget"),
         _hold(_by_freeze(policy, now), "freeze"),
@@ -122,6 +133,13 @@ def _hold(reason_for: Callable[[Change], str], name: str) -> Callable[[Plan], Pl
         return replace(plan, waves=tuple(wave for wave in waves if wave), held=(*plan.held, *held))
 
     return rule
+
+
+def _by_check(findings: Sequence[Finding]) -> Callable[[Change], str]:
+    """Hold the whole class of the commit: half of an intention that contradicts itself is no better than all of it."""
+    errors = [one for one in findings if one.severity is Severity.ERROR]
+    more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
+    return lambda change: f"{errors[0]}{more}; correct it, or waive the rule there" if errors and not _repairs(change) else ""
 
 
 def _protected(change: Change, policy: StackPolicy) -> str:

@@ -17,7 +17,7 @@ from reconciler.resource import Spec
 
 GROUP = "reconciler.drivers"
 OWN_GROUP = "reconciler/v1"
-ANNOTATIONS = ("adopt", "depends-on", "drift", "ignore", "protect", "prune", "replace", "target")
+ANNOTATIONS = ("adopt", "depends-on", "drift", "ignore", "protect", "prune", "replace", "target", "waive")
 
 
 @dataclass(frozen=True, slots=True)

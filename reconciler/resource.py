@@ -152,7 +152,8 @@ class Drift(StrEnum):
 class ResourcePolicy:
     """How one resource may be treated. Each field comes from the annotation ``reconciler/<field>``.
 
-    ``ignore`` holds JSON pointers into the canonical form that are neither compared nor written.
+    ``ignore`` holds JSON pointers into the canonical form that are neither compared nor written; ``waive`` names rules of ``checks`` whose
+    findings about this resource are known and accepted.
     """
 
     adopt: bool = False
@@ -162,6 +163,7 @@ class ResourcePolicy:
     drift: Drift = Drift.ENFORCE
     ignore: tuple[str, ...] = ()
     target: str = ""
+    waive: tuple[str, ...] = ()
 
 
 class Spec(BaseModel):

@@ -1,6 +1,6 @@
 """What stands in a stack besides its resources: the Stack itself, drift exceptions, and the annotations that steer a resource.
 
-Pure models. May import the nouns, the graph and the policy; reads nothing.
+Pure models. May import the nouns, the graph, the policy and the names of the checks; reads nothing.
 """
 
 import json
@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from reconciler.checks.findings import RULES, Finding
 from reconciler.graph import Graph
+from reconciler.invalid import did_you_mean
 from reconciler.plan import Exemption
 from reconciler.policy import StackPolicy
 from reconciler.resource import Drift, Fingerprint, JSONObject, ResourceId, Spec, seal, split_pointer
@@ -74,13 +76,14 @@ class Unresolved(Spec):
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """One stack at one revision, ready to be planned."""
+    """One stack at one revision, ready to be planned. ``findings`` is what the checks say of it, computed once when it is loaded."""
 
     name: str
     spec: StackSpec
     graph: Graph
     exemptions: tuple[Exemption, ...] = ()
     targets: Mapping[ResourceId, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
 def _boolean(value: Any) -> bool:
@@ -118,6 +121,13 @@ def _pointers(value: Any) -> tuple[str, ...]:
     return tuple(pointers)
 
 
+def _rules(value: Any) -> tuple[str, ...]:
+    for one in (rules := _list(value)):
+        if one not in RULES:
+            raise ValueError(f"{one!r} is no rule of the checks{did_you_mean(one, list(RULES))}")
+    return tuple(rules)
+
+
 READERS: Mapping[str, Callable[[Any], Any]] = {
     "adopt": _boolean,
     "depends-on": lambda value: tuple(ResourceId.parse(one) for one in _list(value)),
@@ -127,4 +137,5 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "prune": _boolean,
     "replace": _boolean,
     "target": _target,
+    "waive": _rules,
 }

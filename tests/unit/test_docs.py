@@ -93,7 +93,7 @@ def test_every_annotation_that_is_explained_exists() -> None:
 
 def test_the_guide_speaks_of_every_annotation_and_of_every_guard() -> None:
     assert [name for name in catalog().annotations() if f"reconciler/{name}" not in GUIDE] == []
-    guards = ("budget", "protect", "replace", "empty", "freeze", "approval", "drift", "exception", "keep")
+    guards = ("check", "budget", "protect", "replace", "empty", "freeze", "approval", "drift", "exception", "keep")
     assert [name for name in guards if f"`{name}`" not in GUIDE] == []
 
 
