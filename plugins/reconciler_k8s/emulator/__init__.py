@@ -47,7 +47,7 @@ class KubernetesEmulator:
         self._server = AppServer(FaultLayer(self.api, self.faults), port=port)
         self._plant(seed)
         if history.get("forgotten"):
-            self.machine.store.forget(self.machine.store.version)
+            self.machine.store.oldest = self.machine.store.version
 
     def start(self) -> None:
         """Listen on loopback; returns when the server answers."""

@@ -10,6 +10,8 @@ from reconciler_k8s.emulator.statuses import Cause, invalid
 
 RANGE = ipaddress.ip_network("10.96.0.0/12")
 PORTS = range(30000, 32768)
+CHOSEN_BY_HAND = range(30000, 30300)
+"""The ports that the server itself gives out last, so that people may choose them; wider than the 86 of a real one."""
 OUT_OF_RANGE = "provided port is not in the valid range. The range of valid ports is 30000-32767"
 
 
@@ -99,4 +101,5 @@ def _ports(spec: JSONObject, old: JSONObject | None, others: list[JSONObject], *
 def _free(used: set[Any], *, dry_run: bool) -> int:
     if dry_run:
         return 32769
-    return random.choice([port for port in PORTS if port not in used])  # noqa: S311 - ports are no secret
+    free = [port for port in PORTS if port not in used]
+    return random.choice([port for port in free if port >= CHOSEN_BY_HAND.stop] or free)  # noqa: S311 - ports are no secret

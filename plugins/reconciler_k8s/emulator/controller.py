@@ -65,13 +65,13 @@ class Controllers:
     def _run(self) -> None:
         store, settled = self.machine.store, -1
         beat = Timer(HEARTBEAT / store.pace)
-        compact, doomed = Timer(self.compaction / store.pace), store.oldest
+        compact, doomed = Timer(self.compaction / store.pace), store.version
         while not self._stop.wait(PERIOD):
             with store.lock:
                 if beat.due():
                     store.next()
                 if compact.due():
-                    store.forget(doomed)
+                    store.compact(doomed)
                     doomed = store.version
                 if store.version != settled:
                     self.settle()

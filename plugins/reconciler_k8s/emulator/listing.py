@@ -97,11 +97,11 @@ def list_objects(store: Store, target: Target, request: HttpRequest, *, truncate
 def _page(store: Store, target: Target, query: Mapping[str, str], *, truncated: bool) -> Page:
     matches, start, version = selecting(query), "", store.version
     if query.get("continue"):
-        at, start = continued(query["continue"], -1 if truncated else store.oldest)
+        at, start = continued(query["continue"], -1 if truncated else store.bygone)
         version = store.version if at < 0 else at
     elif query.get("resourceVersionMatch") == EXACTLY:
         version = int(query["resourceVersion"])
-        if version <= store.oldest:
+        if version <= store.bygone:
             raise ApiError(410, "The resourceVersion for the provided list is too old.", "Expired")
     found = store.at(target.kind.key, target.namespace, version)
     found = [one for one in found if item_key(one, target.namespace) >= start] if start else found

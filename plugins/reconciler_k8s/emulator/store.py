@@ -35,12 +35,14 @@ class Event:
 class Store:
     """The objects by (group, plural) and (namespace, name). All access is under ``lock``.
 
-    ``oldest`` is the last version that is forgotten; ``pace`` is how many of the cluster's seconds pass in one of ours.
+    ``oldest`` is the version before which watches know nothing, ``compacted`` the last one of which lists know nothing. ``pace`` is how
+    many of the cluster's seconds pass in one of ours.
     """
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     version: int = 100
     oldest: int = 0
+    compacted: int = 0
     objects: dict[Key, dict[Name, JSONObject]] = field(default_factory=dict)
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=50_000))
     kinds: dict[tuple[str, str, str], Kind] = field(default_factory=dict)
@@ -89,9 +91,19 @@ class Store:
                 found.append(event)
         return found[::-1]
 
-    def forget(self, version: int) -> None:
-        """Compact: nothing up to this version can be asked for any more."""
-        self.oldest = max(self.oldest, min(version, self.version))
+    def compact(self, version: int) -> None:
+        """Let no list be asked for as it was up to this version; watches still know what came after ``oldest``."""
+        self.compacted = max(self.compacted, min(version, self.version))
+
+    @property
+    def bygone(self) -> int:
+        """The last version of which no list can be given any more."""
+        return max(self.compacted, self.oldest)
+
+    def _tell(self, event: Event) -> None:
+        if len(self.events) == self.events.maxlen:
+            self.oldest = max(self.oldest, self.events[0].version)
+        self.events.append(event)
 
     def age(self, whole: JSONObject) -> int:
         """Tell an object's age in the cluster's seconds, counted from the moment of its creation."""
@@ -110,7 +122,7 @@ class Store:
         self.objects.setdefault(kind.key, {})[name] = deepcopy(whole)
         if before is None:
             self.births[whole["metadata"]["uid"]] = time.monotonic()
-        self.events.append(Event("MODIFIED" if before else "ADDED", self.version, kind.key, self.objects[kind.key][name], before))
+        self._tell(Event("MODIFIED" if before else "ADDED", self.version, kind.key, self.objects[kind.key][name], before))
         return whole
 
     def drop(self, kind: Kind, whole: JSONObject) -> None:
@@ -121,7 +133,7 @@ class Store:
             self.births.pop(gone["metadata"]["uid"], None)
             last = deepcopy(gone)
             last["metadata"]["resourceVersion"] = str(self.next())
-            self.events.append(Event("DELETED", self.version, kind.key, last, gone))
+            self._tell(Event("DELETED", self.version, kind.key, last, gone))
 
     def define(self, crd: JSONObject) -> None:
         """Serve what a CRD defines, and no longer what it defined before."""
