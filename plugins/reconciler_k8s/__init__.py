@@ -11,5 +11,5 @@ PLUGIN = Plugin(
     config=KubernetesConfig,
     driver="reconciler_k8s.driver:KubernetesDriver",
     emulator="reconciler_k8s.emulator:KubernetesEmulator",
-    annotations=("restart-on-change",),
+    annotations=("force", "health", "restart-on-change"),
 )

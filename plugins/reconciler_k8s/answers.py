@@ -12,6 +12,8 @@ from reconciler.errors import Conflict, DriverError, Permanent, Transient
 from reconciler.resource import JSONObject
 
 _DUMP = re.compile(r'(Invalid value: )("(?:[^"\\]|\\.){80,}"|[^"].{80,}?)(?=: )', re.DOTALL)
+_RIGHTS = re.compile(r'User "[^"]*" cannot ')
+_WEBHOOK = re.compile(r'(?:admission|failed calling) webhook "([^"]*)"')
 SCHEMA_ERRORS = ("failed to create typed patch object", "failed to convert new object", "failed to create manager for existing fields")
 LONGEST = 600
 
@@ -38,6 +40,10 @@ class Forbidden(Permanent):
     """The credentials do not allow the call."""
 
 
+class NoDryRun(Permanent):
+    """An admission webhook cannot be asked without being obeyed, so the server predicts nothing."""
+
+
 class Invalid(Permanent):
     """The server's validation says no; ``immutable`` when only a new object could have these values."""
 
@@ -56,8 +62,14 @@ def read_status(body: bytes) -> JSONObject:
     return status if isinstance(status, dict) and status.get("kind") == "Status" else {}
 
 
-def failure(what: str, code: int, body: bytes, *, retry_after: str | None = None, confidential: bool = False) -> DriverError:
-    """Make the exception for an answer. ``confidential`` keeps every text of the server out of it except reasons and field names."""
+def failure(
+    what: str, code: int, body: bytes, *, retry_after: str | None = None, confidential: bool = False, right: str = ""
+) -> DriverError:
+    """Make the exception for an answer. ``confidential`` keeps every text of the server out of it except reasons and field names.
+
+    ``right`` names what the call needs to be allowed. A 403 is a matter of rights only when it says so; quotas, admission webhooks and
+    policies answer 403, too, and mean the object.
+    """
     status = read_status(body)
     details = status.get("details") or {}
     causes: list[JSONObject] = list(details.get("causes") or ())
@@ -67,8 +79,7 @@ def failure(what: str, code: int, body: bytes, *, retry_after: str | None = None
         case 401:
             return Permanent(f"{text}; the cluster does not know these credentials")
         case 403:
-            terminating = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
-            return Transient(text) if terminating else Forbidden(text)
+            return _forbidden(text, str(status.get("message") or ""), causes, right)
         case 404:
             return NotFound(text, str(details.get("kind") or ""))
         case 409:
@@ -78,9 +89,19 @@ def failure(what: str, code: int, body: bytes, *, retry_after: str | None = None
             return Invalid(text, immutable=_immutable(str(status.get("message") or ""), causes))
         case 500 if str(status.get("message") or "").startswith(SCHEMA_ERRORS):
             return Permanent(text)
+    if code == 400 and "does not support dry run" in str(status.get("message")):
+        return NoDryRun(text)
     if code in (408, 410, 429) or code >= 500:
         return Transient(text, retry_after=_seconds(retry_after, details))
     return Permanent(text)
+
+
+def _forbidden(text: str, message: str, causes: Sequence[JSONObject], right: str) -> DriverError:
+    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+        return Transient(text)
+    if message and not _RIGHTS.search(message):
+        return Permanent(text)
+    return Forbidden(f"{text}; the credentials need the right to {right}" if right else text)
 
 
 def _seconds(header: str | None, details: JSONObject) -> float | None:
@@ -95,6 +116,8 @@ def _said(code: int, reason: str, status: JSONObject, causes: Sequence[JSONObjec
     head = f"HTTP {code}" + (f" {reason}" if reason else "")
     if confidential:
         fields = ", ".join(sorted({f"{cause.get('field')} ({cause.get('reason')})" for cause in causes}))
+        webhook = _WEBHOOK.search(str(status.get("message") or ""))
+        head += f" from the admission webhook {webhook[1]}" if webhook else ""
         return f"{head}; the server's text may show secrets and is left out" + (f"; fields: {fields}" if fields else "")
     text = _DUMP.sub(r"\1...", str(status.get("message") or ""))
     return f"{head}: {text[:LONGEST]}" if text else head

@@ -5,7 +5,7 @@ The typed classes of that package are left alone: they cost a second and 70 MiB 
 
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,7 @@ from reconciler.resource import JSONObject
 from reconciler_k8s.answers import failure
 from reconciler_k8s.config import KubernetesConfig
 from reconciler_k8s.names import qualified
+from reconciler_k8s.rights import right_of
 
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
@@ -80,6 +81,8 @@ class Cluster:
 
     config: KubernetesConfig
     span: SpanFactory = no_span
+    narrow: set[Served] = field(default_factory=set)
+    """Kinds that these credentials may not list in the whole cluster."""
     _api: ApiClient | None = None
 
     @property
@@ -101,14 +104,15 @@ class Cluster:
         with _translated(call.about, confidential=call.confidential), self.span(f"{call.method} {call.path}"):
             code, headers, body = self._exchange(call)
             if code >= 300:
-                raise failure(call.about, code, body, retry_after=headers.get("retry-after"), confidential=call.confidential)
+                after, right = headers.get("retry-after"), right_of(call.method, call.path)
+                raise failure(call.about, code, body, retry_after=after, confidential=call.confidential, right=right)
             answer = json.loads(body) if body else {}
             if not isinstance(answer, dict):
                 raise Transient(f"{call.about}: the server answered with something that is not an object")
             return code, answer
 
     def _exchange(self, call: Call) -> tuple[int, Mapping[str, str], bytes]:
-        headers = {"Accept": call.accept, "User-Agent": "reconciler", "Accept-Encoding": "identity"}
+        headers = {"Accept": call.accept, "User-Agent": "reconciler", "Accept-Encoding": "gzip"}
         if call.body is not None:
             headers["Content-Type"] = call.content_type or WHOLE
         self.api.update_params_for_auth(headers, [], ["BearerToken"], call.path, call.method, None)
@@ -153,13 +157,22 @@ class Cluster:
                 return
             query = {**query, "continue": token}
 
-    def stream(self, call: Call, read_timeout: float) -> "AbstractContextManager[Iterator[bytes]]":
-        """Open a watch: give its lines as they come; ``read_timeout`` seconds of silence end it with Transient."""
+    def any(self, served: Served, namespace: str, selector: str) -> bool:
+        """Say whether an object with this label exists."""
+        query = {"labelSelector": selector, "limit": "1"}
+        _, answer = self.send(Call("GET", served.path(namespace), f"list {served.plural}", query, METADATA_LIST))
+        return bool(answer.get("items") or (answer.get("metadata") or {}).get("continue"))
+
+    def stream(self, call: Call, read_timeout: float) -> "AbstractContextManager[tuple[Callable[[], None], Iterator[bytes]]]":
+        """Open a watch: give what ends it from another thread, and its lines as they come.
+
+        ``read_timeout`` seconds of silence raise Transient, as a connection that breaks does.
+        """
         return _stream(self, call, read_timeout)
 
 
 @contextmanager
-def _stream(cluster: Cluster, call: Call, read_timeout: float) -> Iterator[Iterator[bytes]]:
+def _stream(cluster: Cluster, call: Call, read_timeout: float) -> Iterator[tuple[Callable[[], None], Iterator[bytes]]]:
     headers = {"Accept": call.accept, "User-Agent": "reconciler"}
     cluster.api.update_params_for_auth(headers, [], ["BearerToken"], call.path, call.method, None)
     url = f"{cluster.api.configuration.host}{call.path}?{urlencode(call.query)}"
@@ -174,8 +187,9 @@ def _stream(cluster: Cluster, call: Call, read_timeout: float) -> Iterator[Itera
         )
         try:
             if response.status >= 300:
-                raise failure(call.about, response.status, response.read(4096), retry_after=response.headers.get("retry-after"))
-            yield _lines(response)
+                after, right = response.headers.get("retry-after"), right_of(call.method, call.path, watch=True)
+                raise failure(call.about, response.status, response.read(4096), retry_after=after, right=right)
+            yield response.shutdown, _lines(response)
         finally:
             response.close()
 

@@ -5,6 +5,7 @@ The rules follow what ``kubectl rollout status`` and ``kubectl wait`` wait for, 
 
 from collections.abc import Callable, Mapping
 
+from reconciler.cel import holds
 from reconciler.driver import Health, Level
 from reconciler.resource import JSONObject
 
@@ -14,14 +15,27 @@ STUCK_WAITING = frozenset(
 )
 
 
-def health_of(live: JSONObject) -> Health:
-    """Judge any object. A kind without a rule is healthy unless it has a Ready condition that says otherwise."""
+def health_of(live: JSONObject, expression: str = "") -> Health:
+    """Judge any object. A kind without a rule is healthy unless it has a Ready condition that says otherwise.
+
+    ``expression`` is a CEL condition over the fields of the object that takes the place of the rule: true means healthy.
+    """
     metadata = live.get("metadata") or {}
     if metadata.get("deletionTimestamp"):
         finalizers = ", ".join(metadata.get("finalizers") or ()) or "its namespace"
         return Health(Level.PROGRESSING, f"is being deleted since {metadata['deletionTimestamp']}; waits for {finalizers}")
+    if expression:
+        return _by_expression(live, expression)
     rule = RULES.get(str(live.get("kind")), _custom)
     return rule(live)
+
+
+def _by_expression(live: JSONObject, expression: str) -> Health:
+    try:
+        met = holds(expression, {"metadata": {}, "spec": {}, "status": {}, **live})
+    except ValueError as error:
+        return _progressing(f"{expression} cannot be told yet: {error}")
+    return HEALTHY if met else _progressing(f"{expression} is not true yet")
 
 
 def condition(live: JSONObject, kind: str) -> JSONObject:

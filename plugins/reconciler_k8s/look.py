@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from reconciler.driver import Health, Observation, Ownership, Scope
 from reconciler.errors import Permanent, Transient
 from reconciler.resource import JSONObject, Resource, ResourceId
-from reconciler_k8s import inventory
-from reconciler_k8s.answers import FieldConflict, Forbidden, Invalid, NotFound
+from reconciler_k8s import applyset
+from reconciler_k8s.answers import FieldConflict, Forbidden, Invalid, NoDryRun, NotFound
 from reconciler_k8s.client import APPLY, METADATA, WHOLE, Call, Cluster, Served
 from reconciler_k8s.compare import (
     cleaned,
@@ -23,12 +23,13 @@ from reconciler_k8s.compare import (
     stored_prints,
     texts,
 )
+from reconciler_k8s.expected import left_alone, said
 from reconciler_k8s.health import health_of
 from reconciler_k8s.names import built_in
 from reconciler_k8s.ownership import (
     FINGERPRINTS,
     HASH,
-    Claim,
+    PART_OF,
     Seal,
     Wish,
     claims,
@@ -37,15 +38,21 @@ from reconciler_k8s.ownership import (
     field_manager,
     in_sync,
     make_wish,
-    owner_label,
 )
 from reconciler_k8s.sight import Found, Prediction, content_of, found_in, handle_of, reset_for, with_kind, with_rotations
 from reconciler_k8s.spec import KubernetesObject, config_hash
+from reconciler_k8s.taking import refusal
 
 STATUS_KINDS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "Job", "PersistentVolumeClaim", "Pod", "CustomResourceDefinition"})
 """Built-in kinds whose health is in their status, so that they are listed whole."""
+CLAIMED = (
+    '{id}: belongs to the stack {theirs}, and {ours} claims it, too; take it out of one of them, or move it with reconciler/adopt: "true"'
+)
+UNPREDICTED = "not validated by the server: {0}"
 UNVALIDATED = "not validated by the server yet, because {0} comes in the same plan"
 
+Blind: TypeAlias = dict[tuple[Served, str], str]
+"""What could not be listed, and why; an empty namespace means the whole cluster."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -59,16 +66,23 @@ class Look:
     served: dict[tuple[str, str], Served] = field(default_factory=dict)
     wishes: dict[ResourceId, Wish] = field(default_factory=dict)
     absent_namespaces: set[str] = field(default_factory=set)
+    namespaces: list[str] = field(default_factory=list)
+
+    @property
+    def applied(self) -> applyset.ApplySet:
+        """The stack as an ApplySet."""
+        return applyset.ApplySet(self.scope.owner, self.cluster.config.inventory_namespace)
 
     def at(self, wanted: Sequence[Resource]) -> list[Observation]:
         """Say what is there. Raises Transient or Permanent when nothing could be seen."""
         self.served = self.cluster.discover()
-        remembered = inventory.read(self.cluster, self.scope.owner)
+        remembered = applyset.read(self.cluster, self.applied)
         self._wish(wanted)
         done, usable = self._sort_out()
-        kinds = {(one.group, one.kind): one for one in inventory.kinds_served(remembered, self.served)}
+        self.namespaces = sorted({*remembered.namespaces, *(wish.namespace for wish in usable.values())} - {""})
+        kinds = {(one.group, one.kind): one for one in applyset.kinds_served(remembered.kinds, self.served)}
         kinds |= {(one.group, one.kind): one for one in map(self._serving, usable.values())}
-        blind: dict[Served, str] = {}
+        blind: Blind = {}
         seen: dict[ResourceId, Found] = {}
         for observations, suspects, problem in self._each(list(kinds.values()), lambda one: self._list(one, usable)):
             done += observations
@@ -87,7 +101,8 @@ class Look:
         content = content_of(self.scope.wanted.values())
         for one in wanted:
             assert isinstance(one.spec, KubernetesObject)
-            self.wishes[one.id] = make_wish(one, self.scope, seal, config_hash(one.spec, content, self.scope.fingerprint))
+            hashed = config_hash(one.spec, content, self.scope.fingerprint)
+            self.wishes[one.id] = make_wish(one, self.scope, seal, self.applied.id, hashed)
 
     def _serving(self, wish: Wish) -> Served:
         return self.served[wish.spec.api_version, wish.spec.kind]
@@ -130,37 +145,42 @@ class Look:
 
     # -- listing -------------------------------------------------------------------------------------------------------------
 
-    def _list(self, served: Served, usable: dict[ResourceId, Wish]) -> tuple[list[Observation], list[Found], dict[Served, str]]:
+    def _list(self, served: Served, usable: dict[ResourceId, Wish]) -> tuple[list[Observation], list[Found], Blind]:
         done: list[Observation] = []
         suspects: list[Found] = []
-        try:
-            for page in self._pages(served):
-                for item in page:
-                    found = found_in(served, item, self.scope.owner, whole=self._needs_status(served))
-                    wish = usable.get(found.id)
-                    if wish is None:
-                        done += self._prunable(found)
-                    elif (
-                        found.ownership is Ownership.OURS
-                        and not found.metadata.get("deletionTimestamp")
-                        and in_sync(wish, found.metadata, self.scope)
-                    ):
-                        done.append(self._in_sync(wish, found))
-                    else:
-                        suspects.append(found)
-        except Forbidden as error:
-            return [], [], {served: str(error)}
-        except NotFound:
-            return [], [], {}  # the CRD left between discovery and listing, and its objects with it
-        return done, suspects, {}
+        blind: Blind = {}
+        whole = self._needs_status(served)
+        for item in self._items(served, blind, whole=whole):
+            found = found_in(served, item, self.scope.owner, whole=whole)
+            wish = usable.get(found.id)
+            if wish is None:
+                done += self._prunable(found)
+            elif (settled := self._settled(wish, found)) is not None:
+                done.append(settled)
+            else:
+                suspects.append(found)
+        return done, suspects, blind
 
-    def _pages(self, served: Served) -> Iterator[list[JSONObject]]:
-        selector = f"reconciler/owner={owner_label(self.scope.owner)}"
-        namespaces = self.cluster.config.namespaces if served.namespaced and self.cluster.config.namespaces else ("",)
-        for namespace in namespaces:
-            yield from self.cluster.pages(served, namespace, selector, whole=self._needs_status(served))
+    def _items(self, served: Served, blind: Blind, *, whole: bool) -> Iterator[JSONObject]:
+        """List a kind: the whole cluster at once, or namespace by namespace where the rights are narrow."""
+        asked = self.cluster.config.namespaces if served.namespaced else ()
+        spaces = list(asked) or (self.namespaces if served in self.cluster.narrow else [""])
+        for space in spaces:
+            try:
+                for page in self.cluster.pages(served, space, f"{PART_OF}={self.applied.id}", whole=whole):
+                    yield from page
+            except Forbidden as error:
+                if space or not served.namespaced:
+                    blind[served, space] = str(error)
+                    continue
+                self.cluster.narrow.add(served)
+                yield from self._items(served, blind, whole=whole)
+            except NotFound:
+                return  # the CRD left between discovery and listing, and its objects with it
 
     def _needs_status(self, served: Served) -> bool:
+        if any(wish.spec.health and self._serving(wish) == served for wish in self.wishes.values() if wish.spec.health):
+            return True
         if served.full_kind == "Service":
             services = (wish for wish in self.wishes.values() if wish.spec.full_kind == "Service")
             return any((wish.spec.manifest.get("spec") or {}).get("type") == "LoadBalancer" for wish in services)
@@ -173,12 +193,19 @@ class Look:
             return [Observation(found.id, {}, unknown="is being deleted", health=health_of(with_kind(found)))]
         return [Observation(found.id, {"kind": found.served.full_kind}, handle=handle_of(found), keep=found.mark.keep, applied="unwanted")]
 
-    def _in_sync(self, wish: Wish, found: Found) -> Observation:
+    def _settled(self, wish: Wish, found: Found) -> Observation | None:
+        """Give the observation of an object that is as we left it, or None when a closer look is needed."""
+        if found.ownership is not Ownership.OURS or found.metadata.get("deletionTimestamp"):
+            return None
+        left = left_alone(wish, self.scope.owner, found.metadata, found.whole)
+        if not in_sync(wish.without(left), found.metadata, self.scope):
+            return None
         return Observation(
             wish.resource.id,
             {},
             predicted={},
-            health=health_of(with_kind(found)) if found.whole is not None else Health(),
+            health=self._health(wish, found),
+            notes=said(left),
             handle=handle_of(found),
             keep=found.mark is not None and found.mark.keep,
             applied=wish.resource.digest,
@@ -187,17 +214,19 @@ class Look:
 
     # -- one object ----------------------------------------------------------------------------------------------------------
 
-    def _judge(self, wish: Wish, found: Found | None, blind: dict[Served, str]) -> Observation | None:
+    def _judge(self, wish: Wish, found: Found | None, blind: Blind) -> Observation | None:
         id, served = wish.resource.id, self._serving(wish)
-        if served in blind:
-            return Observation(id, None, unknown=blind[served])
-        namespace = wish.spec.manifest["metadata"].get("namespace", "")
+        namespace = wish.namespace
+        if (reason := blind.get((served, namespace)) or blind.get((served, ""))) is not None:
+            return Observation(id, None, unknown=reason)
         if found is None and namespace in self.absent_namespaces:
             return Observation(id, None, notes=(UNVALIDATED.format("its namespace"),))
         try:
             return self._suspect(wish, found) if found is not None else self._unlisted(wish)
         except (Transient, Forbidden) as error:
             return Observation(id, None, unknown=str(error))
+        except NoDryRun as error:
+            return Observation(id, None, notes=(UNPREDICTED.format(error),))
         except Permanent as error:
             return Observation(id, None if found is None else {}, refused=str(error))
 
@@ -209,9 +238,8 @@ class Look:
         except NotFound as error:
             if error.missing != "namespaces":
                 raise
-            namespace = wish.spec.manifest["metadata"]["namespace"]
-            return Observation(id, None, refused=f'{id}: the namespace "{namespace}" does not exist; declare it in the stack')
-        except (FieldConflict, Invalid):
+            return Observation(id, None, refused=f'{id}: the namespace "{wish.namespace}" does not exist; declare it in the stack')
+        except (FieldConflict, Invalid, NoDryRun):
             code = 200
         if code != 201:
             metadata = self._get(served, wish.spec.manifest["metadata"], id, METADATA)
@@ -227,10 +255,14 @@ class Look:
         base = self._base(wish, found)
         if found.metadata.get("deletionTimestamp"):
             return replace(base, unknown=f"{id}: {health_of(with_kind(found)).message}", health=health_of(with_kind(found)))
+        if found.ownership is Ownership.FOREIGN and not adopt:
+            return replace(base, refused=CLAIMED.format(id=id, theirs=base.owner, ours=self.scope.owner))
         if found.ownership is not Ownership.OURS and not adopt:
             return base
         live = self._live(wish, found)
-        prediction = Prediction(found.metadata)
+        left = left_alone(wish, self.scope.owner, live["metadata"], live)
+        wish = wish.without(left)
+        prediction = Prediction(found.metadata, left=left)
         try:
             self._predict(wish, live, prediction)
         except Invalid as error:
@@ -238,6 +270,9 @@ class Look:
                 return replace(base, refused=str(error))
             shown = {} if wish.spec.confidential else projected(wish.spec.manifest, live)
             return replace(base, live=shown, predicted=wish.spec.canonical(self.scope.fingerprint), replace=str(error))
+        except NoDryRun as error:
+            shown = {} if wish.spec.confidential else projected(wish.spec.manifest, live)
+            return replace(base, live=shown, predicted=wish.spec.canonical(self.scope.fingerprint), notes=(UNPREDICTED.format(error),))
         if prediction.refused:
             return replace(base, refused=prediction.refused)
         before, after = self._difference(wish, live, prediction)
@@ -254,14 +289,13 @@ class Look:
         )
 
     def _base(self, wish: Wish, found: Found) -> Observation:
-        seal = Seal.of(self.scope)
         last = (found.metadata.get("annotations") or {}).get(HASH, "")
-        current = last.partition(".")[0] == seal(wish.resource.digest)
+        current = last.partition(".")[0] == wish.hash.partition(".")[0]
         return Observation(
             wish.resource.id,
             {},
             ownership=found.ownership,
-            health=health_of(with_kind(found)) if found.whole is not None else Health(),
+            health=self._health(wish, found),
             handle=handle_of(found),
             predicted=None,
             evidence=evidence_of(found.metadata, field_manager(self.scope.owner)),
@@ -269,6 +303,9 @@ class Look:
             applied=wish.resource.digest if current else last,
             owner=found.mark.owner if found.mark is not None else "",
         )
+
+    def _health(self, wish: Wish, found: Found) -> Health:
+        return health_of(with_kind(found), wish.spec.health) if found.whole is not None else Health()
 
     def _live(self, wish: Wish, found: Found) -> JSONObject:
         """Give the whole live object; of a Secret only its metadata, which holds no value."""
@@ -288,7 +325,7 @@ class Look:
             self._try(wish, uid, prediction, force=False)
         except FieldConflict as conflict:
             prediction.claims = claims(conflict.causes)
-            prediction.refused = self._refusal(wish, live["metadata"], prediction.claims)
+            prediction.refused = refusal(wish, live["metadata"], prediction.claims)
             if not prediction.refused:
                 self._try(wish, uid, prediction, force=True)
                 prediction.force = True
@@ -307,30 +344,14 @@ class Look:
             _, answer = self._dry_run(trimmed, uid, force=force)
             prediction.answer = overlaid(answer, reset)
 
-    def _refusal(self, wish: Wish, metadata: JSONObject, held: list[Claim]) -> str:
-        """Say why fields may not be taken: a controller works on them, or they were never ours. What was ours is taken back."""
-        if wish.resource.policy.adopt:
-            return ""
-        ours_before = (metadata.get("annotations") or {}).get(HASH) == wish.hash
-        appliers = {entry.get("manager") for entry in metadata.get("managedFields") or () if entry.get("operation") == "Apply"}
-        foreign = [
-            claim
-            for claim in held
-            if (claim.subresource and not claim.manager.startswith("kubectl")) or (not ours_before and claim.manager in appliers)
-        ]
-        if not foreign:
-            return ""
-        said = "; ".join(str(claim) for claim in foreign)
-        return f'{wish.resource.id}: {said}; leave the field out of git, list it in reconciler/ignore, or set reconciler/adopt: "true"'
-
     def _dry_run(self, wish: Wish, uid: str | None, *, force: bool) -> tuple[int, JSONObject]:
         served, spec = self._serving(wish), wish.spec
         confidential = spec.full_kind == "Secret"
-        body = wish.body(self.scope, (lambda ref: "{}") if confidential else lambda ref: f"secret:{self.scope.fingerprint(ref)}")
+        body = wish.body((lambda ref: "{}") if confidential else lambda ref: f"secret:{self.scope.fingerprint(ref)}")
         if uid is not None:
             body["metadata"]["uid"] = uid
         query = {"fieldManager": field_manager(self.scope.owner), "dryRun": "All", **({"force": "true"} if force else {})}
-        path = served.path(spec.manifest["metadata"].get("namespace", ""), spec.manifest["metadata"]["name"])
+        path = served.path(wish.namespace, spec.manifest["metadata"]["name"])
         accept = METADATA if confidential else WHOLE
         return self.cluster.send(Call("PATCH", path, str(wish.resource.id), query, accept, APPLY, body, confidential=spec.confidential))
 

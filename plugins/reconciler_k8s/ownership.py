@@ -8,10 +8,9 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from reconciler.driver import Evidence, Mark, Ownership, Scope
@@ -19,19 +18,12 @@ from reconciler.resource import JSONObject, Resource, SecretRef
 from reconciler_k8s.references import pod_template
 from reconciler_k8s.spec import CONFIG_HASH, KubernetesObject
 
-OWNER_LABEL = "reconciler/owner"
+PART_OF = "applyset.kubernetes.io/part-of"
 MARK = "reconciler/mark"
 HASH = "reconciler/hash"
 FINGERPRINTS = "reconciler/fingerprints"
 KEY_DEFAULTS: Mapping[str, Any] = {"protocol": "TCP"}
 """Defaults of fields that are keys of a list; a manifest may leave them out, ``managedFields`` never does."""
-
-
-@cache
-def owner_label(owner: str) -> str:
-    """Give ``owner`` as a label value: readable, at most 63 characters, and different for different owners."""
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", owner).strip("-")[:50].rstrip("-")
-    return f"{slug}-{hashlib.sha256(owner.encode()).hexdigest()[:10]}".lstrip("-")
 
 
 def field_manager(owner: str) -> str:
@@ -57,14 +49,20 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """One wanted object with everything that its annotations will say."""
+    """One wanted object with everything that its label and its annotations will say. ``part_of`` is the id of the stack's ApplySet."""
 
     resource: Resource
     spec: KubernetesObject
+    part_of: str
     mark: str
     hash: str
     prints: Mapping[str, str]
     config_hash: str
+
+    @property
+    def namespace(self) -> str:
+        """Give the namespace; empty for an object of the whole cluster."""
+        return str(self.spec.manifest["metadata"].get("namespace", ""))
 
     @property
     def annotations(self) -> dict[str, str]:
@@ -72,33 +70,44 @@ class Wish:
         ours = {MARK: self.mark, HASH: self.hash}
         return {**ours, FINGERPRINTS: json.dumps(self.prints, sort_keys=True)} if self.prints else ours
 
-    def body(self, scope: Scope, text_of: Any) -> JSONObject:
+    def without(self, paths: Collection[str]) -> "Wish":
+        """Give the same wish, saying nothing about ``paths`` (JSON pointers)."""
+        return replace(self, spec=self.spec.without(tuple(paths))) if paths else self
+
+    def body(self, text_of: Any) -> JSONObject:
         """Build the object to send, with label, annotations and the hash of its configuration."""
         body = self.spec.wire(text_of)
-        body = {**body, "metadata": decorated(body["metadata"], scope.owner, self.annotations)}
+        body = {**body, "metadata": decorated(body["metadata"], self)}
         return with_config_hash(body, self.config_hash) if self.config_hash else body
 
 
-def make_wish(resource: Resource, scope: Scope, seal: Seal, config_hash: str) -> Wish:
-    """Work out what the annotations of ``resource`` must say. Cheap: it reuses the digest that the resource already has."""
+def make_wish(resource: Resource, scope: Scope, seal: Seal, part_of: str, config_hash: str) -> Wish:
+    """Work out what the annotations of ``resource`` must say. Cheap: it reuses the digest that the resource already has.
+
+    The hash has two parts: what git asks for, and what else is written (the values of secrets, the content that pods read).
+    """
     assert isinstance(resource.spec, KubernetesObject)
     spec = resource.spec.without(resource.policy.ignore)
     prints = {"/".join(path): scope.fingerprint(ref) for path, ref in spec.references}
     if spec.full_kind == "Secret":
         plain = {f"data/{key}": f"git:{seal(value)}" for key, value in spec.manifest.get("data", {}).items() if isinstance(value, str)}
         prints = {**plain, **prints}
-    rest = (
-        json.dumps([prints, config_hash, resource.policy.ignore], sort_keys=True) if prints or config_hash or resource.policy.ignore else ""
-    )
-    return Wish(resource, spec, str(Mark.of(resource, scope)), f"{seal(resource.digest)}.{seal(rest)}", prints, config_hash)
+    rest = json.dumps([prints, config_hash], sort_keys=True) if prints or config_hash else ""
+    hashed = f"{seal(wanted(resource))}.{seal(rest)}"
+    return Wish(resource, spec, part_of, str(Mark.of(resource, scope)), hashed, prints, config_hash)
 
 
-def decorated(metadata: JSONObject, owner: str, annotations: Mapping[str, str]) -> JSONObject:
+def wanted(resource: Resource) -> str:
+    """Give the text that changes when git asks for something else; a field that is no longer ignored is asked for anew."""
+    return " ".join((resource.digest, *resource.policy.ignore))
+
+
+def decorated(metadata: JSONObject, wish: Wish) -> JSONObject:
     """Give ``metadata`` with our label and annotations."""
     return {
         **metadata,
-        "labels": {**metadata.get("labels", {}), OWNER_LABEL: owner_label(owner)},
-        "annotations": {**metadata.get("annotations", {}), **annotations},
+        "labels": {**metadata.get("labels", {}), PART_OF: wish.part_of},
+        "annotations": {**metadata.get("annotations", {}), **wish.annotations},
     }
 
 
@@ -145,13 +154,13 @@ def in_sync(wish: Wish, metadata: JSONObject, scope: Scope) -> bool:
     entry = our_entry(metadata, field_manager(scope.owner))
     if entry is None or entry.get("apiVersion") != wish.spec.api_version:
         return False
-    return owns(entry.get("fieldsV1") or {}, wish, scope.owner)
+    return owns(entry.get("fieldsV1") or {}, wish)
 
 
-def owns(fields: JSONObject, wish: Wish, owner: str) -> bool:
+def owns(fields: JSONObject, wish: Wish) -> bool:
     """Say whether ``fields`` (FieldsV1) names exactly the fields that ``wish`` would send."""
     manifest = fold_names(wish.spec.manifest)
-    metadata = decorated(manifest["metadata"], owner, wish.annotations)
+    metadata = decorated(manifest["metadata"], wish)
     metadata = {key: value for key, value in metadata.items() if key not in ("name", "namespace")}
     whole = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
     whole["metadata"] = metadata

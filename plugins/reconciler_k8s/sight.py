@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from reconciler.driver import Mark, Ownership
 from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler_k8s.client import Served
+from reconciler_k8s.expected import said
 from reconciler_k8s.ownership import (
     Claim,
     Wish,
@@ -111,6 +112,7 @@ class Prediction:
     force: bool = False
     reset: JSONObject | None = None
     refused: str = ""
+    left: dict[str, str] = field(default_factory=dict)
 
     def _taken(self, manager: str) -> list[JSONObject]:
         entry = our_entry(self.answer.get("metadata") or {}, manager)
@@ -119,6 +121,8 @@ class Prediction:
     def handle(self, *, adopt: bool, manager: str) -> JSONObject:
         """Give what the write must do besides the apply."""
         found: JSONObject = {"force": True} if self.force or adopt else {}
+        if self.left:
+            found["left"] = sorted(self.left)
         if self.reset is not None:
             found["reset"] = self.reset
         if adopt:
@@ -127,17 +131,18 @@ class Prediction:
 
     def notes(self, *, adopt: bool, manager: str) -> tuple[str, ...]:
         """Tell what an adoption removes: fields of the managers it replaces that git does not name."""
+        remarks = said(self.left)
         if not adopt:
-            return ()
+            return remarks
         ours = set(paths_of((our_entry(self.answer.get("metadata") or {}, manager) or {}).get("fieldsV1") or {}))
-        said = []
+        told = list(remarks)
         for entry in self._taken(manager):
             lost = sorted(
                 ".".join(part[2:] for part in path) for path in paths_of(entry.get("fieldsV1") or {}, members=False) if path not in ours
             )
             if lost:
-                said.append(
+                told.append(
                     f"takes over from {entry['manager']}, whose other fields go: {', '.join(lost[:10])}"
                     + (" ..." if len(lost) > 10 else "")
                 )
-        return tuple(said)
+        return tuple(told)

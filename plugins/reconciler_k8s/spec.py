@@ -14,12 +14,15 @@ from typing import Any, ClassVar, Self
 from pydantic import PrivateAttr, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from reconciler.cel import compiled
 from reconciler.resource import Fingerprint, JSONObject, ResourceId, SecretRef, Spec, digest, put, seal
 from reconciler_k8s.names import built_in, qualified, split_version
 from reconciler_k8s.references import ids_required
 
 PREFIX = "reconciler/"
 RESTART = "reconciler/restart-on-change"
+FORCE = "reconciler/force"
+HEALTH = "reconciler/health"
 CONFIG_HASH = "reconciler/config-hash"
 LARGEST_DATA = 1024 * 1024
 """Bytes that the values of a ConfigMap or Secret may have in all; the server's own limit."""
@@ -88,6 +91,8 @@ class KubernetesObject(Spec):
 
     manifest: JSONObject
     restart_on_change: bool = False
+    force: bool = False
+    health: str = ""
     _refs: "tuple[tuple[tuple[str, ...], SecretRef], ...]" = PrivateAttr(())
 
     def model_post_init(self, context: Any) -> None:
@@ -111,8 +116,10 @@ class KubernetesObject(Spec):
             ]
             raise ValidationError.from_exception_data("KubernetesObject", details)
         kind = IdentityBearingObject if cls.kind_of(manifest) in WITH_IDENTITY else cls
-        restart = (document["metadata"].get("annotations") or {}).get(RESTART) == "true"
-        spec = kind.model_construct(manifest=manifest, restart_on_change=restart)
+        notes = document["metadata"].get("annotations") or {}
+        health = " ".join(str(notes.get(HEALTH) or "").split())
+        restart, force = notes.get(RESTART) == "true", notes.get(FORCE) == "true"
+        spec = kind.model_construct(manifest=manifest, restart_on_change=restart, force=force, health=health)
         return name_of(manifest), spec  # type: ignore[return-value]
 
     @property
@@ -165,7 +172,9 @@ class KubernetesObject(Spec):
         manifest = deepcopy(self.manifest)
         for path in paths:
             put(manifest, path, None)
-        return type(self)(manifest=manifest, restart_on_change=self.restart_on_change)
+        copy = self.model_copy(update={"manifest": manifest})
+        copy._refs = tuple(_walk_refs(manifest))
+        return copy
 
     def wire(self, text_of: Callable[[SecretRef], str]) -> JSONObject:
         """Build the body to send; ``text_of`` gives the text of each reference. The result shares nothing with the manifest."""
@@ -229,7 +238,28 @@ def _check_head(document: JSONObject, problems: list[tuple[Loc, str]]) -> bool:
     if namespace is not None and (not isinstance(namespace, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", namespace)):
         problems.append((("metadata", "namespace"), "must be a DNS label: lower-case letters, digits and -, at most 63"))
     _check_kind(document, problems)
+    _check_steering(document, problems)
     return not problems
+
+
+def _check_steering(document: JSONObject, problems: list[tuple[Loc, str]]) -> None:
+    annotations = document["metadata"].get("annotations")
+    if not isinstance(annotations, dict):
+        return
+    problems += [
+        (("metadata", "annotations", name), f'must be "true" or "false", not {annotations[name]!r}')
+        for name in (RESTART, FORCE)
+        if name in annotations and annotations[name] not in ("true", "false")
+    ]
+    if HEALTH not in annotations:
+        return
+    place = ("metadata", "annotations", HEALTH)
+    try:
+        compiled(" ".join(str(annotations[HEALTH]).split()))
+    except ValueError as error:
+        problems.append((place, f"is not a CEL expression: {str(error).splitlines()[0]}"))
+    if KubernetesObject.kind_of({"apiVersion": "", "kind": "", **document}) == "Secret":
+        problems.append((place, "cannot stand on a Secret, which is never read"))
 
 
 def _check_kind(document: JSONObject, problems: list[tuple[Loc, str]]) -> None:

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from reconciler.driver import Action, Change, Outcome, Ownership, Scope, Status
 from reconciler.errors import Conflict, DriverError, Permanent, Transient
 from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler.writing import apply_each
-from reconciler_k8s import inventory
+from reconciler_k8s import applyset
 from reconciler_k8s.answers import NotFound
 from reconciler_k8s.client import APPLY, JSON_PATCH, MERGE_PATCH, METADATA, WHOLE, Call, Cluster, Served
 from reconciler_k8s.health import condition
@@ -34,12 +35,15 @@ class Writer:
         """Make the changes, stage by stage."""
         try:
             self.served = self.served or self.cluster.discover()
-            self._remember(changes)
+            contents = self._remember(changes)
         except DriverError as error:
             return [failed(change.id, error) for change in changes]
-        return [
+        outcomes = [
             outcome for stage, work in self._stages(changes) for outcome in apply_each(stage, work, workers=self.cluster.config.workers)
         ]
+        with suppress(DriverError):  # remembering too much is harmless, and the next writing tries again
+            self._forget(contents, changes)
+        return outcomes
 
     def _stages(self, changes: Sequence[Change]) -> Iterator[tuple[list[Change], Callable[[Change], str | None]]]:
         writes = [change for change in changes if change.action is not Action.DELETE]
@@ -49,16 +53,28 @@ class Writer:
         for rank in (2, 1, 0):
             yield [change for change in deletes if ORDER.get(change.id.kind, 2) == rank], self._delete
 
-    def _remember(self, changes: Sequence[Change]) -> None:
-        specs = [change.desired.spec for change in changes if change.desired is not None]
-        new = set()
-        for spec in specs:
-            assert isinstance(spec, KubernetesObject)
-            group = spec.api_version.rpartition("/")[0]
-            new.add(f"{spec.kind}.{group}" if group else spec.kind)
-        known = inventory.read(self.cluster, self.scope.owner) if new else frozenset()
-        if new - known:
-            inventory.write(self.cluster, self.scope.owner, known | new)
+    @property
+    def applied(self) -> applyset.ApplySet:
+        """The stack as an ApplySet."""
+        return applyset.ApplySet(self.scope.owner, self.cluster.config.inventory_namespace)
+
+    def _remember(self, changes: Sequence[Change]) -> applyset.Contents:
+        """Write down every kind and namespace before its first object is made."""
+        new = contents_of([change.desired for change in changes if change.desired is not None])
+        known = applyset.read(self.cluster, self.applied)
+        if (known | new) != known:
+            applyset.write(self.cluster, self.applied, known | new)
+        return known | new
+
+    def _forget(self, contents: applyset.Contents, changes: Sequence[Change]) -> None:
+        """Strike out kinds and namespaces that nobody wants and that hold nothing any more."""
+        wanted = [one for one in self.scope.wanted.values() if isinstance(one.spec, KubernetesObject)]
+        needed = contents_of([*wanted, *(change.desired for change in changes if change.desired is not None)])
+        if contents.kinds <= needed.kinds and contents.namespaces <= needed.namespaces:
+            return
+        left = applyset.still_there(self.cluster, self.applied, contents, needed, self.served or self.cluster.discover())
+        if left != contents:
+            applyset.write(self.cluster, self.applied, left)
 
     # -- creates and updates -------------------------------------------------------------------------------------------------
 
@@ -75,7 +91,7 @@ class Writer:
                 self._take(change, served)
         if change.handle.get("reset") and uid is not None:
             self._patch(change, served, MERGE_PATCH, change.handle["reset"])
-        body = wish.body(self.scope, lambda ref: self.scope.reveal(ref).reveal())
+        body = wish.without(change.handle.get("left") or ()).body(lambda ref: self.scope.reveal(ref).reveal())
         if uid is not None:
             body["metadata"]["uid"] = uid
         force = bool(change.handle.get("force")) and uid is not None
@@ -89,7 +105,7 @@ class Writer:
     def _wish(self, resource: Resource) -> Wish:
         assert isinstance(resource.spec, KubernetesObject)
         hashed = config_hash(resource.spec, self.content, self.scope.fingerprint)
-        return make_wish(resource, self.scope, Seal.of(self.scope), hashed)
+        return make_wish(resource, self.scope, Seal.of(self.scope), self.applied.id, hashed)
 
     def _serving(self, change: Change) -> Served:
         if change.desired is None:
@@ -212,6 +228,13 @@ class Writer:
             self.cluster.send(self._call("DELETE", change, served, {}, WHOLE, WHOLE, body))
         except NotFound:
             return
+
+
+def contents_of(resources: Sequence[Resource]) -> applyset.Contents:
+    """Give the kinds and namespaces of ``resources``."""
+    specs = [one.spec for one in resources if isinstance(one.spec, KubernetesObject)]
+    kinds = {".".join(part for part in (spec.kind, spec.api_version.rpartition("/")[0]) if part) for spec in specs}
+    return applyset.Contents(frozenset(kinds), frozenset(spec.manifest["metadata"].get("namespace", "") for spec in specs) - {""})
 
 
 def failed(id: ResourceId, error: DriverError) -> Outcome:

@@ -2,23 +2,33 @@
 
 import copy
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
 from typing import Any
 
 import pytest
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
 
 from reconciler.driver import Action, Cause, Driver, Level, Observation, Ownership, Status
+from reconciler.errors import Permanent, Transient
 from reconciler.resource import JSONObject, Resource, ResourceId, ResourcePolicy, SecretRef
 from reconciler.testing import Bench, DriverContract, Sample, scope_for
+from reconciler_k8s import watch
+from reconciler_k8s.applyset import ApplySet
 from reconciler_k8s.config import KubernetesConfig
 from reconciler_k8s.driver import KubernetesDriver
 from reconciler_k8s.emulator import KubernetesEmulator
+from reconciler_k8s.emulator.http import Api
 from reconciler_k8s.emulator.machine import Request
 from reconciler_k8s.emulator.managers import Actor
 from reconciler_k8s.emulator.patches import merge_patch
-from reconciler_k8s.ownership import field_manager, owner_label
+from reconciler_k8s.emulator.statuses import ApiError
+from reconciler_k8s.ownership import field_manager
 from reconciler_k8s.spec import KubernetesObject, encode
 
 PASSWORD = "canary-9f2c-relay-password"
@@ -76,9 +86,19 @@ def deployment(image: str = "mail:1", *, annotations: JSONObject | None = None, 
     return manifest("apps/v1", "Deployment", "mailserver", spec=whole, metadata={"annotations": annotations} if annotations else {})
 
 
+def forced(whole: JSONObject) -> JSONObject:
+    whole["metadata"]["annotations"] = {**whole["metadata"].get("annotations", {}), "reconciler/force": "true"}
+    return whole
+
+
 def claim(**labels: str) -> JSONObject:
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1024Mi"}}}
     return manifest("v1", "PersistentVolumeClaim", "maildir", spec=spec, metadata={"labels": labels})
+
+
+def grown(whole: JSONObject, size: str = "1Gi") -> JSONObject:
+    """A claim of a class whose volumes can grow."""
+    return {**whole, "spec": {**whole["spec"], "storageClassName": "fast", "resources": {"requests": {"storage": size}}}}
 
 
 def definition(description: str = "a pool of addresses") -> JSONObject:
@@ -222,6 +242,22 @@ class KubernetesWorld:
             whole["spec"]["replicas"] = replicas
             self.emulator.machine.alter(kind, whole, manager, sub="scale")
 
+    def erase_owners(self, resource: Resource) -> None:
+        """Reset managedFields, as a patch of ``[{}]`` does."""
+        self.without_managed_fields(resource, {})
+
+    def without_managed_fields(self, resource: Resource, patch: JSONObject) -> None:
+        """Change the object and leave no record of any owner."""
+        assert isinstance(resource.spec, KubernetesObject)
+        namespace, _, name = resource.id.name.rpartition("/")
+        with self.store.lock:
+            kind = self.emulator.kind(resource.spec.manifest)
+            whole = self.store.peek(kind.key, namespace, name)
+            assert whole is not None
+            changed = merge_patch(whole, patch)
+            changed["metadata"].pop("managedFields", None)
+            self.store.put(kind, changed)
+
     def terminate(self, resource: Resource) -> None:
         """Ask for a deletion that finalizers hold up."""
         assert isinstance(resource.spec, KubernetesObject)
@@ -319,7 +355,7 @@ def test_a_removed_owner_label_is_drift_and_not_a_foreign_object(world: Kubernet
     world.patch(wanted[1], {"metadata": {"labels": None}})
     assert change_of(bench, wanted, wanted[1]).action is Action.UPDATE
     bench.converge(wanted)
-    assert live(world, wanted[1])["metadata"]["labels"] == {"reconciler/owner": owner_label("test/contract")}
+    assert live(world, wanted[1])["metadata"]["labels"] == {"applyset.kubernetes.io/part-of": ApplySet("test/contract", "default").id}
 
 
 def test_a_field_that_another_applier_holds_is_refused_with_owner_and_field(world: KubernetesWorld, bench: Bench) -> None:
@@ -334,14 +370,94 @@ def test_a_field_that_another_applier_holds_is_refused_with_owner_and_field(worl
     assert live(world, more)["data"]["THEIRS"] == "2"
 
 
-def test_replicas_scaled_by_a_controller_are_refused_until_they_are_ignored(world: KubernetesWorld, bench: Bench) -> None:
+def test_a_field_that_git_asks_for_anew_is_not_taken_from_a_plain_writer_either(world: KubernetesWorld, bench: Bench) -> None:
+    bench.converge([HOME, resource(config_map(LOG="info"))])
+    world.patch(resource(config_map()), {"data": {"THEIRS": "1", "MORE": "1"}}, "some-operator")
+    (stuck,) = bench.plan([HOME, resource(config_map(LOG="info", THEIRS="2", MORE="2"))]).stuck
+    assert ".data.THEIRS belongs to some-operator" in stuck.reason
+    assert ".data.MORE belongs to some-operator" in stuck.reason
+    assert 'reconciler/force: "true"' in stuck.reason
+    bench.converge([HOME, resource(forced(config_map(LOG="info", THEIRS="2", MORE="2")))])
+    assert live(world, resource(config_map()))["data"] == {"LOG": "info", "THEIRS": "2", "MORE": "2"}
+
+
+def test_what_another_applier_took_of_an_unchanged_manifest_is_taken_back(world: KubernetesWorld, bench: Bench) -> None:
+    wanted = [HOME, resource(config_map(LOG="info"))]
+    bench.converge(wanted)
+    world.emulator.apply(config_map(LOG="debug"), "team-b", force=True)
+    change = change_of(bench, wanted, wanted[1])
+    assert (change.cause, change.evidence.who) == (Cause.DRIFT, "team-b")
+    bench.converge(wanted)
+    assert live(world, wanted[1])["data"] == {"LOG": "info"}
+
+
+def test_a_value_that_two_appliers_agree_on_is_no_conflict(world: KubernetesWorld, bench: Bench) -> None:
+    bench.converge([HOME, resource(config_map(LOG="info"))])
+    world.emulator.apply(config_map(SHARED="1"), "team-b")
+    wanted = [HOME, resource(config_map(LOG="info", SHARED="1"))]
+    bench.converge(wanted)
+    assert not bench.plan(wanted).stuck
+
+
+def test_a_field_that_is_no_longer_ignored_counts_as_asked_for_anew(world: KubernetesWorld, bench: Bench) -> None:
+    bench.converge([HOME, resource(config_map(LOG="info", THEIRS="1"), ignore=("/data/THEIRS",))])
+    world.patch(resource(config_map()), {"data": {"THEIRS": "2"}}, "some-operator")
+    (stuck,) = bench.plan([HOME, resource(config_map(LOG="info", THEIRS="1"))]).stuck
+    assert ".data.THEIRS belongs to some-operator" in stuck.reason
+
+
+def test_fields_whose_owners_were_erased_are_taken(world: KubernetesWorld, bench: Bench) -> None:
+    bench.converge([HOME, resource(config_map(LOG="info"))])
+    world.erase_owners(resource(config_map()))
+    bench.converge([HOME, resource(config_map(LOG="debug"))])
+    assert live(world, resource(config_map()))["data"] == {"LOG": "debug"}
+
+
+def test_replicas_that_an_autoscaler_moves_are_left_to_it(world: KubernetesWorld, bench: Bench) -> None:
     wanted = [HOME, resource(deployment(replicas=2))]
     bench.converge(wanted)
     world.scale(wanted[1], 5, "hpa-controller")
-    (stuck,) = bench.plan(wanted).stuck
-    assert ".spec.replicas belongs to hpa-controller (by scale)" in stuck.reason
-    bench.converge([HOME, resource(deployment(replicas=2), ignore=("/spec/replicas",))])
-    assert live(world, wanted[1])["spec"]["replicas"] == 5
+    plan = bench.plan(wanted)
+    assert not plan.changes
+    assert plan.notes == ("k8s/Deployment/mail/mailserver: /spec/replicas is left to hpa-controller, which scales it",)
+    moved = [HOME, resource(deployment("mail:2", replicas=3))]
+    bench.converge(moved)
+    assert live(world, moved[1])["spec"]["replicas"] == 5
+    assert live(world, moved[1])["spec"]["template"]["spec"]["containers"][0]["image"] == "mail:2"
+
+
+def test_replicas_that_a_person_scaled_are_put_back(world: KubernetesWorld, bench: Bench) -> None:
+    wanted = [HOME, resource(deployment(replicas=2))]
+    bench.converge(wanted)
+    world.scale(wanted[1], 5, "kubectl")
+    change = change_of(bench, wanted, wanted[1])
+    assert (change.cause, change.evidence.who, change.evidence.how) == (Cause.DRIFT, "kubectl", "Update of scale")
+    bench.converge(wanted)
+    assert live(world, wanted[1])["spec"]["replicas"] == 2
+
+
+def test_force_takes_replicas_even_from_an_autoscaler(world: KubernetesWorld, bench: Bench) -> None:
+    wanted = [HOME, resource(forced(deployment(replicas=2)))]
+    bench.converge(wanted)
+    world.scale(wanted[1], 5, "hpa-controller")
+    bench.converge(wanted)
+    assert live(world, wanted[1])["spec"]["replicas"] == 2
+
+
+def test_a_claim_that_something_has_grown_is_left_as_large_as_it_is(world: KubernetesWorld, bench: Bench) -> None:
+    world.emulator.put(manifest("storage.k8s.io/v1", "StorageClass", "fast", namespace="", provisioner="a/b", allowVolumeExpansion=True))
+    wanted = [HOME, resource(grown(claim(tier="silver")))]
+    bench.converge(wanted)
+    world.settled()
+    world.patch(wanted[1], {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}, "volume-autosizer")
+    plan = bench.plan(wanted)
+    assert not plan.changes
+    assert not plan.held
+    assert "is left at 2Gi, to which volume-autosizer has grown it" in plan.notes[0]
+    bench.converge([HOME, resource(grown(claim(tier="gold")))])
+    assert live(world, wanted[1])["spec"]["resources"] == {"requests": {"storage": "2Gi"}}
+    bench.converge([HOME, resource(grown(claim(tier="gold"), "3Gi"))])
+    assert live(world, wanted[1])["spec"]["resources"] == {"requests": {"storage": "3Gi"}}
 
 
 def test_a_port_that_somebody_renumbered_is_put_back(world: KubernetesWorld, bench: Bench) -> None:
@@ -351,6 +467,15 @@ def test_a_port_that_somebody_renumbered_is_put_back(world: KubernetesWorld, ben
     assert change_of(bench, wanted, wanted[1]).action is Action.UPDATE
     bench.converge(wanted)
     assert [port["port"] for port in live(world, wanted[1])["spec"]["ports"]] == [25, 993]
+
+
+def test_an_object_served_without_managed_fields_is_compared_by_value(world: KubernetesWorld, bench: Bench) -> None:
+    wanted = [HOME, resource(config_map(LOG="info"))]
+    bench.converge(wanted)
+    world.without_managed_fields(wanted[1], {})
+    assert not bench.plan(wanted).changes
+    world.without_managed_fields(wanted[1], {"data": {"LOG": "meddled"}})
+    assert [one.path for one in change_of(bench, wanted, wanted[1]).diffs] == ["/data/LOG"]
 
 
 # -- changes that a plain apply cannot make ----------------------------------------------------------------------------------
@@ -541,3 +666,356 @@ def test_one_field_manager_and_one_mark_stand_on_every_object(world: KubernetesW
     assert whole is not None
     assert [entry["manager"] for entry in whole["metadata"]["managedFields"]] == [field_manager("test/contract")]
     assert whole["metadata"]["annotations"]["reconciler/mark"] == "reconciler:test/contract:ConfigMap/mail/postfix"
+
+
+# -- the stack as an ApplySet ------------------------------------------------------------------------------------------------
+
+PARENT = ApplySet("test/contract", "default")
+
+
+def parent(world: KubernetesWorld) -> JSONObject:
+    with world.store.lock:
+        found = world.store.get(("", "configmaps"), "default", PARENT.name)
+    assert found is not None
+    metadata: JSONObject = found["metadata"]
+    return metadata
+
+
+def notes_of(world: KubernetesWorld) -> dict[str, str]:
+    return {key.removeprefix("applyset.kubernetes.io/"): value for key, value in parent(world)["annotations"].items()}
+
+
+def test_the_parent_names_tool_kinds_and_namespaces_and_the_members_name_the_parent(world: KubernetesWorld, bench: Bench) -> None:
+    wanted = [HOME, resource(config_map(LOG="info")), resource(deployment())]
+    bench.converge(wanted)
+    assert parent(world)["labels"] == {"applyset.kubernetes.io/id": PARENT.id}
+    assert notes_of(world) == {
+        "tooling": "reconciler/v1",
+        "contains-group-kinds": "ConfigMap,Deployment.apps,Namespace",
+        "additional-namespaces": "mail",
+    }
+    assert {live(world, one)["metadata"]["labels"]["applyset.kubernetes.io/part-of"] for one in wanted} == {PARENT.id}
+
+
+def test_the_parent_knows_a_kind_before_its_first_object_is_made(world: KubernetesWorld, bench: Bench) -> None:
+    bench.converge([HOME])
+    plan = bench.plan([HOME, resource(config_map(LOG="info"))])
+    before = len(world.emulator.faults.requests)
+    bench.apply(plan)
+    written = [path for method, path in list(world.emulator.faults.requests)[before:] if method == "PATCH"]
+    assert written == [f"/api/v1/namespaces/default/configmaps/{PARENT.name}", "/api/v1/namespaces/mail/configmaps/postfix"]
+
+
+def test_the_parent_forgets_kinds_and_namespaces_that_are_empty(world: KubernetesWorld, bench: Bench) -> None:
+    away = config_map(LOG="info")
+    away["metadata"]["namespace"] = "spare"
+    bench.converge([HOME, resource(namespace_manifest("spare")), resource(away), resource(service(SMTP))])
+    assert notes_of(world)["contains-group-kinds"] == "ConfigMap,Namespace,Service"
+    assert notes_of(world)["additional-namespaces"] == "mail,spare"
+    bench.converge([HOME, resource(service(SMTP))])
+    world.settled()
+    bench.converge([HOME, resource(service(SMTP, IMAPS))])
+    assert notes_of(world)["contains-group-kinds"] == "Namespace,Service"
+    assert notes_of(world)["additional-namespaces"] == "mail"
+    bench.converge([])
+    assert notes_of(world)["contains-group-kinds"] == ""
+
+
+def test_a_kind_that_still_holds_something_is_not_forgotten(world: KubernetesWorld, bench: Bench) -> None:
+    bench.converge([HOME, resource(config_map(LOG="info"), prune=False), resource(service(SMTP))])
+    bench.apply(bench.plan([HOME]))
+    assert notes_of(world)["contains-group-kinds"] == "ConfigMap,Namespace"
+
+
+def test_a_parent_that_another_tool_manages_is_not_touched(world: KubernetesWorld, bench: Bench) -> None:
+    theirs = manifest("v1", "ConfigMap", PARENT.name, namespace="default")
+    theirs["metadata"]["annotations"] = {"applyset.kubernetes.io/tooling": "kubectl/v1.32"}
+    world.emulator.put(theirs, "kubectl")
+    with pytest.raises(Permanent, match=r"is managed by kubectl/v1\.32; remove it there"):
+        bench.observe([HOME])
+
+
+def test_of_two_stacks_that_claim_one_object_the_second_is_refused_and_both_are_named(world: KubernetesWorld, bench: Bench) -> None:
+    bench.converge([HOME, resource(config_map(LOG="info"))])
+    other = replace(bench, scope=replace(bench.scope, owner="test/other"))
+    before = world.peek()
+    found = {str(one.id): one.reason for one in other.plan([HOME, resource(config_map(LOG="debug"))]).stuck}
+    assert "belongs to the stack test/contract, and test/other claims it, too" in found["k8s/ConfigMap/mail/postfix"]
+    assert world.peek() == before
+
+
+def test_an_object_moves_to_another_stack_by_adoption(world: KubernetesWorld, bench: Bench) -> None:
+    bench.converge([HOME, resource(config_map(LOG="info"))])
+    other = replace(bench, scope=replace(bench.scope, owner="test/other"))
+    other.converge([resource(config_map(LOG="debug"), adopt=True)])
+    assert not bench.plan([HOME]).changes, "the first stack no longer prunes it"
+    labels = live(world, resource(config_map()))["metadata"]["labels"]
+    assert labels == {"applyset.kubernetes.io/part-of": ApplySet("test/other", "default").id}
+
+
+# -- rights, admission and other refusals ------------------------------------------------------------------------------------
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, decide: Callable[[HttpRequest], ApiError | None]) -> None:
+    """Have the server answer some requests as an authorizer or an admission webhook makes it."""
+    usual = Api._answer
+
+    async def asked(self: Api, request: HttpRequest) -> Response:
+        if (error := decide(request)) is not None:
+            raise error
+        return await usual(self, request)
+
+    monkeypatch.setattr(Api, "_answer", asked)
+
+
+def forbidden(verb: str, plural: str, namespace: str = "") -> ApiError:
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    text = f'{plural} is forbidden: User "reconciler" cannot {verb} resource "{plural}" in API group "" {where}'
+    return ApiError(403, text, "Forbidden", {"kind": plural})
+
+
+def only_in(*namespaces: str) -> Callable[[HttpRequest], ApiError | None]:
+    """Allow listing in these namespaces only."""
+
+    def decide(request: HttpRequest) -> ApiError | None:
+        parts = request.url.path.split("/")
+        if request.method != "GET" or parts[-1] not in ("configmaps", "services"):
+            return None
+        namespace = parts[parts.index("namespaces") + 1] if "namespaces" in parts else ""
+        return None if namespace in namespaces else forbidden("list", parts[-1], namespace)
+
+    return decide
+
+
+def test_with_narrow_rights_the_namespaces_of_the_stack_are_listed_one_by_one(
+    world: KubernetesWorld, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [HOME, resource(config_map(LOG="info")), resource(service(SMTP))]
+    answering(monkeypatch, only_in("mail", "default"))
+    bench.converge(wanted)
+    before = len(world.emulator.faults.requests)
+    assert not bench.plan(wanted).changes
+    assert len(world.emulator.faults.requests) - before == 3 + 3, "what is forbidden once is not asked again"
+    bench.converge([HOME])
+    assert world.locate(wanted[2]) not in world.peek(), "what left git is still found"
+
+
+def test_a_missing_right_is_named_with_verb_resource_and_namespace(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [HOME, resource(config_map(LOG="info")), resource(secret(password=RELAY))]
+    bench.converge(wanted)
+    answering(monkeypatch, only_in("default"))
+    plan = bench.plan(wanted)
+    assert not plan.changes
+    (stuck,) = plan.stuck
+    assert stuck.unknown
+    assert stuck.reason.endswith("the credentials need the right to list configmaps in namespace mail")
+
+
+def test_a_write_that_is_not_allowed_names_the_right_even_for_a_secret(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.converge([HOME])
+    plan = bench.plan([HOME, resource(secret(password=RELAY))])
+    answering(monkeypatch, lambda request: forbidden("patch", "secrets", NAMESPACE) if request.url.path.endswith("/relay") else None)
+    (outcome,) = bench.apply(plan)
+    assert outcome.message.endswith("the credentials need the right to patch secrets in namespace mail") or "get secrets" in outcome.message
+    assert not outcome.transient
+
+
+def test_what_a_webhook_denies_is_refused_in_the_plan_with_its_words(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.converge([HOME])
+    text = 'admission webhook "no-latest.example.org" denied the request: use a fixed tag'
+    answering(monkeypatch, lambda request: ApiError(403, text, "Forbidden", {}) if request.method == "PATCH" else None)
+    wanted = [HOME, resource(config_map(LOG="info")), resource(secret(password=RELAY))]
+    reasons = {one.id.kind: one for one in bench.plan(wanted).stuck}
+    assert not any(one.unknown for one in reasons.values())
+    assert "use a fixed tag" in reasons["ConfigMap"].reason
+    assert "from the admission webhook no-latest.example.org" in reasons["Secret"].reason
+    assert "use a fixed tag" not in reasons["Secret"].reason
+
+
+def test_a_webhook_that_does_not_answer_is_temporary(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.converge([HOME])
+    text = 'Internal error occurred: failed calling webhook "slow.example.org": context deadline exceeded'
+    answering(monkeypatch, lambda request: ApiError(500, text, "InternalError", {}) if request.method == "PATCH" else None)
+    (stuck,) = bench.plan([HOME, resource(config_map(LOG="info"))]).stuck
+    assert stuck.unknown
+    assert "slow.example.org" in stuck.reason
+
+
+def test_where_a_webhook_forbids_dry_runs_the_plan_compares_by_value_and_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.converge([HOME, resource(config_map(LOG="info"))])
+    text = 'admission webhook "audit.example.org" does not support dry run'
+    answering(monkeypatch, lambda request: ApiError(400, text, "BadRequest", {}) if "dryRun" in request.query_params else None)
+    wanted = [HOME, resource(config_map(LOG="debug")), resource(service(SMTP))]
+    plan = bench.plan(wanted)
+    assert [(one.action, [diff.path for diff in one.diffs]) for one in plan.changes if one.id.kind == "ConfigMap"] == [
+        (Action.UPDATE, ["/data/LOG"])
+    ]
+    assert sum("does not support dry run" in note for note in plan.notes) == 2
+    bench.converge(wanted)
+
+
+def test_an_answer_in_gzip_is_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [HOME, *(resource(manifest("v1", "ConfigMap", f"c{number}", data={"a": "1"})) for number in range(5))]
+    bench.converge(wanted)
+    usual = Api.__call__
+
+    async def zipped(self: Api, *connection: Any) -> None:
+        async def app(*inner: Any) -> None:
+            await usual(self, *inner)
+
+        await GZipMiddleware(app, minimum_size=10)(*connection)
+
+    monkeypatch.setattr(Api, "__call__", zipped)
+    assert not bench.plan(wanted).changes
+
+
+# -- health by an expression of the user ---------------------------------------------------------------------------------------
+
+
+def test_health_may_be_a_condition_on_the_object(world: KubernetesWorld, bench: Bench) -> None:
+    whole = config_map(LOG="info")
+    whole["metadata"]["annotations"] = {"reconciler/health": 'has(data.READY) && data.READY == "yes"'}
+    wanted = [HOME, resource(whole)]
+    bench.converge(wanted)
+    found = seen(bench, wanted, wanted[1]).health
+    assert found.level is Level.PROGRESSING
+    assert found.message == 'has(data.READY) && data.READY == "yes" is not true yet'
+    world.patch(wanted[1], {"data": {"READY": "yes"}})
+    assert seen(bench, wanted, wanted[1]).health.level is Level.HEALTHY
+
+
+# -- hints -------------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def watching(world: KubernetesWorld, bench: Bench, wanted: Sequence[Resource]) -> "Iterator[SimpleQueue[ResourceId | None]]":
+    """Collect the hints of a watch that stands, as its daemon would."""
+    driver = world.open()
+    assert isinstance(driver, KubernetesDriver)
+    stop, hints = Event(), SimpleQueue[ResourceId | None]()
+    scope = replace(bench.scope, wanted={one.id: one for one in wanted})
+
+    def collect() -> None:
+        for hint in driver.watch(scope, stop):
+            hints.put(hint)
+
+    thread = Thread(target=collect)
+    thread.start()
+    kinds = {one.id.kind for one in wanted}
+    until(lambda: len([1 for _, path in world.emulator.faults.requests if path in WATCHED]) >= 2 * len(kinds & set(PLURALS)))
+    try:
+        yield hints
+    finally:
+        stop.set()
+        thread.join(timeout=5)
+        driver.close()
+        assert not thread.is_alive()
+
+
+PLURALS = {"ConfigMap": "/api/v1/configmaps", "Namespace": "/api/v1/namespaces", "Deployment": "/apis/apps/v1/deployments"}
+WATCHED = frozenset(PLURALS.values())
+
+
+def until(done: Callable[[], object], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def none_of(hints: "SimpleQueue[ResourceId | None]", seconds: float = 0.3) -> bool:
+    try:
+        raise AssertionError(f"a hint at {hints.get(timeout=seconds)}")
+    except Empty:
+        return True
+
+
+class TestWatching:
+    @pytest.fixture
+    def wanted(self, world: KubernetesWorld, bench: Bench) -> list[Resource]:
+        wanted = [HOME, resource(config_map(LOG="info"))]
+        bench.converge(wanted)
+        world.emulator.faults.requests.clear()
+        return wanted
+
+    def test_drift_is_seen_within_a_second(self, world: KubernetesWorld, bench: Bench, wanted: list[Resource]) -> None:
+        with watching(world, bench, wanted) as hints:
+            started = time.monotonic()
+            world.meddle(wanted[1])
+            assert hints.get(timeout=5) == wanted[1].id
+            assert time.monotonic() - started < 1
+
+    def test_own_writes_and_foreign_additions_are_no_hints(self, world: KubernetesWorld, bench: Bench, wanted: list[Resource]) -> None:
+        with watching(world, bench, wanted) as hints:
+            world.meddle(wanted[1])
+            assert hints.get(timeout=5) == wanted[1].id
+            bench.converge(wanted)
+            world.patch(wanted[1], {"data": {"THEIRS": "1"}})
+            assert none_of(hints)
+
+    def test_a_deletion_is_a_hint(self, world: KubernetesWorld, bench: Bench, wanted: list[Resource]) -> None:
+        with watching(world, bench, wanted) as hints:
+            world.remove(wanted[1])
+            assert hints.get(timeout=5) == wanted[1].id
+
+    def test_a_removed_label_is_looked_into(self, world: KubernetesWorld, bench: Bench, wanted: list[Resource]) -> None:
+        with watching(world, bench, wanted) as hints:
+            world.patch(wanted[1], {"metadata": {"labels": None}})
+            assert hints.get(timeout=5) == wanted[1].id
+
+    def test_what_happened_before_the_watch_began_shows_at_once(self, world: KubernetesWorld, bench: Bench, wanted: list[Resource]) -> None:
+        missing = resource(manifest("v1", "ConfigMap", "missing", data={}))
+        world.meddle(wanted[1])
+        with watching(world, bench, [*wanted, missing]) as hints:
+            assert {hints.get(timeout=5), hints.get(timeout=5)} == {wanted[1].id, missing.id}
+
+    def test_an_object_of_ours_that_nobody_wants_any_more_is_a_hint(
+        self, world: KubernetesWorld, bench: Bench, wanted: list[Resource]
+    ) -> None:
+        with watching(world, bench, [HOME]) as hints:
+            assert hints.get(timeout=5) == wanted[1].id
+
+    def test_a_watch_whose_version_is_forgotten_begins_anew(
+        self, world: KubernetesWorld, bench: Bench, wanted: list[Resource], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(watch, "LIFE", 0.05)
+        with watching(world, bench, wanted) as hints:
+            with world.store.lock:
+                world.store.version += 1000
+                world.store.oldest = world.store.version
+                world.store.events.clear()
+            world.remove(wanted[1])
+            assert hints.get(timeout=5) == wanted[1].id
+            bench.converge(wanted)
+
+    def test_a_broken_connection_is_taken_up_again(
+        self, world: KubernetesWorld, bench: Bench, wanted: list[Resource], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(watch, "LIFE", 0.05)
+        monkeypatch.setattr(watch, "FIRST_PAUSE", 0.02)
+        with watching(world, bench, wanted) as hints:
+            with world.emulator.faults.during("cut-before"):
+                time.sleep(0.15)
+            world.meddle(wanted[1])
+            assert hints.get(timeout=5) == wanted[1].id
+
+    def test_with_narrow_rights_each_namespace_is_watched(
+        self, world: KubernetesWorld, bench: Bench, wanted: list[Resource], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answering(monkeypatch, only_in("mail", "default"))
+        driver = world.open()
+        assert isinstance(driver, KubernetesDriver)
+        stop = Event()
+        world.meddle(wanted[1])
+        hints = driver.watch(replace(bench.scope, wanted={one.id: one for one in wanted}), stop)
+        assert next(hints) == wanted[1].id
+        stop.set()
+        assert next(hints, None) is None
+        driver.close()
+
+    def test_an_unreachable_cluster_is_said_at_the_beginning(self, world: KubernetesWorld, bench: Bench) -> None:
+        driver = world.open()
+        assert isinstance(driver, KubernetesDriver)
+        with world.fail("server-error"), pytest.raises(Transient):
+            next(driver.watch(bench.scope, Event()))
+        driver.close()

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Conflict, Permanent, Transient
-from reconciler_k8s.answers import FieldConflict, Forbidden, Invalid, NotFound, failure
+from reconciler_k8s.answers import FieldConflict, Forbidden, Invalid, NoDryRun, NotFound, failure
 
 
 def body(message: str, reason: str = "", causes: list[dict[str, str]] | None = None, **details: Any) -> bytes:
@@ -25,6 +25,11 @@ FIXED = [{"reason": "FieldValueInvalid", "message": "Invalid value: 1: field is 
         (500, body("etcdserver: request timed out", "InternalError"), Transient),
         (403, body("unable to create new content", "Forbidden", TERMINATING), Transient),
         (403, body('User "x" cannot patch', "Forbidden"), Forbidden),
+        (403, body('admission webhook "x" denied the request: no', "Forbidden"), Permanent),
+        (403, body('pods "a" is forbidden: exceeded quota: q', "Forbidden"), Permanent),
+        (403, b"<html>a proxy says no</html>", Forbidden),
+        (400, body('admission webhook "x" does not support dry run', "BadRequest"), NoDryRun),
+        (400, body("the body is wrong", "BadRequest"), Permanent),
         (404, body('namespaces "x" not found', "NotFound", kind="namespaces"), NotFound),
         (404, b"404 page not found\n", NotFound),
         (409, body("Apply failed with 1 conflict", "Conflict", OWNED), FieldConflict),

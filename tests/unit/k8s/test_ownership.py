@@ -8,7 +8,7 @@ from reconciler.driver import Ownership, Scope
 from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler_k8s.emulator.merging import encode, fields_of
 from reconciler_k8s.emulator.shapes import ANY, named
-from reconciler_k8s.ownership import Claim, Seal, claims, covers, evidence_of, in_sync, make_wish, owner_label, ownership_of
+from reconciler_k8s.ownership import Claim, Seal, claims, covers, evidence_of, in_sync, make_wish, ownership_of
 from reconciler_k8s.spec import KubernetesObject
 
 TEXT = st.text("abcxyz./-", min_size=1, max_size=6)
@@ -45,8 +45,8 @@ def wish_and_metadata(**changes: Any) -> tuple[Any, JSONObject, Scope]:
     name, spec = KubernetesObject.from_document(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "n"}, "data": {"x": "1"}}
     )
-    wish = make_wish(Resource(ResourceId("k8s", "ConfigMap", name), spec), scope, Seal.of(scope), "")
-    body = wish.body(scope, str)
+    wish = make_wish(Resource(ResourceId("k8s", "ConfigMap", name), spec), scope, Seal.of(scope), "applyset-x-v1", "")
+    body = wish.body(str)
     fields = encode(
         frozenset(
             path
@@ -70,13 +70,6 @@ def test_another_manager_version_or_hash_makes_it_suspect() -> None:
     wish, metadata, scope = wish_and_metadata()
     metadata["annotations"] = {**metadata["annotations"], "reconciler/hash": "other"}
     assert not in_sync(wish, metadata, scope)
-
-
-def test_owner_labels_are_valid_and_different_for_different_owners() -> None:
-    owners = ["prod/mail", "prod-mail", "prod/mail2", "x" * 60, "/"]
-    labels = {owner_label(owner) for owner in owners}
-    assert len(labels) == len(owners)
-    assert all(len(label) <= 63 and label[0].isalnum() and label[-1].isalnum() for label in labels)
 
 
 def test_marks_decide_whose_an_object_is() -> None:
