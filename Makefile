@@ -4,14 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
-.PHONY: demo test lint types check bench docs picture lock clean
+.PHONY: demo test live lint types check bench docs picture lock clean
 
 demo: $(READY)
 	$(BIN)/reconciler demo $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# the same suites against real systems; each is skipped unless the environment names its system
+live: $(READY)
+	$(BIN)/python -m pytest tests/live $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -41,7 +46,8 @@ $(READY): requirements.lock pyproject.toml
 
 lock: $(READY)
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-header --no-emit-index-url --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile $(LOCKING) --extra dev --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile $(LOCKING) --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
