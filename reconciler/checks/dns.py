@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
 
 from reconciler.checks.findings import Finding, error, info, warning
-from reconciler.checks.view import Item, MailView, Record
+from reconciler.checks.view import MAIL_PORTS, Item, MailView, Record
 
 TOGETHER = 8192
 """Characters that the records of one name and type may have together at the provider."""
@@ -62,9 +62,10 @@ def null_mx(view: MailView) -> Iterator[Finding]:
 
 
 def mx_path(view: MailView) -> Iterator[Finding]:
-    """When the stack has the firewall, too, each family of addresses needs its way in."""
-    forwards, rules = view.items["PortForward"], view.items["FirewallRule"]
-    if not forwards and not rules:
+    """When the stack forwards mail ports, too, each family of addresses needs its way in."""
+    forwards = view.items["PortForward"]
+    rules = [one for one in view.items["FirewallRule"] if one.data.get("interface") != "lan"]
+    if not any(covers(str(one.data["port"]), port) for one in forwards for port in MAIL_PORTS):
         return
     hosts = sorted({record.content for record in view.records if record.type == "MX"})
     for host in hosts:

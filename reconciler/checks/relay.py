@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from reconciler.checks.dmarc import organisation, related
 from reconciler.checks.dns import is_address
 from reconciler.checks.findings import Finding, error, info, warning
-from reconciler.checks.spf import Term, tree
+from reconciler.checks.spf import Term, terms, tree
 from reconciler.checks.view import MailView
 from reconciler.resource import ResourceId
 
@@ -73,14 +73,19 @@ def _authorised(view: MailView, relay: Relay, domain: str) -> Iterator[Finding]:
 
 
 def _by_spf(view: MailView, relay: Relay, domain: str) -> bool | None:
-    """Say whether the SPF record means the relay; None when there is none here or it names what cannot be judged."""
+    """Say whether the SPF record means the relay; None when there is none here or it names what cannot be judged.
+
+    An include of another company is taken for that company's senders; one of our own that is not here may hold anything.
+    """
     records = view.spf.get(domain, ())
     if not records:
         return None
     found = tree(view, domain, records[0].content)
     if any(_means(term, relay.host) for term in found.terms):
         return True
-    return None if any(term.name in OPEN or "%{" in term.value or _passes_all(term) for term in found.terms) else False
+    own = [term for term in terms(records[0].content) if isinstance(term, Term)]
+    ours = any(related(name, domain) for name in found.unknown)
+    return None if ours or any(term.name in OPEN or "%{" in term.value or _passes_all(term) for term in own) else False
 
 
 def _means(term: Term, host: str) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from reconciler.checks.findings import Finding, error, info, warning
 from reconciler.checks.view import MailView, Record, is_spf
@@ -12,6 +12,8 @@ LOOKUPS = 10
 VOID = 2
 """Lookups that may find nothing (RFC 7208 4.6.4)."""
 COUNTED = frozenset({"include", "a", "mx", "ptr", "exists", "redirect"})
+VALUED = {"all": False, "include": True, "exists": True, "ip4": True, "ip6": True}
+"""Whether a mechanism has a value; the others may."""
 MECHANISMS = frozenset({"all", "ip4", "ip6"}) | (COUNTED - {"redirect"})
 
 _TERM = re.compile(
@@ -38,7 +40,8 @@ def terms(text: str) -> list[Term | str]:
 def _term(word: str) -> Term | str:
     if found := _MODIFIER.match(word):
         return Term(found["name"].lower(), found["value"].rstrip(".").lower(), "")
-    if (found := _TERM.match(word)) is None or (found["name"].lower() in ("include", "exists", "ip4", "ip6") and not found["value"]):
+    found = _TERM.match(word)
+    if found is None or bool(found["value"]) is not VALUED.get(found["name"].lower(), bool(found["value"])):
         return word
     return Term(found["name"].lower(), (found["value"] or "").rstrip(".").lower(), found["qualifier"] or "+")
 
@@ -95,7 +98,7 @@ class Tree:
     void: int = 0
     unknown: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
-    terms: tuple[Term, ...] = field(default=())
+    terms: tuple[Term, ...] = ()
 
     def __add__(self, other: "Tree") -> "Tree":
         """Join two parts."""
@@ -115,7 +118,7 @@ def tree(view: MailView, name: str, text: str, trail: tuple[str, ...] = ()) -> T
     ends = any(one.name == "all" for one in found)  # then a redirect is ignored
     for one in found:
         if one.name in COUNTED and not (one.name == "redirect" and ends):
-            result += replace(_follow(view, one, trail), terms=(one,))
+            result += Tree(terms=(one,)) + _follow(view, one, trail)
         else:
             result += Tree(terms=(one,))
     return result

@@ -264,6 +264,11 @@ def recorded(name: str, type: str) -> Sequence[str] | None:
     return OUTSIDE.get((name, type))
 
 
+def answering(texts: Mapping[str, Sequence[str]], others: Sequence[str] | None = None) -> Resolver:
+    """Make a resolver of these TXT records; ``others`` is what every other question gets, None when nobody knows."""
+    return lambda name, sort: texts.get(name, others) if sort == "TXT" else others
+
+
 def load(parts: Mapping[str, str]) -> Stack:
     """Load a stack of these files."""
     tree = {"desired/post/stack.yaml": STACK.encode()} | {f"desired/post/{name}.yaml": text.encode() for name, text in parts.items()}
