@@ -4,7 +4,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import token_urlsafe
 
 from reconciler.resource import JSONObject
@@ -109,6 +109,31 @@ class Access:
             return ""
         return next((why for rule, why in self._rules(user, asked.namespace) if _covers(rule, asked)), None)
 
+    def check_grant(self, user: User, asked: Asked, rules: list[JSONObject]) -> None:
+        """Raise ApiError with 403 when somebody would write a role that may do more than he may himself."""
+        if self.allows(user, replace(asked, verb="escalate")) is not None:
+            return
+        missing = [rule for rule in rules if not self._holds(user, asked.namespace, rule)]
+        if missing:
+            groups = "[" + " ".join(f'"{one}"' for one in user.groups) + "]"
+            shown = "\n".join(_shown(rule) for rule in missing)
+            does = f'user "{user.name}" (groups={groups}) is attempting to grant RBAC permissions not currently held:\n{shown}'
+            details = {"name": asked.name, "group": asked.group, "kind": asked.plural}
+            raise ApiError(403, f'{asked.qualified} "{asked.name}" is forbidden: {does}', "Forbidden", details)
+
+    def _holds(self, user: User, namespace: str, rule: JSONObject) -> bool:
+        if rule.get("nonResourceURLs"):
+            pairs = [Asked(verb, path) for verb in rule.get("verbs") or () for path in rule["nonResourceURLs"]]
+            return all(self.allows(user, one) is not None for one in pairs)
+        names = rule.get("resourceNames") or [""]
+        return all(
+            self.allows(user, Asked(verb, "", group, "", *_parts_of(resource), namespace, name)) is not None
+            for verb in rule.get("verbs") or ()
+            for group in rule.get("apiGroups") or ()
+            for resource in rule.get("resources") or ()
+            for name in names
+        )
+
     def _rules(self, user: User, namespace: str) -> Iterator[tuple[JSONObject, str]]:
         bindings = self.store.all((RBAC, "clusterrolebindings"))
         bindings += self.store.all((RBAC, "rolebindings"), namespace) if namespace else []
@@ -126,6 +151,18 @@ class Access:
             why = f'RBAC: allowed by {bound} "{name}" of {reference["kind"]} "{reference["name"]}" to {subject["kind"]} "{who}"'
             for rule in (role or {}).get("rules") or ():
                 yield rule, why
+
+
+def _parts_of(resource: str) -> tuple[str, str]:
+    plural, _, sub = resource.partition("/")
+    return plural, sub
+
+
+def _shown(rule: JSONObject) -> str:
+    names = {"apiGroups": "APIGroups", "resources": "Resources", "resourceNames": "ResourceNames"}
+    names |= {"nonResourceURLs": "NonResourceURLs", "verbs": "Verbs"}
+    parts = [f"{name}:[" + ", ".join(f'"{one}"' for one in rule[key]) + "]" for key, name in names.items() if rule.get(key)]
+    return "{" + ", ".join(parts) + "}"
 
 
 def _part(value: JSONObject) -> str:

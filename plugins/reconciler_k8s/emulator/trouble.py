@@ -22,10 +22,14 @@ LOOK = 0.02
 
 @dataclass(slots=True)
 class ClusterFault(Fault):
-    """A fault that knows what a request asks for. ``number`` is a status code, a delay or a count of events, as the kind has it."""
+    """A fault that knows what a request asks for.
+
+    ``number`` is a status code, a delay in seconds or a count of events, ``text`` the name of a field manager, as the kind has it.
+    """
 
     verbs: Collection[str] = ()
     number: int = 0
+    text: str = ""
 
     def hits(self, wanted: Asked) -> bool:
         """Say whether a request of this sort is meant."""
@@ -71,9 +75,9 @@ class ClusterFaults(Faults):
         """Answer a list with 410: its version is forgotten."""
         return self._in_force(ClusterFault("expired-list", times, verbs=("list",)))
 
-    def conflict(self, *, times: int = 1, verbs: Collection[str] = WRITES) -> AbstractContextManager[None]:
-        """Answer a write with 409: somebody was faster."""
-        return self._in_force(ClusterFault("conflict", times, verbs=verbs))
+    def conflict(self, manager: str = "", *, times: int = 1, verbs: Collection[str] = WRITES) -> AbstractContextManager[None]:
+        """Answer a write with 409: somebody was faster, or with ``manager`` somebody of this name owns a field of it."""
+        return self._in_force(ClusterFault("conflict", times, verbs=verbs, text=manager))
 
     def frozen(self) -> AbstractContextManager[None]:
         """Take every request and answer none; open watches fall silent. What came meanwhile is lost with its connection."""
@@ -185,33 +189,42 @@ def rendered(fault: Fault, wanted: Asked) -> tuple[int, dict[str, str], bytes]:
     """Give the server's own words for a fault: code, headers, body."""
     if fault.kind == "html":
         return 502, {"content-type": "text/html"}, b"<html><body><h1>502 Bad Gateway</h1></body></html>"
-    number = fault.number if isinstance(fault, ClusterFault) else 0
-    error, headers = _error(fault.kind, wanted, number), {"content-type": "application/json"}
-    if fault.kind == "expired-watch":
+    found = fault if isinstance(fault, ClusterFault) else ClusterFault(fault.kind)
+    error, headers = _error(found, wanted), {"content-type": "application/json"}
+    if found.kind == "expired-watch":
         return 200, headers, json.dumps({"type": "ERROR", "object": error.body}).encode() + b"\n"
     if error.code == 429:
-        headers["retry-after"] = str(number or 1)
+        headers["retry-after"] = str(found.number or 1)
     return error.code, headers, json.dumps(error.body).encode()
 
 
-def _error(kind: str, wanted: Asked, number: int) -> ApiError:
-    match kind:
+def _error(fault: ClusterFault, wanted: Asked) -> ApiError:
+    match fault.kind:
         case "rate-limit":
             why = "the server has received too many requests and has asked us to try again later"
-            return ApiError(429, why, "TooManyRequests", {"retryAfterSeconds": number or 1})
+            return ApiError(429, why, "TooManyRequests", {"retryAfterSeconds": fault.number or 1})
         case "conflict":
-            why = "the object has been modified; please apply your changes to the latest version and try again"
-            details: JSONObject = {"name": wanted.name, **({"group": wanted.group} if wanted.group else {}), "kind": wanted.plural}
-            return ApiError(409, f'Operation cannot be fulfilled on {wanted.qualified} "{wanted.name}": {why}', "Conflict", details)
+            return _owned(fault.text) if fault.text else _stale(wanted)
         case "expired-watch":
             return ApiError(410, "too old resource version: 1 (2)", "Expired")
         case "expired-list":
             return ApiError(410, "The resourceVersion for the provided list is too old.", "Expired")
-    if number == 503:
+    if fault.number == 503:
         return ApiError(503, "the server is currently unable to handle the request", "ServiceUnavailable")
-    if number == 504:
+    if fault.number == 504:
         return ApiError(504, "Timeout: request did not complete within the allotted timeout", "Timeout")
-    return ApiError(number or 500, "Internal error occurred: etcdserver: request timed out", "InternalError")
+    return ApiError(fault.number or 500, "Internal error occurred: etcdserver: request timed out", "InternalError")
+
+
+def _stale(wanted: Asked) -> ApiError:
+    why = "the object has been modified; please apply your changes to the latest version and try again"
+    details: JSONObject = {"name": wanted.name, **({"group": wanted.group} if wanted.group else {}), "kind": wanted.plural}
+    return ApiError(409, f'Operation cannot be fulfilled on {wanted.qualified} "{wanted.name}": {why}', "Conflict", details)
+
+
+def _owned(manager: str) -> ApiError:
+    cause = {"reason": "FieldManagerConflict", "message": f'conflict with "{manager}"', "field": ".spec"}
+    return ApiError(409, f'Apply failed with 1 conflict: conflict with "{manager}": .spec', "Conflict", {"causes": [cause]})
 
 
 async def _swallow(message: Message) -> None:

@@ -8,7 +8,7 @@ import yaml
 from starlette.requests import Request as HttpRequest
 
 from reconciler.resource import JSONObject
-from reconciler_k8s.emulator.access import Access, User
+from reconciler_k8s.emulator.access import RBAC, Access, User
 from reconciler_k8s.emulator.asking import asked
 from reconciler_k8s.emulator.decoding import decode_body
 from reconciler_k8s.emulator.kinds import Kind
@@ -23,6 +23,7 @@ from reconciler_k8s.emulator.store import now
 from reconciler_k8s.emulator.versions import served, stored
 from reconciler_k8s.emulator.wire import REGISTERED, Target, check_body, check_name, decoded, parsed, scale_of, selecting
 
+ROLES = frozenset({"roles", "clusterroles"})
 APPLY, JSON_PATCH = "application/apply-patch+yaml", "application/json-patch+json"
 MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
 
@@ -40,6 +41,8 @@ class Writing:
 
     def answer(self) -> tuple[int, JSONObject]:
         """Do it. Gives the code and the object. Raises ApiError."""
+        if self.target.kind.group == RBAC and self.target.kind.plural in ROLES and self.request.method != "DELETE":
+            self._check_grant()
         match self.request.method:
             case "PATCH":
                 return self._patch()
@@ -84,6 +87,15 @@ class Writing:
         actor = Actor(self._manager, operation, kind.api_version, sub, now())
         forced = query.get("force") in ("true", "1")
         return Request(kind, target.namespace, target.name, actor, query.get("dryRun") == "All", sub, forced)
+
+    def _check_grant(self) -> None:
+        try:
+            body = parsed(self.body)
+        except (yaml.YAMLError, ValueError):
+            return  # it is refused for this later
+        rules = body.get("rules") if isinstance(body, dict) else None
+        wanted = asked(self.request.method, self.request.url.path, self.request.query_params)
+        self.access.check_grant(self.user, wanted, rules or [])
 
     def _patch(self) -> tuple[int, JSONObject]:
         if self._sort == APPLY:
