@@ -5,7 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 
-NAMES = ("help", "validate", "plan", "engine", "idle")
+NAMES = ("help", "validate", "plan", "engine", "idle", "k8s")
 
 
 def main(arguments: list[str]) -> int:

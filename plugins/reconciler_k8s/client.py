@@ -144,7 +144,8 @@ class Cluster:
     def pages(self, served: Served, namespace: str, selector: str, *, whole: bool) -> Iterator[list[JSONObject]]:
         """List by label, page by page. Raises Transient when the listing breaks off: a part is never given for the whole."""
         about = f"list {served.plural}" + (f" in {namespace}" if namespace else "")
-        query = {"labelSelector": selector, "limit": str(self.config.page)}
+        limit = max(self.config.page // 10, 1) if whole else self.config.page
+        query = {"labelSelector": selector, "limit": str(limit)}
         accept = WHOLE if whole else METADATA_LIST
         while True:
             _, answer = self.send(Call("GET", served.path(namespace), about, query, accept, confidential=served.full_kind == "Secret"))

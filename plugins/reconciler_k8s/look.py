@@ -98,11 +98,11 @@ class Look:
 
     def _wish(self, wanted: Sequence[Resource]) -> None:
         seal = Seal.of(self.scope)
-        content = content_of(self.scope.wanted.values())
+        content, part_of = content_of(self.scope.wanted.values()), self.applied.id
         for one in wanted:
             assert isinstance(one.spec, KubernetesObject)
             hashed = config_hash(one.spec, content, self.scope.fingerprint)
-            self.wishes[one.id] = make_wish(one, self.scope, seal, self.applied.id, hashed)
+            self.wishes[one.id] = make_wish(one, self.scope, seal, part_of, hashed)
 
     def _serving(self, wish: Wish) -> Served:
         return self.served[wish.spec.api_version, wish.spec.kind]

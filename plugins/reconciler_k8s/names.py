@@ -1,5 +1,7 @@
 """What kinds are called in resource ids, so that two groups of one cluster never meet in one name. Pure."""
 
+from functools import cache
+
 BUILT_IN_GROUPS = frozenset(
     {
         "",
@@ -40,6 +42,12 @@ def split_version(api_version: str) -> tuple[str, str]:
 def built_in(group: str) -> bool:
     """Say whether a group is Kubernetes' own."""
     return group in BUILT_IN_GROUPS
+
+
+@cache
+def full_kind(api_version: str, kind: str) -> str:
+    """Give the kind that ids have for an object of this ``apiVersion``; every look asks it of every object."""
+    return qualified(split_version(api_version)[0], kind)
 
 
 def qualified(group: str, kind: str) -> str:

@@ -4,13 +4,13 @@ Pure. A field that somebody else changed has left the entry of our field manager
 reads no value. The rules of ``managedFields`` are those of Kubernetes' server-side apply (reference/using-api/server-side-apply).
 """
 
-import hashlib
 import hmac
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from reconciler.driver import Evidence, Mark, Ownership, Scope
@@ -44,7 +44,7 @@ class Seal:
 
     def __call__(self, text: str) -> str:
         """Give 20 hex digits."""
-        return hmac.new(self.key, text.encode(), hashlib.sha256).hexdigest()[:20]
+        return hmac.digest(self.key, text.encode(), "sha256").hex()[:20]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +209,18 @@ def _covers_list(fields: JSONObject, items: list[Any]) -> bool:
     if entries[0].startswith("v:"):
         return {name[2:] for name in entries} == {json.dumps(item) for item in items}
     for name in entries:
-        keys = json.loads(name[2:])
+        keys = _keys(name)
         found = next((item for item in items if isinstance(item, dict) and _has_keys(item, keys)), None)
         if found is None or not covers(_without_defaulted_keys(fields[name], keys, found), found):
             return False
     return True
+
+
+@lru_cache(maxsize=10_000)
+def _keys(name: str) -> JSONObject:
+    """Read the name of a list item, ``k:{"port":25}``; the same few occur in every object of a kind."""
+    found: JSONObject = json.loads(name[2:])
+    return found
 
 
 def _has_keys(item: JSONObject, keys: JSONObject) -> bool:

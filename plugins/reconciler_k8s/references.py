@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from reconciler.resource import JSONObject, ResourceId
-from reconciler_k8s.names import built_in, qualified, split_version
+from reconciler_k8s.names import built_in, full_kind, split_version
 
 WORKLOADS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"})
 
@@ -31,7 +31,7 @@ def pod_template(manifest: JSONObject) -> JSONObject | None:
 
 
 def _kind_of(manifest: JSONObject) -> str:
-    return qualified(split_version(str(manifest.get("apiVersion")))[0], str(manifest["kind"]))
+    return full_kind(str(manifest.get("apiVersion")), str(manifest["kind"]))
 
 
 def _id(kind: str, namespace: str, name: str) -> ResourceId:

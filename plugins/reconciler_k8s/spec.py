@@ -16,7 +16,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from reconciler.cel import compiled
 from reconciler.resource import Fingerprint, JSONObject, ResourceId, SecretRef, Spec, digest, put, seal
-from reconciler_k8s.names import built_in, qualified, split_version
+from reconciler_k8s.names import built_in, full_kind, split_version
 from reconciler_k8s.references import ids_required
 
 PREFIX = "reconciler/"
@@ -102,7 +102,7 @@ class KubernetesObject(Spec):
     @classmethod
     def kind_of(cls, document: JSONObject) -> str:
         """Give ``Kind`` for what Kubernetes itself brings and ``Kind.group`` for the rest: two groups may have one kind and name."""
-        return qualified(split_version(str(document["apiVersion"]))[0], str(document["kind"]))
+        return full_kind(str(document["apiVersion"]), str(document["kind"]))
 
     @classmethod
     def from_document(cls, document: JSONObject) -> tuple[str, Self]:
