@@ -58,7 +58,7 @@ def _policies(record: Record, found: dict[str, str]) -> Iterator[Finding]:
             yield warning("dmarc-syntax", record.id, "has no p, which is read as p=none; write what is meant")
     for name in ("adkim", "aspf"):
         if found.get(name, "r") not in ("r", "s"):
-            yield error("dmarc-syntax", record.id, f"has {name}={found[name]}; there are r and s")
+            yield warning("dmarc-syntax", record.id, f"has {name}={found[name]}, which counts as r; there are r and s")
 
 
 def reports(view: MailView) -> Iterator[Finding]:

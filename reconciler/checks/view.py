@@ -19,16 +19,16 @@ Resolver: TypeAlias = Callable[[str, str], Sequence[str] | None]
 
 MAIL_PORTS = frozenset({25, 143, 465, 587, 993})
 MAIL_LABELS = ("_dmarc", "_domainkey", "_mta-sts", "_tls")
-FIELDS: Mapping[str, frozenset[str]] = {
-    "HAProxyBackend": frozenset({"name", "servers"}),
-    "HAProxyFrontend": frozenset({"binds", "default_backend"}),
-    "PortForward": frozenset({"port", "target"}),
-    "Alias": frozenset({"name", "addresses"}),
-    "FirewallRule": frozenset({"source", "destination"}),
-    "Secret": frozenset({"path", "keys"}),
-    "Monitor": frozenset({"type", "interval"}),
+FIELDS: Mapping[str, Mapping[str, tuple[str, ...] | None]] = {
+    "HAProxyBackend": {"name": None, "servers": ("name", "address", "port")},
+    "HAProxyFrontend": {"binds": ("address", "port"), "default_backend": None},
+    "PortForward": {"port": None, "target": None, "destination": None},
+    "Alias": {"name": None, "addresses": ("address",)},
+    "FirewallRule": {"source": None, "destination": None},
+    "Secret": {"path": None, "keys": ()},
+    "Monitor": {"type": None, "interval": None},
 }
-"""The kinds that are read field by field, and what one must have to be taken for one."""
+"""The kinds that are read field by field: what one must have to be taken for one, and what the parts of a list or mapping must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +170,18 @@ def _plain(content: Any) -> str:
 
 def _item(resource: Resource) -> Item | None:
     fields = FIELDS.get(resource.id.kind)
-    if fields is None or not fields <= set(type(resource.spec).model_fields):
+    if fields is None or not set(fields) <= set(type(resource.spec).model_fields):
         return None
-    return Item(resource.id, resource.spec.model_dump(mode="python"))
+    data = resource.spec.model_dump(mode="python")
+    return Item(resource.id, data) if all(_has(data[name], parts) for name, parts in fields.items()) else None
+
+
+def _has(value: Any, parts: tuple[str, ...] | None) -> bool:
+    """Say whether a field is a plain value, or a list or mapping of mappings with these parts."""
+    if parts is None:
+        return isinstance(value, str | int)
+    inner = value.values() if isinstance(value, Mapping) else value
+    return isinstance(inner, Iterable) and all(isinstance(one, Mapping) and set(parts) <= set(one) for one in inner)
 
 
 def secrets_in(value: Any) -> Iterable[SecretRef]:
