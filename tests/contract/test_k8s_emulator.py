@@ -99,12 +99,14 @@ class TestRights:
         assert refused.json()["message"].endswith('not currently held:\n{APIGroups:[""], Resources:["secrets"], Verbs:["get", "list"]}')
         assert ann.post(place, json={**head, "rules": [held]}).status_code == 201
 
-    def test_one_may_ask_who_one_is_and_what_one_may(self, ann: httpx.Client) -> None:
+    def test_one_may_ask_who_one_is_and_what_one_may(self, emulator: KubernetesEmulator, ann: httpx.Client) -> None:
         who = ann.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", json={}).json()
         assert who["status"]["userInfo"] == {"username": "ann", "groups": ["team", "system:authenticated"]}
         spec = {"resourceAttributes": {"namespace": "default", "verb": "list", "resource": "configmaps"}}
+        before = emulator.api.writes
         may = ann.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", json={"spec": spec}).json()
         assert may["status"] == {"allowed": True, "reason": 'RBAC: allowed by RoleBinding "team/default" of Role "team" to Group "team"'}
+        assert emulator.api.writes == before
 
 
 class TestVersions:
@@ -120,6 +122,20 @@ class TestVersions:
         exact = {"labelSelector": "paged", "resourceVersionMatch": "Exact", "resourceVersion": first["metadata"]["resourceVersion"]}
         assert len(client.get(MAPS, params=exact).json()["items"]) == 3
         assert len(client.get(MAPS, params={"labelSelector": "paged"}).json()["items"]) == 2
+
+    def test_a_forgotten_history_is_refused_and_a_page_may_go_on_regardless(
+        self, emulator: KubernetesEmulator, client: httpx.Client
+    ) -> None:
+        for name in ("h1", "h2"):
+            apply(client, {**config_map(name, a="1"), "metadata": {"name": name, "namespace": "default", "labels": {"old": "yes"}}})
+        first = client.get(MAPS, params={"limit": 1, "labelSelector": "old"}).json()["metadata"]
+        emulator.forget_history()
+        refused = client.get(MAPS, params={"labelSelector": "old", "continue": first["continue"]})
+        assert refused.status_code == 410
+        rest = client.get(MAPS, params={"labelSelector": "old", "continue": refused.json()["metadata"]["continue"]}).json()
+        assert [one["metadata"]["name"] for one in rest["items"]] == ["h2"]
+        events = watched(client, resourceVersion=first["resourceVersion"], timeoutSeconds="5")
+        assert [(event["type"], event["object"]["reason"]) for event in events] == [("ERROR", "Expired")]
 
     def test_an_autoscaler_is_shown_in_either_version(self, client: httpx.Client) -> None:
         place = "/apis/autoscaling/{}/namespaces/default/horizontalpodautoscalers"

@@ -47,7 +47,7 @@ class KubernetesEmulator:
         self._server = AppServer(FaultLayer(self.api, self.faults), port=port)
         self._plant(seed)
         if history.get("forgotten"):
-            self.machine.store.oldest = self.machine.store.version
+            self.forget_history()
 
     def start(self) -> None:
         """Listen on loopback; returns when the server answers."""
@@ -96,6 +96,12 @@ class KubernetesEmulator:
             actor = Actor(manager, "Apply", kind.api_version, "", now())
             request = Request(kind, metadata.get("namespace", ""), metadata["name"], actor, force=force)
             return self.machine.apply(request, deepcopy(manifest))[1]
+
+    def forget_history(self) -> None:
+        """Know nothing any more of what was before now, as a server does that was started anew and whose store was compacted."""
+        store = self.machine.store
+        with store.lock:
+            store.oldest = store.next()
 
     def kind(self, manifest: JSONObject) -> Kind:
         """Find the kind of a manifest. Raises KeyError when it is not served."""

@@ -13,6 +13,7 @@ from reconciler_k8s.emulator.asking import Asked, asked
 from reconciler_k8s.emulator.listing import list_objects, wait_for_version
 from reconciler_k8s.emulator.machine import Machine
 from reconciler_k8s.emulator.pods import ON_NODES, on_node
+from reconciler_k8s.emulator.reviews import REVIEWS
 from reconciler_k8s.emulator.statuses import ApiError, no_method, no_page, no_resource, not_found
 from reconciler_k8s.emulator.watching import Watch
 from reconciler_k8s.emulator.wire import DISCOVERY, VERSION, Target, answer, check_accept, check_options, plain, scale_of, shown
@@ -122,7 +123,7 @@ class Api:
         allowed = ("PUT", "PATCH", "DELETE") if target.name else ("POST", "DELETE")
         if request.method not in allowed and not (request.method == "POST" and target.sub in ("token", "eviction", "binding")):
             raise no_method()
-        self.writes += request.query_params.get("dryRun") != "All"
+        self.writes += request.query_params.get("dryRun") != "All" and target.kind.name not in REVIEWS
         check_options(request.method, request.query_params, request.headers.get("content-type", ""))
         code, whole = Writing(self.machine, self.access, user, target, request, body).answer()
         return answer(shown(whole, target.kind, request), code)

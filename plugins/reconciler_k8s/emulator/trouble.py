@@ -158,6 +158,8 @@ class FaultLayer:
         finally:
             self.faults.watches.discard(entry)
             task.cancel()
+        if not task.cancelled():
+            task.result()
 
     async def _watch(self, scope: Scope, receive: Receive, stream: "_Stream") -> None:
         await self.app(scope, receive, stream)
