@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 
 import httpx
-from cloudflare import APIConnectionError, APIStatusError, APITimeoutError, Cloudflare, CloudflareError, DefaultHttpxClient
+from cloudflare import APIConnectionError, APIStatusError, APITimeoutError, Cloudflare, CloudflareError, DefaultHttpxClient, RequestOptions
 
 from reconciler.errors import Conflict, Permanent, Transient
 from reconciler.resource import JSONObject
@@ -17,6 +17,9 @@ from reconciler_cloudflare.config import Config
 API_VERSION = "2026-08-01"
 """Sent with every call; the library's default is the day of the call, so that answers could change overnight."""
 PAGE = 5000
+AUDIT_PAGE = 1000
+AUDIT_TIMEOUT = 5.0
+"""Seconds that the audit log may take at most: what it knows is welcome, and not worth a longer wait."""
 WINDOW = 300.0
 """Seconds for which Cloudflare refuses a credential that called too often, where it does not say."""
 BURST = 20.0
@@ -96,6 +99,7 @@ class Client:
         self._config = config
         self._pace = Pace(config.requests_per_second)
         self._token = config.token.get_secret_value()
+        self._accounts: dict[str, str] = {}
         self._ids = {name: id for name, id in config.zones.items() if id}
 
     @cached_property
@@ -143,6 +147,21 @@ class Client:
         result = self._get(f"/zones/{self.zone_id(zone)}/dns_records/usage", {}, f"zone {zone}")["result"]
         return result.get("record_quota"), int(result["record_usage"])
 
+    def audit_log(self, zone: str, since: str) -> list[JSONObject]:
+        """List what the account's audit log says of a zone since a time, newest first, one page at most."""
+        query = {"zone.name": zone, "since": since, "direction": "desc", "per_page": AUDIT_PAGE}
+        path = f"/accounts/{self._account(zone)}/audit_logs"
+        return list(self._get(path, query, f"audit log of zone {zone}", min(self._config.timeout, AUDIT_TIMEOUT))["result"] or ())
+
+    def _account(self, zone: str) -> str:
+        """Give the account that a zone belongs to, looked up once where the settings do not say."""
+        if self._config.account:
+            return self._config.account
+        if zone not in self._accounts:
+            found = self._get(f"/zones/{self.zone_id(zone)}", {}, f"zone {zone}", min(self._config.timeout, AUDIT_TIMEOUT))["result"]
+            self._accounts[zone] = str(found["account"]["id"])
+        return self._accounts[zone]
+
     def batch(self, zone: str, body: JSONObject) -> None:
         """Make changes in one transaction: all of them, or none and a Refusal that speaks of the first error only.
 
@@ -152,9 +171,10 @@ class Client:
         with self._call(f"zone {zone}"):
             _check(self._api.post(path, cast_to=object, body=body))
 
-    def _get(self, path: str, query: Mapping[str, object], what: str) -> JSONObject:
+    def _get(self, path: str, query: Mapping[str, object], what: str, timeout: float | None = None) -> JSONObject:
+        options: RequestOptions = {"params": query} if timeout is None else {"params": query, "timeout": timeout}
         with self._call(what):
-            return _check(self._api.get(path, cast_to=object, options={"params": query}))
+            return _check(self._api.get(path, cast_to=object, options=options))
 
     @contextmanager
     def _call(self, what: str) -> Iterator[None]:

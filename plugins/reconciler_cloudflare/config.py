@@ -21,6 +21,11 @@ class Config(BaseModel):
         description="Zone name -> zone id, 32 hex digits. An empty id is looked up by name, which needs the permission Zone Read. "
         "A zone that is named here is pruned even after its last record has left git; default none.",
     )
+    account: str = Field(
+        default="",
+        description="Account id, 32 hex digits, whose audit log says who changed a drifted record; needs the permission Account Settings "
+        "Read, and without it that stays unsaid. Empty is looked up from the zone, which needs Zone Read; default empty.",
+    )
     batch_limit: int = Field(
         default=200,
         ge=1,

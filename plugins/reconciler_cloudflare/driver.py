@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 
-from reconciler.driver import Action, Change, Evidence, Mark, Observation, Outcome, Ownership, Scope, Status
+from reconciler.driver import Action, Change, Mark, Observation, Outcome, Ownership, Scope, Status
 from reconciler.errors import Permanent
 from reconciler.resource import JSONObject, Resource, ResourceId
+from reconciler_cloudflare.attribution import Attribution, touched
 from reconciler_cloudflare.batch import comment_for
 from reconciler_cloudflare.client import Client
 from reconciler_cloudflare.config import Config
@@ -23,6 +23,7 @@ class CloudflareDriver:
         """Prepare; nothing is called yet."""
         self._config = config
         self._client = Client(config)
+        self._attribution = Attribution(self._client)
 
     def close(self) -> None:
         """Close the connections."""
@@ -59,14 +60,46 @@ class CloudflareDriver:
         refused = self._refusals(wanted, matching, lives, scope)
         self._hold_to_quota([one for one in wanted if one.id not in matching.pairs], refused, scope)
         notes = remarks(wanted, matching, lives, scope.owner)
+        self._attribution.learn(_drifted(wanted, matching, scope), scope)
         found = []
         for resource in wanted:
             live = matching.pairs.get(resource.id)
             if live is not None:
-                found.append(_observed(resource, live, scope, refused[resource.id], notes[resource.id]))
+                found.append(self._observed(resource, live, scope, refused[resource.id], notes[resource.id]))
             elif refused[resource.id] or notes[resource.id]:
                 found.append(Observation(resource.id, None, refused=refused[resource.id], notes=notes[resource.id]))
-        return found + [one for id, copies in matching.orphans.items() if id not in refused for one in _orphaned(id, copies)]
+        return found + [one for id, copies in matching.orphans.items() if id not in refused for one in self._orphaned(id, copies)]
+
+    def _observed(self, resource: Resource, live: Live, scope: Scope, refused: str, notes: tuple[str, ...]) -> Observation:
+        ownership, mark = live.ownership(scope.owner), Mark.of(resource, scope)
+        stale = live.mark is not None and ownership is Ownership.OURS and live.mark != mark
+        return Observation(
+            id=resource.id,
+            live=live.form,
+            ownership=ownership,
+            handle=_handle(live),
+            evidence=self._attribution.of(live),
+            refused=refused,
+            owner=live.mark.owner if live.mark is not None else "",
+            stale_mark=_short(live.mark) if stale and live.mark is not None else "",
+            notes=notes,
+        )
+
+    def _orphaned(self, id: ResourceId, copies: Sequence[Live]) -> Iterator[Observation]:
+        """Report what left git. A mark that was copied by hand gives several records, each of which needs a name of its own."""
+        for number, live in enumerate(copies):
+            assert live.mark is not None
+            own = id if number == 0 else replace(id, name=f"{id.name} (copy {live.id})")
+            refused = f"{own}: {describe(live.form)} is locked by Cloudflare (Email Routing)" if live.locked else ""
+            yield Observation(
+                own,
+                live.form,
+                handle=_handle(live),
+                evidence=self._attribution.of(live),
+                refused=refused,
+                keep=live.mark.keep,
+                owner=live.mark.owner,
+            )
 
     def _refusals(self, wanted: Sequence[Resource], matching: Matching, lives: Sequence[Live], scope: Scope) -> dict[ResourceId, str]:
         """Say why a resource must not be written, if so. What a refused one holds stays, and may be in the way of the next."""
@@ -140,33 +173,6 @@ def _home(change: Change) -> str:
     return spec_of(change.desired).zone if change.desired is not None else _source(change)
 
 
-def _observed(resource: Resource, live: Live, scope: Scope, refused: str, notes: tuple[str, ...]) -> Observation:
-    ownership, mark = live.ownership(scope.owner), Mark.of(resource, scope)
-    stale = live.mark is not None and ownership is Ownership.OURS and live.mark != mark
-    return Observation(
-        id=resource.id,
-        live=live.form,
-        ownership=ownership,
-        handle=_handle(live),
-        evidence=_evidence(live),
-        refused=refused,
-        owner=live.mark.owner if live.mark is not None else "",
-        stale_mark=_short(live.mark) if stale and live.mark is not None else "",
-        notes=notes,
-    )
-
-
-def _orphaned(id: ResourceId, copies: Sequence[Live]) -> Iterator[Observation]:
-    """Report what left git. A mark that was copied by hand gives several records, each of which needs a name of its own."""
-    for number, live in enumerate(copies):
-        assert live.mark is not None
-        own = id if number == 0 else replace(id, name=f"{id.name} (copy {live.id})")
-        refused = f"{own}: {describe(live.form)} is locked by Cloudflare (Email Routing)" if live.locked else ""
-        yield Observation(
-            own, live.form, handle=_handle(live), evidence=_evidence(live), refused=refused, keep=live.mark.keep, owner=live.mark.owner
-        )
-
-
 def _short(mark: Mark) -> str:
     return f"{mark.name}:keep" if mark.keep else mark.name
 
@@ -175,14 +181,18 @@ def _handle(live: Live) -> JSONObject:
     return {"zone": live.zone, "id": live.id}
 
 
-def _evidence(live: Live) -> Evidence:
-    """Give when it was changed last; who did it stands in the account's audit log, not in the record."""
-    commented = live.raw.get("comment_modified_on")
-    return Evidence(when=_time(live.raw.get("modified_on")), how=f"comment written {commented}" if commented else "")
+def _drifted(wanted: Sequence[Resource], matching: Matching, scope: Scope) -> list[Live]:
+    """List the records of ours that differ where git has a say, and that were changed after we marked them."""
+    pairs = [(one, matching.pairs[one.id]) for one in wanted if one.id in matching.pairs]
+    ours = [(one, live) for one, live in pairs if live.ownership(scope.owner) is Ownership.OURS]
+    return [live for one, live in ours if _differs(one, live) and touched(live, form_wanted(one)["comment"])]
 
 
-def _time(text: str | None) -> datetime | None:
+def _differs(resource: Resource, live: Live) -> bool:
+    if form_wanted(resource) == live.form:
+        return False
     try:
-        return datetime.fromisoformat(text) if text else None
+        spared = spec_of(resource).with_live(resource.policy.ignore, live.form)
     except ValueError:
-        return None
+        return True
+    return spared.canonical(lambda ref: ref.template) != live.form

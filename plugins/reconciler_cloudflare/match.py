@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from reconciler.driver import Mark, Ownership
@@ -45,6 +46,11 @@ class Live:
         return str(self.raw.get("comment") or "")
 
     @property
+    def modified(self) -> datetime | None:
+        """When it was changed last."""
+        return moment(self.raw.get("modified_on"))
+
+    @property
     def locked(self) -> bool:
         """True for a record that Cloudflare itself keeps, such as those of Email Routing."""
         return bool((self.raw.get("meta") or {}).get("read_only"))
@@ -58,6 +64,14 @@ class Live:
     def marked_id(self) -> ResourceId | None:
         """The resource that its mark names."""
         return ResourceId(DRIVER, self.mark.kind, self.mark.name) if self.mark is not None else None
+
+
+def moment(text: object) -> datetime | None:
+    """Read a time as the API writes it; None when it is none."""
+    try:
+        return datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 def spec_of(resource: Resource) -> DNSRecord:

@@ -113,7 +113,10 @@ def test_every_batch_that_the_driver_sends_is_as_described(description: JSONObje
 
 
 def test_every_call_that_the_driver_makes_is_described(description: JSONObject, used: CloudflareWorld) -> None:
-    for method, path in set(used.emulator.faults.requests):
+    requests = set(used.emulator.faults.requests)
+    dns = {(method, path) for method, path in requests if not path.endswith("/audit_logs")}  # the description ends at DNS
+    assert len(dns) > 2
+    for method, path in dns:
         generic = path.removeprefix("/client/v4").replace(used.zone.id, "{zone_id}")
         assert method.lower() in description["paths"][generic]
 

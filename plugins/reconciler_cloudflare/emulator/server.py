@@ -1,10 +1,12 @@
 """Cloudflare's HTTP face: routes, the envelope, credentials, filters, the rate limit and the switches for faults."""
 
+import asyncio
 import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from uuid import uuid4
 
 from starlette.applications import Starlette
@@ -19,13 +21,15 @@ from reconciler_cloudflare.emulator.rules import Refused
 from reconciler_cloudflare.emulator.store import Zone, zone_from
 
 ROOT = "/client/v4"
+ACCOUNT = "e" * 32
 TEXT_FILTERS = ("name", "content", "comment")
 
 
 class CloudflareEmulator:
     """An account with zones. Seed: ``{"zones": {name: {"records": [...], "quota": 200}}, "token": "..."}``, every part optional.
 
-    ``rate_limit`` in the seed is ``[requests, seconds]``, by default Cloudflare's 1200 in 300. ``retry_after`` (seconds) is what a
+    ``rate_limit`` in the seed is ``[requests, seconds]``, by default Cloudflare's 1200 in 300. ``audit: false`` takes the
+    right to read the audit log from the token; ``slow_audit`` (seconds) delays its answers. ``retry_after`` (seconds) is what a
     refusal for too many requests asks for when a fault plays it; by default 1.
     """
 
@@ -44,6 +48,7 @@ class CloudflareEmulator:
         self.token = str(seed.get("token") or f"emulated-{uuid4().hex}")
         self.zones = {name: zone_from(name, one) for name, one in (seed.get("zones") or {"example.com": {}}).items()}
         self.retry_after = int(seed.get("retry_after", 1))
+        self.audit, self.slow_audit = bool(seed.get("audit", True)), float(seed.get("slow_audit", 0))
         self._allowed, self._window = seed.get("rate_limit", (1200, 300.0))
         for log in (self.faults.active, self.faults.requests, self.bodies, self.headers, self._calls):
             log.clear()
@@ -86,6 +91,7 @@ class CloudflareEmulator:
         routes = [
             self._route(f"{ROOT}/user/tokens/verify", "GET", self._verify),
             self._route(f"{ROOT}/accounts/{{account}}/tokens/verify", "GET", self._verify),
+            self._route(f"{ROOT}/accounts/{{account}}/audit_logs", "GET", self._audit_logs),
             self._route(f"{ROOT}/zones", "GET", self._list_zones),
             self._route(zone, "GET", self._get_zone),
             self._route(f"{zone}/dns_records", "GET", self._list),
@@ -103,7 +109,10 @@ class CloudflareEmulator:
     def _route(self, path: str, method: str, handle: Callable[[Request, JSONObject], JSONObject]) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
-                return self._headed(JSONResponse(handle(request, await self._admitted(request))))
+                body = await self._admitted(request)
+                if handle == self._audit_logs:
+                    await asyncio.sleep(self.slow_audit)
+                return self._headed(JSONResponse(handle(request, body)))
             except Refused as error:
                 return self._headed(_failure(error))
 
@@ -173,6 +182,16 @@ class CloudflareEmulator:
     def _get_zone(self, request: Request, body: JSONObject) -> JSONObject:
         return _success(_zone_answer(self._zone(request)))
 
+    def _audit_logs(self, request: Request, body: JSONObject) -> JSONObject:
+        if not self.audit or request.path_params["account"] != ACCOUNT:
+            raise Refused(10000, "Authentication error", status=403)
+        query = request.query_params
+        lines = [line for zone in self.zones.values() if query.get("zone.name", zone.name) == zone.name for line in zone.log]
+        found = [line for line in lines if _between(line["when"], query.get("since"), query.get("before"))]
+        found.sort(key=lambda line: str(line["when"]), reverse=query.get("direction", "desc") == "desc")
+        page, size = int(query.get("page", "1")), min(1000, int(query.get("per_page", "100")))
+        return _success(found[(page - 1) * size : page * size])
+
     def _list(self, request: Request, body: JSONObject) -> JSONObject:
         found = [one for one in self._zone(request).listing() if _passes(one, request)]
         answer = _page(request, found, size=100, largest=5000)
@@ -240,13 +259,18 @@ def _page(request: Request, found: list[JSONObject], *, size: int, largest: int)
     return {**_success(shown), "result_info": info}
 
 
+def _between(when: str, since: str | None, before: str | None) -> bool:
+    moment = datetime.fromisoformat(when)
+    return (since is None or datetime.fromisoformat(since) <= moment) and (before is None or moment < datetime.fromisoformat(before))
+
+
 def _named(name: str, wanted: str) -> bool:
     operator, _, text = wanted.rpartition(":")
     return text.lower() in name if operator == "contains" else name == text.lower()
 
 
 def _zone_answer(zone: Zone) -> JSONObject:
-    account = {"id": "e" * 32, "name": "Emulated account"}
+    account = {"id": ACCOUNT, "name": "Emulated account"}
     dates = dict.fromkeys(("created_on", "modified_on", "activated_on"), zone.made)
     originals = dict.fromkeys(("original_name_servers", "original_registrar", "original_dnshost"))
     servers = ["ada.ns.cloudflare.com", "bob.ns.cloudflare.com"]

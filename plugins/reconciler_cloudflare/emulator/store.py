@@ -16,9 +16,18 @@ def _now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
+SOMEBODY = {"id": "a" * 32, "email": "somebody@example.com", "ip": "192.0.2.99", "type": "user"}
+"""Who changes records in the dashboard."""
+TOKEN = {"id": "b" * 32, "email": "", "ip": "192.0.2.98", "type": "user"}
+"""Who calls the API."""
+
+
 @dataclass
 class Zone:
-    """One zone. ``stale`` is for how many seconds after a write the listing still shows what was there before."""
+    """One zone. ``stale`` is for how many seconds after a write the listing still shows what was there before.
+
+    ``log`` is its part of the account's audit log, oldest first.
+    """
 
     name: str
     id: str = field(default_factory=lambda: uuid4().hex)
@@ -26,6 +35,8 @@ class Zone:
     records: dict[str, JSONObject] = field(default_factory=dict)
     stale: float = 0.0
     made: str = field(default_factory=_now)
+    log: list[JSONObject] = field(default_factory=list)
+    _actor: tuple[JSONObject, str] = (SOMEBODY, "UI")
     _before: dict[str, JSONObject] = field(default_factory=dict)
     _written: float = float("-inf")
 
@@ -37,12 +48,16 @@ class Zone:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make several writes one: a Refused inside undoes all of them."""
-        before = dict(self.records)
+        before, logged, actor = dict(self.records), len(self.log), self._actor
+        self._actor = TOKEN, "API"
         try:
             yield
         except Refused:
             self.records = before
+            del self.log[logged:]
             raise
+        finally:
+            self._actor = actor
         self._before, self._written = before, time.monotonic()
 
     def get(self, id: str) -> JSONObject:
@@ -59,6 +74,7 @@ class Zone:
         check_neighbours(record, list(self.records.values()))
         now = _now()
         record = {"id": uuid4().hex, **record, "meta": {}, "created_on": now, "modified_on": now, **extra}
+        self._note("rec_add", record)
         return self._keep(record, {"comment": None, "tags": []}, now)
 
     def patch(self, id: str, fields: JSONObject) -> JSONObject:
@@ -73,7 +89,7 @@ class Zone:
 
     def delete(self, id: str) -> JSONObject:
         """Remove a record."""
-        self._writable(id)
+        self._note("rec_del", self._writable(id))
         del self.records[id]
         return {"id": id}
 
@@ -88,7 +104,27 @@ class Zone:
         check_neighbours(record, [one for one in self.records.values() if one["id"] != old["id"]])
         now = _now()
         kept: JSONObject = {key: old[key] for key in ("id", "meta", "created_on", "comment_modified_on", "tags_modified_on") if key in old}
+        self._note("rec_set", {**record, **kept})
         return self._keep({**record, **kept, "modified_on": now}, old, now)
+
+    def _note(self, action: str, record: JSONObject) -> None:
+        """Write a line of the audit log."""
+        actor, interface = self._actor
+        known = {key: record[key] for key in ("id", "type", "name", "content", "ttl", "proxied")}
+        self.log.append(
+            {
+                "id": str(uuid4()),
+                "action": {"info": "", "result": True, "type": action},
+                "actor": actor,
+                "interface": interface,
+                "metadata": {**known, "zone_id": self.id, "zone_name": self.name},
+                "newValue": "",
+                "oldValue": "",
+                "owner": {"id": "e" * 32},
+                "resource": {"id": record["id"], "type": "DNS_RECORD"},
+                "when": _now(),
+            }
+        )
 
     def _keep(self, record: JSONObject, old: JSONObject, now: str) -> JSONObject:
         for key in ("comment", "tags"):
@@ -123,4 +159,5 @@ def zone_from(name: str, seed: JSONObject) -> Zone:
     zone = Zone(name, **({"id": seed["id"]} if "id" in seed else {}), limits=Limits(**known))
     for record in seed.get("records", ()):
         zone.post(record, **({"meta": record["meta"]} if "meta" in record else {}))
+    zone.log.clear()
     return zone

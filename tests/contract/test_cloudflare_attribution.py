@@ -1,0 +1,145 @@
+"""Who changed a drifted record: asked of the audit log when there is something to ask, and never in the way of the plan."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cloudflare_world import CloudflareWorld, mark, only, opened, txt
+
+from reconciler.driver import Evidence
+from reconciler.resource import Resource, ResourcePolicy
+from reconciler.testing import Bench
+from reconciler_cloudflare.emulator import CloudflareEmulator
+
+X = txt("x", "text", ttl=300)
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[CloudflareEmulator]:
+    emulator = CloudflareEmulator()
+    emulator.start()
+    yield emulator
+    emulator.stop()
+
+
+@pytest.fixture
+def world(emulator: CloudflareEmulator) -> CloudflareWorld:
+    return CloudflareWorld(emulator)
+
+
+@pytest.fixture
+def bench(world: CloudflareWorld) -> Iterator[Bench]:
+    with opened(world) as bench:
+        yield bench
+
+
+def asked(world: CloudflareWorld) -> int:
+    return sum(path.endswith("/audit_logs") for _, path in world.emulator.faults.requests)
+
+
+def drift(world: CloudflareWorld, bench: Bench, *wanted: Resource) -> None:
+    """Let somebody in the dashboard change every record an hour after it was written."""
+    bench.converge(wanted)
+    for one in list(world.zone.records.values()):
+        written = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+        world.zone.records[one["id"]] = {**one, "created_on": written, "comment_modified_on": written}
+        world.zone.patch(one["id"], {"ttl": 7200})
+
+
+def evidence(bench: Bench, *wanted: Resource) -> Evidence:
+    change = bench.plan(wanted).changes[0]
+    assert change.evidence is not None
+    return change.evidence
+
+
+def test_the_change_of_a_drifted_record_says_who_and_when(world: CloudflareWorld, bench: Bench) -> None:
+    drift(world, bench, X)
+    found = evidence(bench, X)
+    assert (found.who, found.how) == ("somebody@example.com", "rec_set via UI")
+    assert found.when == datetime.fromisoformat(only(world)["modified_on"])
+
+
+def test_a_plan_without_a_change_does_not_ask(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([X])
+    before = len(world.emulator.faults.requests)
+    assert not bench.plan([X]).changes
+    assert len(world.emulator.faults.requests) == before + 1
+    assert not asked(world)
+
+
+def test_a_change_that_only_git_made_does_not_ask(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([X])
+    assert bench.plan([txt("x", "text", ttl=600), txt("y", "new")]).changes
+    assert not asked(world)
+
+
+def test_a_difference_that_git_ignores_does_not_ask(world: CloudflareWorld, bench: Bench) -> None:
+    drift(world, bench, X)
+    assert not bench.plan([replace(X, policy=ResourcePolicy(ignore=("/ttl",)))]).changes
+    assert not asked(world)
+
+
+def test_somebody_who_rewrote_only_the_comment_is_named_too(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([X])
+    world.zone.patch(only(world)["id"], {"comment": f"{mark('x')} mine now"})
+    assert evidence(bench, X).who == "somebody@example.com"
+
+
+def test_many_drifted_records_cost_one_request_and_it_is_not_repeated(world: CloudflareWorld, bench: Bench) -> None:
+    wanted = [txt(f"n{number}", "text", ttl=300) for number in range(20)]
+    drift(world, bench, *wanted)
+    for _ in range(3):
+        assert {change.evidence.who for change in bench.plan(wanted).changes if change.evidence} == {"somebody@example.com"}
+    assert asked(world) == 1
+
+
+def test_the_next_change_of_a_record_is_asked_about_anew(world: CloudflareWorld, bench: Bench) -> None:
+    drift(world, bench, X)
+    evidence(bench, X)
+    world.zone.patch(only(world)["id"], {"ttl": 3600})
+    assert evidence(bench, X).who == "somebody@example.com"
+    assert asked(world) == 2
+
+
+def test_without_the_right_only_the_time_is_known_and_it_is_asked_once(world: CloudflareWorld, bench: Bench) -> None:
+    drift(world, bench, X)
+    world.emulator.audit = False
+    for _ in range(3):
+        found = evidence(bench, X)
+        assert (found.who, found.when) == ("", datetime.fromisoformat(only(world)["modified_on"]))
+    assert asked(world) == 1
+
+
+def test_a_slow_log_is_given_up_and_the_plan_is_made_without_it(world: CloudflareWorld) -> None:
+    with opened(world, timeout=0.5, account="e" * 32) as bench:
+        drift(world, bench, X)
+        world.emulator.slow_audit = 5
+        started = time.monotonic()
+        assert [evidence(bench, X).who for _ in range(3)] == ["", "", ""]
+        assert time.monotonic() - started < 2
+        assert asked(world) == 1
+
+
+def test_an_entry_about_an_earlier_change_is_not_taken_for_this_one(world: CloudflareWorld, bench: Bench) -> None:
+    drift(world, bench, X)
+    late = datetime.now(UTC) + timedelta(minutes=10)
+    world.zone.records[only(world)["id"]] = {**only(world), "modified_on": late.isoformat()}
+    assert evidence(bench, X) == Evidence("", late, f"comment written {only(world)['comment_modified_on']}")
+
+
+def test_a_configured_account_is_not_looked_up(world: CloudflareWorld) -> None:
+    with opened(world, account="e" * 32) as bench:
+        drift(world, bench, X)
+        before = len(world.emulator.faults.requests)
+        assert evidence(bench, X).who
+        assert len(world.emulator.faults.requests) == before + 2
+
+
+def test_a_program_that_has_no_address_is_named_by_its_id(world: CloudflareWorld, bench: Bench) -> None:
+    drift(world, bench, X)
+    with world.zone.transaction():
+        world.zone.patch(only(world)["id"], {"ttl": 600})
+    found = evidence(bench, X)
+    assert (found.who, found.how) == (f"user {'b' * 32}", "rec_set via API")
