@@ -4,7 +4,7 @@ Manifests are what people wrote: whatever is not where it should be is left out 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.checks.listeners import Listeners, listeners_in
@@ -52,13 +52,12 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The objects of the cluster that this stack declares."""
+    """The objects of the cluster that this stack declares. ``listeners`` says of each workload which ports demand a PROXY header."""
 
     ports: tuple[ServicePort, ...] = ()
-    pinned: bool = False
     workloads: tuple[Workload, ...] = ()
     configs: tuple[Config, ...] = ()
-    ingresses: tuple[tuple[ResourceId, Mapping[str, Any]], ...] = ()
+    listeners: Mapping[ResourceId, Listeners] = field(default_factory=dict)
 
     def behind(self, port: ServicePort) -> Iterator[tuple[Workload, int]]:
         """Give what a port of a Service leads to: the workload and the number of its container's port."""
@@ -70,11 +69,7 @@ class Cluster:
 
     def read_by(self, workload: Workload) -> tuple[Config, ...]:
         """Give the ConfigMaps that a workload reads and the stack declares."""
-        return tuple(one for one in self.configs if one.namespace == workload.namespace and one.name in workload.configs)
-
-    def listeners(self, workload: Workload) -> Listeners:
-        """Give the ports that demand a PROXY header, as far as the files of a workload say."""
-        return listeners_in(text for one in self.read_by(workload) for text in one.texts.values())
+        return tuple(_read(workload, self.configs))
 
 
 def cluster_of(resources: Iterable[Resource]) -> Cluster:
@@ -82,7 +77,6 @@ def cluster_of(resources: Iterable[Resource]) -> Cluster:
     ports: list[ServicePort] = []
     workloads: list[Workload] = []
     configs: list[Config] = []
-    ingresses: list[tuple[ResourceId, Mapping[str, Any]]] = []
     for one in resources:
         manifest = getattr(one.spec, "manifest", None)
         if not isinstance(manifest, Mapping):
@@ -94,9 +88,12 @@ def cluster_of(resources: Iterable[Resource]) -> Cluster:
         elif one.id.kind == "ConfigMap":
             texts = {str(key): value for key, value in _map(manifest, "data").items() if isinstance(value, str)}
             configs.append(Config(one.id, *_place(manifest), texts))
-        elif one.id.kind == "Ingress":
-            ingresses.append((one.id, _map(manifest, "spec")))
-    return Cluster(tuple(ports), any(one.node for one in ports), tuple(workloads), tuple(configs), tuple(ingresses))
+    listeners = {one.id: listeners_in(text for config in _read(one, configs) for text in config.texts.values()) for one in workloads}
+    return Cluster(tuple(ports), tuple(workloads), tuple(configs), listeners)
+
+
+def _read(workload: Workload, configs: Iterable[Config]) -> Iterator[Config]:
+    return (one for one in configs if one.namespace == workload.namespace and one.name in workload.configs)
 
 
 def _place(manifest: Mapping[str, Any]) -> tuple[str, str]:

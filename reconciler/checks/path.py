@@ -49,7 +49,7 @@ def demands(view: MailView, port: ServicePort) -> bool | None:
     """Say whether what is behind a port of a Service demands a PROXY header; None when its files do not say."""
     answers = set()
     for workload, target in view.cluster.behind(port):
-        listeners = view.cluster.listeners(workload)
+        listeners = view.cluster.listeners[workload.id]
         known = bool(listeners) and (listeners.whole or target in listeners.ports)
         answers.add(target in listeners.ports if known else None)
     return answers.pop() if len(answers) == 1 else None
@@ -189,7 +189,7 @@ def _is_alias(text: str) -> bool:
 def open_relay(view: MailView) -> Iterator[Finding]:
     """A header can be forged by whatever reaches the port, so an address that it names proves nothing."""
     for workload in view.cluster.workloads:
-        if view.cluster.listeners(workload):
+        if view.cluster.listeners[workload.id]:
             for config in view.cluster.read_by(workload):
                 yield from (error("open-relay", config.id, message) for message in _trusts(config.texts))
 
