@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from reconciler import errors
+from reconciler.checks.findings import RULES
 from reconciler.cli import VERBS, group
 from reconciler.driver import Plugin
 from reconciler.registry import OWN_GROUP, catalog
@@ -395,6 +396,24 @@ Anything else is a bug: it is named by its type alone, because its text might ca
 {table}"""
 
 
+# -- checks --------------------------------------------------------------------------------------------------------------------
+
+
+def checks_page() -> str:
+    """Give the page of every rule of the checks."""
+    rows = [(f"`{name}`", rule.asks, rule.reference) for name, rule in RULES.items()]
+    return CHECKS.format(note=NOTE, table=table(("Rule", "What it asks", "Where it is written"), rows))
+
+
+CHECKS = """{note}
+# Checks
+
+What a stack about mail is asked before anything is written; [the guide](../guide.md#checks-before-anything-is-written) says what becomes
+of a finding. `reconciler/waive` takes the names in the first column.
+
+{table}"""
+
+
 # -- included files ------------------------------------------------------------------------------------------------------------
 
 INCLUDED = re.compile(r"<!-- file: (?P<path>\S+) -->\n```python\n.*?```\n", re.DOTALL)
@@ -419,6 +438,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/kinds.md": kinds_page,
     "reference/cli.md": cli_page,
     "reference/errors.md": errors_page,
+    "reference/checks.md": checks_page,
     "drivers.md": _drivers_page,
 }
 """Path below this folder -> what it must hold."""

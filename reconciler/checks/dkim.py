@@ -93,7 +93,7 @@ def rsa_bits(binary: bytes) -> int | None:
 
 
 def not_only_ed25519(view: MailView) -> Iterator[Finding]:
-    """Many verifiers know RSA only (RFC 8463 3)."""
+    """Many verifiers know RSA only."""
     kinds: dict[str, list[tuple[Record, str]]] = {}
     for record in keys(view):
         domain = record.name.partition("._domainkey.")[2]

@@ -36,7 +36,7 @@ RULES: Mapping[str, Rule] = {
     "mx-target": Rule("an MX names a host with an address of its own, reachable without a web proxy", "RFC 5321 5.1, RFC 2181 10.3"),
     "null-mx": Rule("a null MX stands alone, with preference 0", "RFC 7505 3"),
     "mx-path": Rule("each address of an MX has a way in on port 25", "RFC 5321 5.1"),
-    "dane-dnssec": Rule("TLSA records of a mail host need a signed zone", "RFC 7672 2.2"),
+    "dane-dnssec": Rule("TLSA records of a mail host need a signed zone", "RFC 7672 2.1"),
     "record-size": Rule("the records of one name and type hold at most 8192 characters together", "Cloudflare DNS record limits"),
     # -- spf
     "spf-one": Rule("a name has at most one SPF record", "RFC 7208 3.2"),
