@@ -6,6 +6,8 @@ The drivers reach it only through the vendor clients and the addresses in the se
 import base64
 import json
 import re
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from reconciler.stack import Stack
 
 DOORS = {25: "smtp", 465: "submissions", 587: "submission", 993: "imaps"}
 PROXY_DOORS = {2525: "smtp", 4465: "submissions", 5587: "submission", 10993: "imaps"}
+ZONE_AGE = 0.5
+"""Seconds for which the network uses the records that it last read; to read them for every packet would spend the daemon's rate limit."""
 
 
 class World:
@@ -46,6 +50,8 @@ class World:
         self.slack = SlackEmulator()
         self.remote = Remote(root)
         self.wires = Wires(_dialled(stack), self._ways)
+        self._records: tuple[float, list[JSONObject]] | None = None
+        self._records_lock = threading.Lock()
 
     def _probe_seed(self, first: dict[str, JSONObject]) -> None:
         hosts = sorted({host for host, _ in _dialled(self.stack)} | {str(self.stack.spec.vars.get("domain", ""))} - {""})
@@ -118,7 +124,7 @@ class World:
         host = self.systems["probe"].doors
         doors = {(port, False): host[name].port for port, name in DOORS.items()}
         doors |= {(port, True): host[f"{name}-proxy"].port for port, name in PROXY_DOORS.items()}
-        names = {str(one["name"]): str(one["content"]) for one in self.records() if one["type"] == "A"}
+        names = {str(one["name"]): str(one["content"]) for one in self._known_records() if one["type"] == "A"}
         return lambda address: follow(address, cluster, firewall, names, doors)
 
     def _page(self, path: str) -> str | None:
@@ -146,8 +152,14 @@ class World:
             found += answer.raise_for_status().json()["result"]
         return found
 
+    def _known_records(self) -> list[JSONObject]:
+        with self._records_lock:
+            if self._records is None or time.monotonic() - self._records[0] > ZONE_AGE:
+                self._records = time.monotonic(), self.records()
+            return self._records[1]
+
     def _published(self) -> Iterable[JSONObject]:
-        return [_as_zone_file(one) for one in self.records()]
+        return [_as_zone_file(one) for one in self._known_records()]
 
     def _reachable(self, monitor: Mapping[str, Any]) -> bool:
         """Say whether a port monitor would find its address open; other monitors are not judged here."""
