@@ -42,7 +42,8 @@ def command(ctx: click.Context, path: Path | None, wanted: tuple[str, ...], outp
 
 def _found(plan: Plan, onset: Mapping[tuple[str, str], str]) -> Iterator[tuple[Change, dict[str, Any]]]:
     waived = {held.change.id: held.reason for held in plan.held if held.guard == "exception"}
-    for change in drifted(plan):
+    accepted = [held.change for held in plan.held if held.change.id in waived]  # whatever its cause: nobody is about to write it
+    for change in {one.id: one for one in (*drifted(plan), *accepted)}.values():
         yield (
             change,
             {

@@ -323,6 +323,18 @@ class TestDrift:
         assert done.code == 0
         assert "acknowledged until 2999-01-01: until the cut-over (T-1)" in done.out
 
+    def test_that_was_acknowledged_before_anything_was_applied_is_shown_too(self, shell: Shell) -> None:
+        exception = (
+            "---\napiVersion: reconciler/v1\nkind: DriftException\nmetadata: {name: x}\n"
+            "spec: {resource: mem/Thing/a, fields: [/text], reason: until the cut-over, ticket: T-1, expires: 2999-01-01}\n"
+        )
+        shell.write(mail=GOOD)
+        shell.run("apply", "--path", "desired")
+        shell.write(mail=GOOD.replace("Hello", "Goodbye") + exception)
+        done = shell.run("drift", "--path", "desired")
+        assert done.code == 0
+        assert "acknowledged until 2999-01-01: until the cut-over (T-1)" in done.out
+
     def test_gives_json_that_a_program_can_use(self, shell: Shell) -> None:
         shell.write(mail=GOOD)
         shell.run("apply", "--path", "desired")
