@@ -23,6 +23,9 @@ QUOTED = 200
 _CALL = re.compile(r"\b(ref|status|vault|file)\s*\(")
 _STRING = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')\s*""")
 _PATH = re.compile(r"vars(?:\.[A-Za-z_]\w*)+\Z")
+_FAILED = re.compile(
+    r"Function '\w+' error: Python function call failed: \w+: (.*?)(?:\. Check function arguments and their types\.)?", re.DOTALL
+)
 _VARIABLE = re.compile(r"\bvars\.([A-Za-z_]\w*)")
 _ARGUMENTS = {"ref": 1, "status": 1, "vault": 2, "file": 1}
 
@@ -201,7 +204,11 @@ def _look_up(source: str, variables: Mapping[str, Any]) -> Any:
 
 
 def _explain(source: str, error: Exception) -> str:
-    text = str(error.args[0] if error.args else error).splitlines()[0]
+    text = str(error.args[0] if error.args else error)
+    failed = _FAILED.fullmatch(text)
+    text = (failed[1] if failed else text).splitlines()[0]
+    if isinstance(error, KeyError):
+        text = f"there is no field {text!r}"
     text = text.removeprefix(f"Failed to parse expression '{source}': ")[:QUOTED]
     if "Undefined variable" in text or re.fullmatch(r"[A-Za-z_]\w*", source):
         return f"${{{source}}} names nothing known; write $${{{source}}} if the text itself is meant"
