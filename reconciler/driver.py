@@ -246,7 +246,9 @@ class Plugin:
 
     ``driver`` and ``emulator`` are import strings ``module:attribute``. The driver is called with an instance of ``config``. ``kinds``
     maps kinds to specs; the kind ``*`` takes every kind of every group that no other plugin claims. ``annotations`` are those below
-    ``reconciler/`` that the driver itself reads. ``keeps_secrets`` says that the driver is a SecretStore, too.
+    ``reconciler/`` that the driver itself reads. ``keeps_secrets`` says that the driver is a SecretStore, too. ``importer`` is an import
+    string, too, where the plugin can write down what already runs: of a callable that takes the driver and what the user said (option name
+    to value, and ``owner``, the mark to come) and gives desired state, file name to YAML. It raises DriverError for what it cannot do.
     """
 
     name: str
@@ -257,6 +259,7 @@ class Plugin:
     emulator: str = ""
     annotations: tuple[str, ...] = ()
     keeps_secrets: bool = False
+    importer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

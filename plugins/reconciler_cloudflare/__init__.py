@@ -14,6 +14,7 @@ PLUGIN = Plugin(
     config=Config,
     driver="reconciler_cloudflare.driver:CloudflareDriver",
     emulator="reconciler_cloudflare.emulator:CloudflareEmulator",
+    importer="reconciler_cloudflare.importer:write_down",
 )
 
 __all__ = ["PLUGIN"]

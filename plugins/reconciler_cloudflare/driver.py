@@ -29,6 +29,15 @@ class CloudflareDriver:
         """Close the connections."""
         self._client.close()
 
+    def records(self, zone: str) -> list[JSONObject]:
+        """List a zone as the API answers it. Raises Transient when the listing is not complete, and Permanent when it is refused."""
+        return self._client.records(zone)
+
+    @property
+    def comment_limit(self) -> int:
+        """The most characters that a comment may have, our mark included."""
+        return self._config.comment_limit
+
     # -- observe -------------------------------------------------------------------------------------------------------------
 
     def observe(self, wanted: Sequence[Resource], scope: Scope) -> list[Observation]:

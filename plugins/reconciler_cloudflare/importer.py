@@ -1,18 +1,38 @@
-"""From the records of a zone to desired state, so that a zone that already runs can be taken over without a change. Pure."""
+"""From the records of a zone to desired state, so that a zone that already runs can be taken over without a change."""
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from reconciler.driver import Mark, Ownership
+from reconciler.errors import Permanent
 from reconciler.resource import JSONObject
 from reconciler_cloudflare.match import Live
 from reconciler_cloudflare.spec import AUTOMATIC, DNSRecord, describe, join_comment
+from reconciler_cloudflare.values import host
+
+if TYPE_CHECKING:
+    from reconciler_cloudflare.driver import CloudflareDriver
 
 GROUPS = ("Mail", "Addresses", "Aliases", "Other texts", "Other records", "Not taken over")
 _POLICIES = ("v=spf1", "v=dmarc1", "v=stsv1", "v=tlsrptv1", "v=dkim1")
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+
+
+def write_down(driver: "CloudflareDriver", arguments: Mapping[str, str]) -> dict[str, str]:
+    """Write the zone that ``--zone`` names into a file called as the zone is. Raises DriverError."""
+    strange = sorted(arguments.keys() - {"zone", "owner"})
+    if strange or not arguments.get("zone"):
+        given = f"there is no --{strange[0]}; " if strange else ""
+        raise Permanent(f"cloudflare: {given}say which zone to import, such as --zone example.com")
+    try:
+        zone = host(arguments["zone"])
+    except ValueError as error:
+        raise Permanent(f"cloudflare: --zone: {error}") from None
+    text = desired_yaml(driver.records(zone), zone, owner=arguments["owner"], comment_limit=driver.comment_limit)
+    return {f"{zone}.yaml": text}
 
 
 def desired_yaml(records: Iterable[JSONObject], zone: str, *, owner: str, comment_limit: int = 100) -> str:

@@ -5,6 +5,7 @@ Exit codes are those that users of ``terraform plan -detailed-exitcode`` expect:
 
 import sys
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -21,6 +22,7 @@ VERBS = {
     "status": "Show how the stacks fare, from the last runs.",
     "history": "Show past runs, or one of them.",
     "approve": "Let exactly one held plan pass, by its digest.",
+    "import": "Write what already runs as desired state.",
     "schema": "Print the JSON Schema of the kinds, for editors.",
     "run": "Run the daemon.",
     "demo": "Show it all on an embedded world.",
@@ -38,7 +40,8 @@ class Verbs(click.Group):
         """Load one verb; None when there is no such."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = import_module(f"reconciler.cli.{cmd_name}").command
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = import_module(f"reconciler.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
