@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -16,6 +17,7 @@ from kubernetes.client.api_client import ApiClient
 from kubernetes.client.configuration import Configuration
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
+from yaml import YAMLError
 
 from reconciler.driver import SpanFactory, no_span
 from reconciler.errors import DriverError, Permanent, Transient
@@ -103,6 +105,8 @@ class Cluster:
         """Make one call. Gives the status code and the decoded body; raises DriverError for every other outcome."""
         with _translated(call.about, confidential=call.confidential), self.span(f"{call.method} {call.path}"):
             code, headers, body = self._exchange(call)
+            if code == 401:
+                self._api = None  # tokens and client certificates are replaced on disk: read them again for the next call
             if code >= 300:
                 after, right = headers.get("retry-after"), right_of(call.method, call.path)
                 raise failure(call.about, code, body, retry_after=after, confidential=call.confidential, right=right)
@@ -219,6 +223,8 @@ def _translated(about: str, *, confidential: bool) -> Iterator[None]:
         raise
     except (urllib3.exceptions.SSLError, ssl.SSLError) as error:
         raise Permanent(f"{about}: the server's certificate is not accepted ({type(error).__name__}); set ca_file") from None
+    except urllib3.exceptions.NewConnectionError:
+        raise Transient(f"{about}: nobody answers at this address, or it has no name") from None
     except urllib3.exceptions.TimeoutError as error:
         raise Transient(f"{about}: no answer in time ({type(error).__name__})") from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -238,13 +244,25 @@ def _configuration(config: KubernetesConfig) -> Configuration:
             load_incluster_config(client_configuration=made)  # type: ignore[no-untyped-call]
         else:
             _from_url(made, config)
-    except (ConfigException, OSError) as error:
+    except (ConfigException, OSError, ValueError, KeyError, TypeError, YAMLError) as error:
         raise Permanent(
             f"the target's credentials cannot be loaded ({type(error).__name__}); check kubeconfig, context or in_cluster"
         ) from None
+    _check_credentials(made)
+    if not made.verify_ssl:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it was asked for by name
     made.retries = False
     made.connection_pool_maxsize = config.workers + 2
     return made
+
+
+def _check_credentials(made: Configuration) -> None:
+    """Say at once what would otherwise come out as a refused or a broken connection."""
+    for path in (made.ssl_ca_cert, made.cert_file, made.key_file):
+        if path and not Path(path).is_file():
+            raise Permanent(f"{path} does not exist; it should hold a certificate or key of the target")
+    if made.host.startswith("https") and not made.api_key and not made.cert_file:
+        raise Permanent("the target gives no credentials: neither a token nor a client certificate, or its exec plugin failed")
 
 
 def _from_url(made: Configuration, config: KubernetesConfig) -> None:

@@ -11,7 +11,9 @@ class KubernetesConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kubeconfig: Path | None = Field(None, description="Path of a kubeconfig file. Give this, in_cluster or url.")
+    kubeconfig: Path | None = Field(
+        None, description="Path of a kubeconfig file with a token, client certificate or exec plugin. Give this, in_cluster or url."
+    )
     context: str = Field("", description="Context of the kubeconfig; empty means its current one.")
     in_cluster: bool = Field(False, description="Use the service account that Kubernetes mounts into the daemon's own pod.")
     url: str = Field("", description="Base URL of the API server, for a token without a kubeconfig.")
@@ -25,7 +27,7 @@ class KubernetesConfig(BaseModel):
         5000,
         ge=1,
         le=50_000,
-        description="Objects per page of a LIST of metadata (0.7 KB each), which bounds our memory; a tenth of it where objects are read whole.",
+        description="Objects per page of a LIST of metadata, 0.7 KB each; a tenth of it where objects are read whole. It bounds memory.",
     )
     workers: int = Field(8, ge=1, le=64, description="Calls at the same time; more than 8 only add latency on a small control plane.")
     wait: float = Field(30, ge=0, le=600, description="Seconds to wait for a CRD to be served and for a deleted object to be gone.")
