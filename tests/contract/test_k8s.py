@@ -261,9 +261,10 @@ class KubernetesWorld:
     def terminate(self, resource: Resource) -> None:
         """Ask for a deletion that finalizers hold up."""
         assert isinstance(resource.spec, KubernetesObject)
+        namespace, _, name = resource.id.name.rpartition("/")
         with self.store.lock:
             kind = self.emulator.kind(resource.spec.manifest)
-            request = Request(kind, "", resource.id.name, Actor("kubectl", "Update", kind.api_version))
+            request = Request(kind, namespace, name, Actor("kubectl", "Update", kind.api_version))
             self.emulator.machine.delete(request, {})
 
     def settled(self) -> None:
@@ -530,6 +531,36 @@ def test_an_unknown_kind_and_a_missing_namespace_are_refused(world: KubernetesWo
         'k8s/ConfigMap/mail/postfix: the namespace "mail" does not exist; declare it in the stack',
         "k8s/Pool.net.example.org/mail/mail: the cluster serves no Pool in net.example.org/v1beta1; install its CRD",
     ]
+
+
+def test_an_unknown_version_of_a_known_kind_is_refused(bench: Bench) -> None:
+    bench.converge([HOME])
+    old = manifest("apps/v1beta1", "Deployment", "mailserver", spec=deployment()["spec"])
+    (stuck,) = bench.plan([HOME, resource(old)]).stuck
+    assert stuck.reason == "k8s/Deployment/mail/mailserver: the cluster serves no Deployment in apps/v1beta1; install its CRD"
+
+
+def test_an_object_that_is_being_deleted_is_neither_updated_nor_made_again(world: KubernetesWorld, bench: Bench) -> None:
+    wanted = [HOME, resource(config_map(LOG="info"))]
+    bench.converge(wanted)
+    world.patch(wanted[1], {"metadata": {"finalizers": ["example.org/hold"]}})
+    world.terminate(wanted[1])
+    plan = bench.plan([HOME, resource(config_map(LOG="debug"))])
+    assert not plan.changes
+    assert "waits for example.org/hold" in plan.stuck[0].reason
+    world.patch(wanted[1], {"metadata": {"finalizers": None}})
+    bench.converge(wanted)
+
+
+def test_two_groups_with_one_kind_and_name_live_side_by_side(world: KubernetesWorld, bench: Bench) -> None:
+    other = definition()
+    other["metadata"]["name"], other["spec"]["group"] = "configmaps.net.example.org", "net.example.org"
+    other["spec"]["names"] = {"kind": "ConfigMap", "plural": "configmaps"}
+    theirs = manifest("net.example.org/v1beta1", "ConfigMap", "postfix", spec={"addresses": ["192.0.2.1/32"]})
+    wanted = [HOME, resource(other), resource(config_map(LOG="info")), resource(theirs)]
+    bench.converge(wanted)
+    assert {one.id for one in bench.observe(wanted)} == {one.id for one in wanted}
+    assert [one.id for one in bench.plan(wanted[:3]).changes] == [wanted[3].id]
 
 
 # -- ownership ---------------------------------------------------------------------------------------------------------------

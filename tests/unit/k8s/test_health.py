@@ -66,3 +66,35 @@ TWO: dict[str, Any] = {"replicas": 2}
 def test_health_says_what_the_status_says(whole: dict[str, Any], level: Level, said: str) -> None:
     found = health_of(whole)
     assert (found.level, said in found.message) == (level, True), found
+
+
+READY_IF = 'status.phase == "Ready"'
+
+
+@pytest.mark.parametrize(
+    ("whole", "level", "said"),
+    [
+        (live("Deployment", {"phase": "Ready"}, TWO, generation=9), Level.HEALTHY, ""),
+        (live("Pool", {"phase": "Pending"}), Level.PROGRESSING, "is not true yet"),
+        (live("Pool", {}), Level.PROGRESSING, "cannot be told yet"),
+        (live("Pool"), Level.PROGRESSING, "cannot be told yet"),
+        (live("Pool", {"phase": "Ready"}, deletionTimestamp="2026-01-01T00:00:00Z"), Level.PROGRESSING, "is being deleted"),
+    ],
+)
+def test_a_condition_of_the_user_takes_the_place_of_the_rule(whole: dict[str, Any], level: Level, said: str) -> None:
+    found = health_of(whole, READY_IF)
+    assert (found.level, said in found.message) == (level, True), found
+
+
+def test_a_condition_that_is_no_condition_is_never_healthy() -> None:
+    assert health_of(live("Pool", {"phase": "Ready"}), "status.phase").level is Level.PROGRESSING
+
+
+def test_a_condition_may_look_into_lists() -> None:
+    ready = 'status.conditions.exists(one, one.type == "Ready" && one.status == "True")'
+    assert health_of(live("Pool", condition("Ready", "True")), ready).level is Level.HEALTHY
+    assert health_of(live("Pool", condition("Ready", "False")), ready).level is Level.PROGRESSING
+
+
+def test_a_kind_of_another_group_does_not_inherit_the_rule_of_its_namesake() -> None:
+    assert health_of(live("Service.serving.knative.dev", {}, {"type": "LoadBalancer"})).level is Level.HEALTHY

@@ -65,6 +65,20 @@ class TestWhatIsSent:
         assert wish.with_live(("/spec/replicas",), {}).manifest["spec"] == {"paused": True}
 
 
+class TestSteering:
+    def test_what_steers_is_kept_beside_the_manifest_and_survives_what_is_ignored(self) -> None:
+        notes = {"reconciler/force": "true", "reconciler/health": 'status.phase ==\n  "Ready"', "reconciler/restart-on-change": "false"}
+        whole = spec(document(metadata={"annotations": notes}, data={"a": "1", "b": "2"}))
+        for one in (whole, whole.without(("/data/a",))):
+            assert (one.force, one.health, one.restart_on_change) == (True, 'status.phase == "Ready"', False)
+            assert "annotations" not in one.manifest["metadata"]
+
+    def test_a_reference_that_is_ignored_is_no_longer_one(self) -> None:
+        whole = spec(document("Pool", "net.example.org/v1", spec={"password": REF, "size": 1}))
+        assert not whole.without(("/spec/password",)).references
+        assert whole.without(("/spec/size",)).references == whole.references
+
+
 class TestProblems:
     def test_all_are_reported_at_once_with_their_places(self) -> None:
         assert problems({"metadata": {}}) == [
@@ -88,6 +102,20 @@ class TestProblems:
 
     def test_more_than_a_cluster_stores(self) -> None:
         assert "1048576" in problems(document(data={"a": "x" * 1_048_577}))[0][1]
+
+    @pytest.mark.parametrize("name", ["reconciler/force", "reconciler/restart-on-change"])
+    def test_a_switch_that_is_neither_on_nor_off(self, name: str) -> None:
+        assert problems(document(metadata={"annotations": {name: "yes"}})) == [
+            (f"metadata/annotations/{name}", 'must be "true" or "false", not \'yes\'')
+        ]
+        assert problems(document(metadata={"annotations": {name: True}}))[0][1].endswith("not True")
+
+    def test_a_condition_that_is_no_expression_or_stands_where_nothing_is_read(self) -> None:
+        place = "metadata/annotations/reconciler/health"
+        broken = problems(document(metadata={"annotations": {"reconciler/health": "status.phase =="}}))
+        assert [(where, said[:25]) for where, said in broken] == [(place, "is not a CEL expression: ")]
+        kept = problems(document("Secret", metadata={"annotations": {"reconciler/health": "true"}}))
+        assert kept == [(place, "cannot stand on a Secret, which is never read")]
 
     def test_a_list_of_objects(self) -> None:
         assert "is not an object" in problems(document("List", items=[]))[0][1]
