@@ -1,6 +1,6 @@
 """What a plugin sees. A driver has two verbs, ``observe`` and ``apply``; everything else about a pass is the core's business.
 
-A plugin imports this room, ``resource``, ``errors`` and ``writing``, its own files and its vendor library; nothing else of the core
+A plugin imports this room, ``resource``, ``errors``, ``writing`` and ``cel``, its own files and its vendor library; nothing else of the core
 and no other plugin. This room is pure: it holds values and protocols, starts nothing and reads nothing.
 """
 

@@ -39,7 +39,7 @@ from reconciler_k8s.ownership import (
     in_sync,
     make_wish,
 )
-from reconciler_k8s.sight import Found, Prediction, content_of, found_in, handle_of, reset_for, with_kind, with_rotations
+from reconciler_k8s.sight import Found, Prediction, content_of, found_in, handle_of, reset_for, unserved, with_kind, with_rotations
 from reconciler_k8s.spec import KubernetesObject, config_hash
 from reconciler_k8s.taking import refusal
 
@@ -122,11 +122,7 @@ class Look:
             if served is None and (group, wish.spec.kind) in coming:
                 aside.append(Observation(id, None, notes=(UNVALIDATED.format("its CRD"),)))
             elif served is None:
-                aside.append(
-                    Observation(
-                        id, None, refused=f"{id}: the cluster serves no {wish.spec.kind} in {wish.spec.api_version}; install its CRD"
-                    )
-                )
+                aside.append(Observation(id, None, refused=unserved(id, wish.spec, self.served)))
             elif served.namespaced is not bool(wish.spec.manifest["metadata"].get("namespace")):
                 fix = "name its namespace" if served.namespaced else "take the namespace out"
                 aside.append(

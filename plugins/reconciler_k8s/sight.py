@@ -1,7 +1,7 @@
 """What one look at one live object found, and what the server predicts for it. Pure."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.driver import Mark, Ownership
@@ -63,6 +63,13 @@ def found_in(served: Served, item: JSONObject, owner: str, *, whole: bool) -> Fo
     if mark is not None and (mark.kind, mark.name) != (served.full_kind, natural_name(metadata)):
         ownership, mark = Ownership.UNMARKED, None
     return Found(served, metadata, item if whole else None, ownership, mark)
+
+
+def unserved(id: ResourceId, spec: KubernetesObject, served: Mapping[tuple[str, str], Served]) -> str:
+    """Say that this cluster has no such kind, or has it in other versions only."""
+    others = sorted(one.api_version for one in served.values() if (one.full_kind, one.kind) == (spec.full_kind, spec.kind))
+    what = f"move the manifest to {' or '.join(others)}" if others else "install its CRD"
+    return f"{id}: the cluster serves no {spec.kind} in {spec.api_version}; {what}"
 
 
 def handle_of(found: Found) -> JSONObject:

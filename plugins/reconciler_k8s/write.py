@@ -14,7 +14,7 @@ from reconciler_k8s.answers import NotFound
 from reconciler_k8s.client import APPLY, JSON_PATCH, MERGE_PATCH, METADATA, WHOLE, Call, Cluster, Served
 from reconciler_k8s.health import condition
 from reconciler_k8s.ownership import Seal, Wish, field_manager, make_wish
-from reconciler_k8s.sight import found_in
+from reconciler_k8s.sight import found_in, unserved
 from reconciler_k8s.spec import KubernetesObject, config_hash
 
 ORDER = {"Namespace": 0, "CustomResourceDefinition": 1}
@@ -115,7 +115,7 @@ class Writer:
         if (spec.api_version, spec.kind) not in self.served:
             self.served = self.cluster.discover()
         if (spec.api_version, spec.kind) not in self.served:
-            raise Permanent(f"{change.id}: the cluster serves no {spec.kind} in {spec.api_version}; install its CRD")
+            raise Permanent(unserved(change.id, spec, self.served))
         return self.served[spec.api_version, spec.kind]
 
     def _before_create(self, change: Change, served: Served) -> str | None:

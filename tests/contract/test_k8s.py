@@ -537,7 +537,7 @@ def test_an_unknown_version_of_a_known_kind_is_refused(bench: Bench) -> None:
     bench.converge([HOME])
     old = manifest("apps/v1beta1", "Deployment", "mailserver", spec=deployment()["spec"])
     (stuck,) = bench.plan([HOME, resource(old)]).stuck
-    assert stuck.reason == "k8s/Deployment/mail/mailserver: the cluster serves no Deployment in apps/v1beta1; install its CRD"
+    assert stuck.reason == "k8s/Deployment/mail/mailserver: the cluster serves no Deployment in apps/v1beta1; move the manifest to apps/v1"
 
 
 def test_an_object_that_is_being_deleted_is_neither_updated_nor_made_again(world: KubernetesWorld, bench: Bench) -> None:
