@@ -125,7 +125,10 @@ def _target(type: str, content: str) -> str:
     codes = {"CNAME": 9007, "MX": 9009}
     if host != "." and not re.fullmatch(r"[^\s.]{1,63}(\.[^\s.]{1,63})*", host):
         raise Refused(codes.get(type, 0), f"Content for {type} record is invalid.")
-    return host if host.isascii() else idna.encode(host, uts46=True).decode()
+    try:
+        return host if host.isascii() else idna.encode(host, uts46=True).decode()
+    except idna.IDNAError:
+        raise Refused(codes.get(type, 0), f"Content for {type} record is invalid.") from None
 
 
 def split(content: str) -> str:

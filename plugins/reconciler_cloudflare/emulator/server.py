@@ -132,11 +132,10 @@ class CloudflareEmulator:
             raise Refused(9106, "Missing X-Auth-Key, X-Auth-Email or Authorization headers")
         if authorization != f"Bearer {self.token}":
             raise Refused(10000, "Authentication error", status=403)
-        text = await request.body()
-        body = json.loads(text) if text else {}
+        body = _body(await request.body())
         if request.method != "GET":
             self.bodies.append((request.method, request.url.path.removeprefix(ROOT), body))
-        return dict(body)
+        return body
 
     def _headed(self, response: Response) -> Response:
         remaining = max(0, self._allowed - len(self._calls))
@@ -189,7 +188,7 @@ class CloudflareEmulator:
         lines = [line for zone in self.zones.values() if query.get("zone.name", zone.name) == zone.name for line in zone.log]
         found = [line for line in lines if _between(line["when"], query.get("since"), query.get("before"))]
         found.sort(key=lambda line: str(line["when"]), reverse=query.get("direction", "desc") == "desc")
-        page, size = int(query.get("page", "1")), min(1000, int(query.get("per_page", "100")))
+        page, size = _number(request, "page", 1), min(1000, _number(request, "per_page", 100))
         return _success(found[(page - 1) * size : page * size])
 
     def _list(self, request: Request, body: JSONObject) -> JSONObject:
@@ -246,8 +245,7 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 
 def _page(request: Request, found: list[JSONObject], *, size: int, largest: int) -> JSONObject:
-    page = max(1, int(request.query_params.get("page", "1")))
-    size = min(largest, max(1, int(request.query_params.get("per_page", str(size)))))
+    page, size = _number(request, "page", 1), min(largest, _number(request, "per_page", size))
     shown = found[(page - 1) * size : page * size]
     info = {
         "page": page,
@@ -257,6 +255,24 @@ def _page(request: Request, found: list[JSONObject], *, size: int, largest: int)
         "total_pages": -(-len(found) // size),
     }
     return {**_success(shown), "result_info": info}
+
+
+def _body(text: bytes) -> JSONObject:
+    try:
+        body = json.loads(text) if text else {}
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Refused(0, "The request body must be a JSON object.")
+    return body
+
+
+def _number(request: Request, name: str, usual: int) -> int:
+    """Read a count of at least one. Raises Refused."""
+    try:
+        return max(1, int(float(request.query_params.get(name, usual))))
+    except (ValueError, OverflowError):
+        raise Refused(0, f"{name} must be a number.") from None
 
 
 def _between(when: str, since: str | None, before: str | None) -> bool:

@@ -137,16 +137,24 @@ class Zone:
 
     def batch(self, body: JSONObject) -> JSONObject:
         """Run deletes, patches, puts and posts, in this order, all or none."""
-        size = sum(len(body.get(key) or ()) for key in ("deletes", "patches", "puts", "posts"))
+        parts = {key: _operations(body.get(key) or [], key) for key in ("deletes", "patches", "puts", "posts")}
+        size = sum(len(part) for part in parts.values())
         if size > self.limits.batch:
             raise Refused(0, f"A batch may hold at most {self.limits.batch} operations.")
         with self.transaction():
             return {
-                "deletes": [self.get(one["id"]) | self.delete(one["id"]) for one in body.get("deletes") or ()],
-                "patches": [self.patch(one["id"], _without_id(one)) for one in body.get("patches") or ()],
-                "puts": [self.put(one["id"], _without_id(one)) for one in body.get("puts") or ()],
-                "posts": [self.post(one) for one in body.get("posts") or ()],
+                "deletes": [self.get(one["id"]) | self.delete(one["id"]) for one in parts["deletes"]],
+                "patches": [self.patch(one["id"], _without_id(one)) for one in parts["patches"]],
+                "puts": [self.put(one["id"], _without_id(one)) for one in parts["puts"]],
+                "posts": [self.post(one) for one in parts["posts"]],
             }
+
+
+def _operations(part: object, key: str) -> list[JSONObject]:
+    whole = isinstance(part, list) and all(isinstance(one, dict) and (key == "posts" or isinstance(one.get("id"), str)) for one in part)
+    if not whole:
+        raise Refused(0, f"{key} must be a list of records" + ("." if key == "posts" else ", each with its id."))
+    return list(part) if isinstance(part, list) else []
 
 
 def _without_id(fields: JSONObject) -> JSONObject:
