@@ -3,7 +3,6 @@
 No I/O. A plugin may import this room, for conditions that users write on its objects.
 """
 
-import logging
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
@@ -42,5 +41,4 @@ def _library() -> Any:
     sys.modules.setdefault("cel.cli", ModuleType("cel.cli"))
     import cel
 
-    logging.getLogger("cel").setLevel(logging.CRITICAL)  # it writes down what a function raised, and raises that, too
     return cel
