@@ -1,7 +1,7 @@
 """What a plugin sees. A driver has two verbs, ``observe`` and ``apply``; everything else about a pass is the core's business.
 
-A plugin imports this room, ``resource``, ``errors``, ``writing`` and ``cel``, its own files and its vendor library; nothing else of the core
-and no other plugin. This room is pure: it holds values and protocols, starts nothing and reads nothing.
+A plugin imports this room, ``resource``, ``errors``, ``writing`` and ``cel``, its own files and its vendor library; nothing else of the
+core and no other plugin. This room is pure: it holds values and protocols, starts nothing and reads nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
