@@ -3,6 +3,7 @@
 Exit codes are those that users of ``terraform plan -detailed-exitcode`` expect: 0 in sync, 2 changes pending, 1 error.
 """
 
+import logging
 import sys
 from importlib import import_module
 from keyword import iskeyword
@@ -78,6 +79,7 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run a command. Ends the process with the exit code."""
     from reconciler.errors import ReconcilerError
 
+    logging.getLogger("cel").setLevel(logging.CRITICAL)  # it writes down what a function raised, and raises that, too
     try:
         code = group.main(arguments, prog_name="reconciler", standalone_mode=False)
     except click.exceptions.Abort:
