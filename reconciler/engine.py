@@ -9,6 +9,7 @@ the next possible (a secret that was just generated has consumers).
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -45,6 +46,10 @@ class Memory(Protocol):
         """Write a pass down, all in one transaction. ``applied`` is what is now known to be as git wants it."""
         ...
 
+    def turn(self, stack: str) -> AbstractContextManager[object]:
+        """Wait until no other process converges this stack, and keep others waiting meanwhile."""
+        ...
+
 
 class Forgetful:
     """A memory that holds nothing, for plans without a store."""
@@ -60,6 +65,10 @@ class Forgetful:
     def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> object:
         """Keep nothing."""
         return None
+
+    def turn(self, stack: str) -> AbstractContextManager[object]:
+        """Wait for nobody."""
+        return nullcontext()
 
 
 def silent(event: Event) -> None:
@@ -90,7 +99,7 @@ class Engine:
         ``shown`` is the digest of the plan that somebody agreed to: when the plan is another by now, nothing is written and
         PlanChanged is raised.
         """
-        with commit(revision), span("pass", stack=stack.name, reason=reason):
+        with self.memory.turn(stack.name), commit(revision), span("pass", stack=stack.name, reason=reason):
             report, seen = self._pass(stack, revision, reason, approved, shown)
             latest = report
             while _promising(latest) and report.rounds < self.settings.rounds and not self.retry.stop.is_set():

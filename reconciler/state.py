@@ -4,13 +4,16 @@ Each pass is written in one transaction together with the drift it found and the
 a secret ever reaches this room, because none is in a plan or a report.
 """
 
+import fcntl
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
@@ -108,7 +111,8 @@ class Store:
             self._prepare(read_only=read_only)
         except sa.exc.DatabaseError as error:
             self._engine.dispose()
-            hint = "move it away; only history is lost"
+            closed = "unable to open" in str(error.orig) or "readonly" in str(error.orig)
+            hint = "set state.path to a file that this user may write" if closed else "move it away; only history is lost"
             raise ReconcilerError(f"{self.path}: cannot be used as the database: {error.orig}; {hint}") from None
 
     def _prepare(self, *, read_only: bool) -> None:
@@ -163,6 +167,17 @@ class Store:
             for one in self._news(report, recorded):
                 self._owe(connection, one, report.finished.isoformat())
         return recorded
+
+    @contextmanager
+    def turn(self, stack: str) -> Iterator[None]:
+        """Wait until no other process converges ``stack`` on this database, and keep others waiting meanwhile.
+
+        Two that create the same thing at the same time would make it twice where a system has no names, as Uptime Kuma has none. The
+        lock ends with the process, however that ends.
+        """
+        with Path(f"{self.path}.{quote(stack, safe='')}.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _remember(self, connection: sa.Connection, report: Report, applied: Mapping[ResourceId, Applied], run: int) -> None:
         rows = connection.execute(sa.select(APPLIED).where(APPLIED.c.stack == report.stack))

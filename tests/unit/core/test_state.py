@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -189,6 +190,26 @@ def test_a_reader_sees_what_the_writer_wrote(tmp_path: Path) -> None:
         reader.approve("x", "y", "z")
     reader.close()
     writer.close()
+
+
+def test_one_stack_is_converged_by_one_process_at_a_time_and_another_stack_does_not_wait(tmp_path: Path) -> None:
+    first, second = Store(tmp_path / "reconciler.db"), Store(tmp_path / "reconciler.db")
+    entered = Event()
+
+    def later() -> None:
+        with second.turn("mail"):
+            entered.set()
+
+    thread = Thread(target=later)
+    with first.turn("mail"):
+        with second.turn("other"):
+            pass
+        thread.start()
+        assert not entered.wait(0.05)
+    assert entered.wait(5)
+    thread.join()
+    first.close()
+    second.close()
 
 
 def test_reading_a_file_that_does_not_exist_finds_nothing_and_makes_nothing(tmp_path: Path) -> None:
