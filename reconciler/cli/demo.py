@@ -1,5 +1,6 @@
 """``reconciler demo``: everything at work on an embedded world, from one commit to a running mail system."""
 
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -36,10 +37,13 @@ def command(ctx: click.Context, stay: bool, desired: Path, picture: Path | None)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="reconciler-demo-") as root:
         demo = Demo(desired, Path(root), screen)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it gets the ports and the files taken away, too
         try:
             broken = demo.play(wait if stay else None)
         except KeyboardInterrupt:
             broken = demo.broken
+    if not stay:
+        screen.say("\n  the world has ended with the story; make demo ARGS=--stay keeps it up to look at")
     verdict = f"{len(broken)} promises were broken" if broken else "every promise was kept"
     screen.say(f"\n  [bold]{verdict}[/] in {time.monotonic() - started:.0f} s")
     if picture is not None:
