@@ -1,0 +1,162 @@
+"""A letter's way through real HAProxy, Postfix and Dovecot, set up from nothing but what desired/mail put into the emulated systems."""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from reconciler.report import Verdict
+from tests.e2e.mailpath.clients import LOCAL, Flow, check, forged, letter, mailbox, say, send, subjects, submit
+from tests.e2e.mailpath.firewall import check_ports
+from tests.e2e.mailpath.hops import POD
+from tests.e2e.mailpath.site import Site
+
+PROGRAMS = ("haproxy", "postfix", "postconf", "dovecot", "ip")
+SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def why_not() -> str:
+    """Say what this machine lacks for a mail server of its own; empty when nothing."""
+    missing = [name for name in PROGRAMS if shutil.which(name, path=SBIN) is None]
+    missing += [
+        path for path in ("/usr/lib/postfix/sbin/postscreen", "/usr/lib/dovecot/imap", "/usr/lib/dovecot/lmtp") if not Path(path).exists()
+    ]
+    if missing:
+        return f"not installed: {', '.join(missing)} (Debian: haproxy postfix dovecot-imapd dovecot-lmtpd iproute2)"
+    return "" if os.geteuid() == 0 else "Postfix and Dovecot change accounts, which takes root"
+
+
+pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    # short, because the path of a Unix socket has 107 bytes, and open to the accounts of the daemons, which pytest's own folders are not
+    with tempfile.TemporaryDirectory(prefix="mail-path-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        site = Site(Path(folder))
+        try:
+            report = site.start()
+            assert report.verdict is Verdict.CONVERGED, report
+            yield site
+        finally:
+            site.stop()
+
+
+def test_a_letter_from_outside_is_delivered_and_read_through_the_proxy_with_its_sender_s_true_address(site: Site) -> None:
+    assert set(site.forwards().values()) >= {(site.gateway, door) for door in (25, 465, 587, 993)}
+    send(letter(f"smoke-test@{site.domain}", "from outside"), "127.77.9.7")
+    postscreen = site.host.wait_for_line(r"haproxy/postscreen.*CONNECT from \[127\.77\.9\.7\]")
+    smtpd = site.host.wait_for_line(r"smtpd-proxy25/smtpd.*: client=\S*\[127\.77\.9\.7\]")
+    assert postscreen
+    assert smtpd
+    with mailbox("127.77.9.8", site.tls, site.name, site.login("spam")) as opened:
+        assert "from outside" in subjects(opened, "from outside")
+    assert "rip=127.77.9.8" in site.host.imap_log.read_text()
+
+
+def test_people_submit_over_both_ports_through_the_proxy(site: Site) -> None:
+    login = site.login("me")
+    submit(letter(f"colleague@{site.domain}", "by 587", login[0]), "127.77.9.11", 587, site.tls, site.name, login)
+    assert site.host.wait_for_line(r"submission-proxy/smtpd.*client=\S*\[127\.77\.9\.11\], sasl_method=PLAIN")
+    submit(letter(f"colleague@{site.domain}", "by 465", login[0]), "127.77.9.12", 465, site.tls, site.name, login)
+    assert site.host.wait_for_line(r"submissions-proxy/smtpd.*client=\S*\[127\.77\.9\.12\], sasl_method=PLAIN")
+
+
+def test_a_proxy_port_refuses_who_brings_no_header_and_a_stock_port_wants_none(site: Site) -> None:
+    doors = {name: (site.nodes[0], int(port)) for name, port in site.real["node_ports"].items()}
+    with ThreadPoolExecutor() as pool:
+        proxied = dict(zip(doors, pool.map(say, doors.values()), strict=True))
+        stock = list(pool.map(lambda port: say((POD, port), b"", b"QUIT\r\n"), (25, 587)))
+    assert proxied["smtp"].startswith(b"421 4.3.2")
+    assert proxied["submission"].startswith(b"421 4.3.0")
+    assert proxied["smtps"].startswith(b"421 4.3.0")
+    assert proxied["imaps"] in (b"", b"(reset)")
+    assert all(b"\r\n221 " in heard for heard in stock)
+
+
+def test_haproxy_finds_every_server_up_and_its_checks_kill_no_daemon(site: Site) -> None:
+    states = site.haproxy.wait_for_checks("mailserver_nodes_", 16)
+    assert len(states) == 16
+    assert set(states.values()) == {"UP L4OK"}
+    for address in sorted(check_ports(site.here(site.firewall.haproxy_cfg()))):
+        check(address)
+    for node in site.nodes:
+        for service in ("postscreen", "submission/smtpd", "submissions/smtpd"):
+            site.host.wait_for_line(rf"postfix/{service}\[\d+\]: (CONNECT|connect) from \S*\[{re.escape(node)}\]")
+    assert not site.log_lines("fatal|panic|throttling|Servname not supported")
+
+
+def test_a_forged_header_relays_nothing_even_when_somebody_widens_mynetworks(site: Site) -> None:
+    words = (b"HELO thief.example\r\n", b"MAIL FROM:<me@elsewhere.example>\r\n", b"RCPT TO:<victim@elsewhere.example>\r\n")
+    door, header = (site.nodes[0], int(site.real["node_ports"]["smtp"])), forged("127.0.0.1")
+    assert b"\r\n554 5.7.1 <victim@elsewhere.example>: Relay access denied" in say(door, header, *words)
+    site.host.postconf("-e", "mynetworks = 127.0.0.0/8")
+    site.host.reload()
+    try:
+        assert b"\r\n554 5.7.1 <victim@elsewhere.example>: Relay access denied" in say(door, header, *words)
+        # the same words at the stock port do relay then: the widened network is in force
+        assert say((POD, 25), b"", *words).endswith(b"250 2.1.5 Ok\r\n")
+    finally:
+        site.host.postconf("-e", "mynetworks =")
+        site.host.reload()
+
+
+def test_dovecot_believes_a_header_from_a_node_only(site: Site) -> None:
+    header = forged("127.0.0.1")
+    assert say((POD, 10993), header, client="127.77.9.66", patience=3) in (b"", b"(reset)")
+    assert "haproxy: Client not trusted (rip=127.77.9.66)" in site.host.imap_log.read_text()
+
+
+def test_nat_is_cut_over_with_mail_flowing_and_no_letter_is_lost(site: Site) -> None:
+    site.point("10.0.20.202")
+    flow = Flow(f"cut-over@{site.domain}")
+    flow.start()
+    try:
+        flow.more(25)
+        direct = len(flow.sent)
+        report = site.converge("cut-over")
+        assert report.verdict is Verdict.CONVERGED
+        assert {change.id.kind for change in report.plan.changes} == {"PortForward"}
+        flow.more(40)
+    finally:
+        flow.stop()
+    assert not flow.given_up
+    with mailbox("127.77.9.9", site.tls, site.name, site.login("spam")) as opened:
+        arrived = subjects(opened, *flow.sent)
+    assert set(flow.sent) <= arrived
+    true = "|".join(client.replace(".", r"\.") for client in flow.sent.values())
+    before, after = (
+        site.log_lines(rf"{service}\[\d+\]: \w+: client=\S*\[({true})\]") for service in ("postfix/smtpd", "smtpd-proxy25/smtpd")
+    )
+    assert len(before) >= direct
+    assert len(after) >= 20
+    assert len(before) + len(after) >= len(flow.sent)
+
+
+def test_the_pod_moves_with_mail_flowing_and_no_letter_is_lost(site: Site) -> None:
+    flow = Flow(f"rollout@{site.domain}", series=120)
+    flow.start()
+    try:
+        flow.more(10)
+        site.host.stop()
+        site.host.patch()  # a container that restarts in place runs it once more
+        site.host.start()
+        flow.more(10)
+    finally:
+        flow.stop()
+    assert flow.retries
+    assert not flow.given_up
+    with mailbox("127.77.9.10", site.tls, site.name, site.login("spam")) as opened:
+        assert set(flow.sent) <= subjects(opened, *flow.sent)
+
+
+def test_the_log_would_have_shown_a_check_that_brings_a_header_without_a_client(site: Site) -> None:
+    for _ in range(3):
+        check((POD, 5587), LOCAL)
+    assert site.host.wait_for_line("fatal.*Servname not supported")
