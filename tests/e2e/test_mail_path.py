@@ -41,8 +41,7 @@ def site() -> Iterator[Site]:
         Path(folder).chmod(0o755)
         site = Site(Path(folder))
         try:
-            report = site.start()
-            assert report.verdict is Verdict.CONVERGED, report
+            site.start()
             yield site
         finally:
             site.stop()

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from reconciler.compose import Workshop
 from reconciler.desired import desired_below
 from reconciler.registry import catalog
-from reconciler.report import Report
+from reconciler.report import Report, Verdict
 from reconciler.resource import JSONObject
 from reconciler.sandbox.wires import Address, Cluster, Firewall, read_cluster, read_firewall
 from reconciler.sandbox.world import World
@@ -61,13 +61,14 @@ class Site:
 
     # -- life ----------------------------------------------------------------------------------------------------------------
 
-    def start(self) -> Report:
+    def start(self) -> None:
         """Start the world, apply desired/mail, and start the real servers from what the emulators hold then."""
         self._begin(PodAddress())
         if taken := sorted(port for port in PORTS if listens((POD, port))):
             pytest.skip(f"a server of this machine listens on every address already, ports {taken}")
         self._begin(self.world)
         report = self.converge("first apply")
+        assert report.verdict is Verdict.CONVERGED, report
         environment = self._environment()
         self.name = environment["OVERRIDE_HOSTNAME"]
         self.tls = self._certificate()
@@ -79,7 +80,6 @@ class Site:
         self._begin(Forwarder([*entrances, *((node, port) for node in self.nodes for port in self.cluster.node_ports)], self.route))
         self.haproxy = HAProxy(self.here(self.firewall.haproxy_cfg()), self.root, (self.gateway, 25))
         self._begin(self.haproxy)
-        return report
 
     def _begin(self, part: Any) -> None:
         part.start()
