@@ -38,7 +38,13 @@ def _row(store: Store, name: str) -> dict[str, Any] | None:
     if run is None:
         return None
     report = run.pop("report")
-    return {**run, "drift": store.drifts(name), "unhealthy": report["health"], "held": report["remaining"]["held"]}
+    return {
+        **run,
+        "drift": store.drifts(name),
+        "unhealthy": report["health"],
+        "held": report["remaining"]["held"],
+        "problems": report["problems"],
+    }
 
 
 def _print(rows: list[dict[str, Any]], *, markdown: bool) -> None:
@@ -47,6 +53,8 @@ def _print(rows: list[dict[str, Any]], *, markdown: bool) -> None:
             f"{row['stack']}: {row['verdict']} at {row['revision'][:12] or 'working tree'} ({row['finished'][:19]} UTC): {row['summary']}"
         )
         click.secho(f"- {head}" if markdown else head, fg=None if markdown else GOOD.get(row["verdict"], "red"))
+        for problem in row["problems"]:
+            click.echo(f"  {problem}")
         for held in row["held"]:
             click.echo(f"  held by {held['guard']}: {held['id']}: {held['reason']}")
         for drift in row["drift"]:

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.driver import Evidence
-from reconciler.errors import Permanent
+from reconciler.errors import Permanent, Problem
+from reconciler.plan import Plan
+from reconciler.report import Report, Verdict
+from reconciler.state import Store
 from tests.unit.cli.bench import Shell
 from tests.unit.core.memory import NOW, MemoryDriver, degraded, stack_file, thing
 
@@ -486,6 +489,16 @@ class TestStatus:
         done = shell.run("status")
         assert "  open drift since 20" in done.out
         assert "  degraded: mem/Thing/a: 2 of 3 answer" in done.out
+
+    def test_shows_what_is_wrong_with_a_rejected_commit(self, shell: Shell) -> None:
+        empty = Plan("mail", "c" * 40).sealed()
+        problem = Problem("desired/mail/all.yaml", 7, "spec.txt: is not a field here")
+        store = Store(Path("reconciler.db"))
+        store.record(Report("mail", "c" * 40, "a new revision", Verdict.REJECTED, NOW, NOW, empty, empty, problems=(problem,)), {})
+        store.close()
+        done = shell.run("status")
+        assert done.code == 1
+        assert "  desired/mail/all.yaml:7: spec.txt: is not a field here" in done.out
 
     def test_gives_json_and_markdown(self, shell: Shell) -> None:
         shell.write(mail=GOOD)
