@@ -26,7 +26,10 @@ def command(ctx: click.Context, stay: bool, desired: Path, picture: Path | None)
 
     screen = Screen(record=picture is not None, color=ctx.color)
 
+    told = []
+
     def wait(world: World, service: Daemon) -> None:
+        told.append(True)
         settings = world.root / "reconciler.yaml"
         settings.write_text(world.settings_text(), encoding="utf-8")
         settings.chmod(0o600)
@@ -41,6 +44,8 @@ def command(ctx: click.Context, stay: bool, desired: Path, picture: Path | None)
         try:
             broken = demo.play(wait if stay else None)
         except KeyboardInterrupt:
+            if not told:
+                raise  # the story was cut short, and promised nothing yet
             broken = demo.broken
     if not stay:
         screen.say("\n  the world has ended with the story; make demo ARGS=--stay keeps it up to look at")
