@@ -5,7 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 
-NAMES = ("help", "validate", "plan", "engine", "idle", "k8s")
+NAMES = ("help", "validate", "plan", "engine", "cloudflare", "idle", "k8s")
 
 
 def main(arguments: list[str]) -> int:
@@ -21,10 +21,16 @@ def main(arguments: list[str]) -> int:
             missed += 1
             continue
         for figure in json.loads(done.stdout.splitlines()[-1]):
-            well = figure["value"] < figure["bar"]
-            missed += not well
-            print(f"{'ok    ' if well else 'MISSED'} {figure['what']}: {figure['value']:.3g} {figure['unit']} (bar {figure['bar']:g})")
+            missed += figure["bar"] is not None and figure["value"] >= figure["bar"]
+            print(_line(**figure))
     return 1 if missed else 0
+
+
+def _line(what: str, value: float | None, unit: str, bar: float | None) -> str:
+    if value is None:
+        return f"       {what}"
+    said = f"{what}: {value:.3g} {unit}".rstrip()
+    return f"       {said}" if bar is None else f"{'ok    ' if value < bar else 'MISSED'} {said} (bar {bar:g})"
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ spec:
 """
 
 
-def figure(what: str, value: float, unit: str, bar: float) -> dict[str, object]:
-    """Make one line of the result."""
+def figure(what: str, value: float | None, unit: str, bar: float | None) -> dict[str, object]:
+    """Make one line of the result; without a bar it is only told, and without a value it is a remark."""
     return {"what": what, "value": value, "unit": unit, "bar": bar}
 
 

@@ -204,4 +204,4 @@ def _differs(resource: Resource, live: Live) -> bool:
         spared = spec_of(resource).with_live(resource.policy.ignore, live.form)
     except ValueError:
         return True
-    return spared.canonical(lambda ref: ref.template) != live.form
+    return spared.form != live.form

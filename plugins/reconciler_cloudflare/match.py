@@ -81,8 +81,8 @@ def spec_of(resource: Resource) -> DNSRecord:
 
 
 def form_wanted(resource: Resource) -> JSONObject:
-    """Give the canonical form that a resource wants; DNS holds no secrets, so nothing is fingerprinted."""
-    return spec_of(resource).canonical(lambda ref: ref.template)
+    """Give the canonical form that a resource wants."""
+    return spec_of(resource).form
 
 
 class Matching:

@@ -1,6 +1,7 @@
 """What a DNS record wants, in canonical form, and its shape in Cloudflare's API in both directions. Pure."""
 
 import json
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -154,6 +155,11 @@ class DNSRecord(Spec):
         form = super().canonical(fingerprint)
         del form["exclusive"]
         return form
+
+    @cached_property
+    def form(self) -> JSONObject:
+        """The canonical form, made once because a pass reads it often; not to be changed. DNS holds no secrets to be fingerprinted."""
+        return self.canonical(lambda ref: ref.template)
 
 
 def plain(type: str, content: str) -> str:
