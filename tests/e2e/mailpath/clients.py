@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from email.message import EmailMessage
 
 from reconciler.sandbox.wires import Address, proxy_header
-from tests.e2e.mailpath.hops import WAN
+from tests.e2e.mailpath.hops import NETWORK, WAN, outside
 
 LOCAL = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 """A PROXY header, version 2, of a connection without a client (haproxy.org, proxy-protocol.txt, 2.2)."""
@@ -81,7 +81,7 @@ def subjects(opened: imaplib.IMAP4, *wanted: str, patience: float = 8) -> set[st
     return found
 
 
-def say(address: Address, *words: bytes, client: str = "127.77.9.200", patience: float = 9) -> bytes:
+def say(address: Address, *words: bytes, client: str = outside(200), patience: float = 9) -> bytes:
     """Speak raw bytes, one more after each answer, and give all that was heard before the other side hung up or said nothing more."""
     heard = b""
     with socket.create_connection(address, patience, (client, 0)) as stranger:
@@ -121,7 +121,7 @@ def check(address: Address, header: bytes = b"") -> None:
 
     HAProxy on FreeBSD completes the handshake first; on Linux it answers the SYN-ACK with the reset already, and no server notices.
     """
-    with socket.create_connection(address, 5, ("127.77.9.201", 0)) as checking:
+    with socket.create_connection(address, 5, (outside(201), 0)) as checking:
         checking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         checking.sendall(header)
 
@@ -130,7 +130,7 @@ class Flow:
     """Many strangers' servers that send all the time; each tries again until its letter is taken (RFC 5321, 4.5.4)."""
 
     def __init__(self, recipient: str, senders: int = 16, series: int = 100) -> None:
-        """``senders`` servers work side by side; each letter comes from an address of its own, in 127.77 from the network ``series`` on."""
+        """``senders`` servers work side by side; each letter comes from an address of its own, from the network ``series`` on."""
         self.recipient, self.series = recipient, series
         self.sent: dict[str, str] = {}
         self.retries = 0
@@ -160,7 +160,7 @@ class Flow:
     def _work(self) -> None:
         while not self._end.is_set():
             number = next(self._numbers)
-            subject, client = f"flow-{self.series}-{number}", f"127.77.{self.series + number // 250}.{1 + number % 250}"
+            subject, client = f"flow-{self.series}-{number}", f"{NETWORK}.{self.series + number // 250}.{1 + number % 250}"
             if self._deliver(letter(self.recipient, subject), client):
                 self.sent[subject] = client
             else:

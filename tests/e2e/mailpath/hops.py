@@ -1,11 +1,13 @@
 """The wires of the site on loopback: the firewall's NAT, the old load balancer and kube-proxy, as one small TCP forwarder.
 
-Every address of the site has a stand-in below 127.77, so that declared ports can be used as they are and nothing leaves the machine. On
-loopback a socket may be bound to any of them, which is how a hop keeps the client's address, or puts a node's in its place.
+Every address of the site has a stand-in in a network of 127/8 that is this process's own, so that declared ports can be used as they are
+and nothing leaves the machine. On loopback a socket may be bound to any of them, which is how a hop keeps the client's address, or puts
+a node's in its place.
 """
 
 import asyncio
 import contextlib
+import os
 import shutil
 import subprocess
 import threading
@@ -16,14 +18,14 @@ from typing import Any, TypeAlias
 import pytest
 
 Address: TypeAlias = tuple[str, int]
-CLIENTS = "127.77.9."
-POD = "127.77.30.1"
-WAN = "127.77.76.1"
+NETWORK = f"127.{64 + os.getpid() % 128}"
+POD = f"{NETWORK}.30.1"
+WAN = f"{NETWORK}.76.1"
 
 
 def here(text: str, wan: str) -> str:
     """Put the stand-ins in the place of the site's addresses; ``wan`` is the real address on WAN."""
-    return text.replace("10.0.20.", "127.77.20.").replace(wan, WAN)
+    return text.replace("10.0.20.", f"{NETWORK}.20.").replace(wan, WAN)
 
 
 class PodAddress:
@@ -44,6 +46,11 @@ class PodAddress:
         assert program is not None
         command = [program, "address", verb, f"{POD}/32", "dev", "lo"]
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+
+
+def outside(number: int) -> str:
+    """Give the address of a client on the Internet."""
+    return f"{NETWORK}.9.{number}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,11 +242,11 @@ class MailHost:
 
     # -- looking --------------------------------------------------------------------------------------------------------------
 
-    def wait_for_line(self, pattern: str, patience: float = 5) -> str:
-        """Give the first line of Postfix's log that matches; raises AssertionError with the log."""
-        end = time.monotonic() + patience
+    def wait_for_line(self, pattern: str, patience: float = 5, *, imap: bool = False) -> str:
+        """Give the first line of Postfix's or Dovecot's log that matches; raises AssertionError with the log."""
+        log, end = self.imap_log if imap else self.log, time.monotonic() + patience
         while time.monotonic() < end:
-            if found := re.search(rf"^.*{pattern}.*$", self.log.read_text(), re.MULTILINE):
+            if found := re.search(rf"^.*{pattern}.*$", log.read_text(), re.MULTILINE):
                 return found[0]
             time.sleep(0.05)
-        raise AssertionError(f"no line of the log matches {pattern}:\n{self.log.read_text()}")
+        raise AssertionError(f"no line of the log matches {pattern}:\n{log.read_text()}")
