@@ -16,7 +16,7 @@ from tests.e2e.mailpath.firewall import check_ports
 from tests.e2e.mailpath.hops import POD, outside
 from tests.e2e.mailpath.site import Site
 
-PROGRAMS = ("haproxy", "postfix", "postconf", "dovecot", "ip")
+PROGRAMS = ("haproxy", "postfix", "postconf", "dovecot", "ip", "setpriv")
 SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -17,7 +17,9 @@ class Server:
         """``log`` takes what the process prints; ``more`` are logs that it writes itself, shown when it fails."""
         self._logs = (log, *more)
         with log.open("ab") as out:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+            # a server hears of it when the test is killed; Postfix's master does not, because it changes accounts while it starts
+            guarded = ["setpriv", "--pdeathsig", "TERM", "--", *command]
+            self.process = subprocess.Popen(guarded, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
 
     def wait_for(self, address: tuple[str, int], patience: float = 10) -> None:
         """Return when the address takes connections; raises AssertionError with what the server printed."""
