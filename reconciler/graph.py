@@ -73,6 +73,17 @@ def build(resources: Iterable[Resource]) -> Graph:
     return Graph(known, before, _waves(known, before))
 
 
+def rivals(resources: Iterable[Resource]) -> Iterator[Problem]:
+    """Find resources that stand for one object of one target under different names."""
+    first: dict[tuple[str, str, str], Resource] = {}
+    for resource in resources:
+        if not (natural := resource.spec.stands_for()):
+            continue
+        other = first.setdefault((resource.id.driver, resource.policy.target, natural), resource)
+        if other is not resource:
+            yield _problem(resource, f"is the same object as {other.id} at {other.origin}; keep one of them")
+
+
 def _edges(resource: Resource, known: Mapping[ResourceId, Resource], problems: list[Problem]) -> frozenset[ResourceId]:
     dangling = (id for id in (*resource.needs, *resource.refs) if id not in known)
     problems.extend(_problem(resource, f"refers to {id}, which this stack does not declare{_hint(id, known)}") for id in dangling)

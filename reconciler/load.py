@@ -19,7 +19,7 @@ from reconciler.documents import Document, line_of, read
 from reconciler.driver import Plugin
 from reconciler.errors import InputError, Problem
 from reconciler.expressions import Environment, Expression, ExpressionError, parse, partial, render
-from reconciler.graph import Graph, build, cycle
+from reconciler.graph import Graph, build, cycle, rivals
 from reconciler.invalid import did_you_mean, explain
 from reconciler.plan import Exemption
 from reconciler.registry import ANNOTATIONS, OWN_GROUP, Catalog
@@ -101,8 +101,7 @@ class _Loader:
         exemptions = tuple(one for document in exceptions if (one := self._exemption(document)) is not None)
         graph = self._graph(resources)
         targets = {one.id: one.policy.target or spec.targets.get(one.id.driver, one.id.driver) for one in resources}
-        stack = Stack(self.name, spec, graph, exemptions, targets)
-        return replace(stack, findings=check(stack))
+        return replace(stack := Stack(self.name, spec, graph, exemptions, targets), findings=check(stack))
 
     def _graph(self, resources: Sequence[Resource]) -> Graph:
         """Order what could be built, so that cycles are reported beside every other problem."""
@@ -110,6 +109,7 @@ class _Loader:
         built = [replace(one, needs=_among(one.needs, known), refs=_among(one.refs, known), digest=one.digest) for one in resources]
         try:
             graph = build(built)
+            self.problems += rivals(resources)
         except InputError as error:
             self.problems += error.problems
         if self.problems:

@@ -197,6 +197,13 @@ class Spec(BaseModel):
         assert isinstance(plain, dict)
         return plain
 
+    def stands_for(self) -> str:
+        """Name the object in its system's own terms, so that two resources for one object are found before anything is asked.
+
+        Empty where only the system can tell.
+        """
+        return ""
+
     def requires(self, name: str) -> tuple[ResourceId, ...]:
         """Name resources of the same driver that must exist first. An id that the stack does not declare is no edge."""
         return ()

@@ -150,6 +150,10 @@ class DNSRecord(Spec):
             raise ValueError("settings: flatten_cname is for CNAME only")
         return self
 
+    def stands_for(self) -> str:
+        """A record is its type, name, content and, for MX, priority."""
+        return "/".join(str(part) for part in key_of(self.canonical(lambda ref: ref.template)))
+
     def canonical(self, fingerprint: Fingerprint) -> JSONObject:
         """Give the comparable form; ``exclusive`` is about the neighbours and no field of the record."""
         form = super().canonical(fingerprint)
