@@ -112,9 +112,18 @@ class Matching:
                 self.pairs[id] = self._free.pop(candidates[0].id)
 
     def _untangle(self) -> None:
-        """Where wishes have exchanged what they stand for, exchange their marks: no order of patches leads through a ring."""
+        """Where wishes have exchanged what they stand for, exchange their marks: no order of patches leads through a ring.
+
+        A CNAME stands alone at its name, so to hold the name is to hold the place of whoever wants it.
+        """
         holder = {(live.zone, live.key): id for id, live in self.pairs.items()}
-        onward = {id: holder.get((self.pairs[id].zone, key_of(self._wanted[id][1]))) for id in self.pairs}
+        alone = {(live.zone, live.place): id for id, live in self.pairs.items() if live.place[0] == "CNAME"}
+
+        def held_by(id: ResourceId) -> ResourceId | None:
+            zone, form = self.pairs[id].zone, self._wanted[id][1]
+            return holder.get((zone, key_of(form))) or alone.get((zone, (form["type"], form["name"])))
+
+        onward = {id: held_by(id) for id in self.pairs}
         before = dict(self.pairs)
         for id in before:
             ring = [id]

@@ -139,3 +139,19 @@ def test_going_there_and_back_is_a_way_home(first: list[Resource], second: list[
     firm = [replace(one, policy=ResourcePolicy()) for one in first]
     if not blocked:
         assert converge(firm) == begun
+
+
+def test_two_aliases_that_exchange_their_names_exchange_their_marks() -> None:
+    def alias(wish: str, name: str, target: str) -> Resource:
+        spec = DNSRecord.model_validate({"zone": ZONE, "name": name, "type": "CNAME", "content": target})
+        return Resource(ResourceId("cloudflare", "DNSRecord", wish), spec)
+
+    zone = zone_with([])
+    driver = driver_for(zone)
+    for wanted in (
+        [alias("one", "x.example.com", "a.example.net"), alias("two", "y.example.com", "b.example.net")],
+        [alias("one", "y.example.com", "b.example.net"), alias("two", "x.example.com", "c.example.net")],
+    ):
+        for wave in planned(driver, wanted).waves:
+            assert {one.status for one in driver.apply(wave, SCOPE)} == {Status.APPLIED}
+        assert not planned(driver, wanted).changes
