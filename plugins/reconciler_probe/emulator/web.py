@@ -12,7 +12,7 @@ from reconciler.sandbox.server import AppServer
 
 
 class WebServer:
-    """Answers ``/`` with a redirect to ``/login``, ``/login`` with the page, a path that ``find`` knows with its text, all else with 404."""
+    """Answers ``/`` with a redirect to ``/login``, ``/login`` with the page, what ``find`` knows with its text, all else with 404."""
 
     def __init__(self, page: str, find: Callable[[str], str | None]) -> None:
         """Take the text of the login page and the look-up for the others."""
