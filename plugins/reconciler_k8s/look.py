@@ -272,6 +272,7 @@ class Look:
         if prediction.refused:
             return replace(base, refused=prediction.refused)
         before, after = self._difference(wish, live, prediction)
+        version = {"version": live["metadata"]["resourceVersion"]} if self.cluster.config.strict else {}
         return replace(
             base,
             live=before,
@@ -279,6 +280,7 @@ class Look:
             follows=differs_by_config_hash(before, after),
             handle={
                 **base.handle,
+                **version,
                 **prediction.handle(adopt=found.ownership is not Ownership.OURS, manager=field_manager(self.scope.owner)),
             },
             notes=prediction.notes(adopt=found.ownership is not Ownership.OURS, manager=field_manager(self.scope.owner)),
