@@ -3,7 +3,7 @@
 The command line and the daemon are both thin shells round what is built here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,8 +12,8 @@ from threading import Event
 
 from reconciler.applying import Listener
 from reconciler.clock import Clock
-from reconciler.engine import Engine, Forgetful, Memory, silent
-from reconciler.observing import Observer
+from reconciler.engine import Engine, Forgetful, Memory, silent, unheeded
+from reconciler.observing import Observer, Seen
 from reconciler.registry import Catalog, catalog
 from reconciler.resource import SecretValue
 from reconciler.retry import Retry
@@ -43,13 +43,13 @@ class Workshop:
     kinds: Catalog = field(default_factory=catalog)
 
     @contextmanager
-    def engine(self, memory: Memory | None = None, listen: Listener = silent) -> Iterator[Engine]:
+    def engine(self, memory: Memory | None = None, listen: Listener = silent, after: Callable[[Seen], None] = unheeded) -> Iterator[Engine]:
         """Give an engine with connections of its own, closed at the end."""
         retry = Retry(self.settings.engine, self.stop, self.clock)
         key = self.settings.fingerprint_key.get_secret_value().encode()
         with Targets(self.settings.targets, self.kinds) as targets:
             observer = Observer(targets, self.kinds, retry, self.settings.instance, key, self.settings.engine.workers)
-            yield Engine(observer, retry, memory or Forgetful(), self.settings.engine, listen)
+            yield Engine(observer, retry, memory or Forgetful(), self.settings.engine, listen, after)
 
     def today(self) -> date:
         """Give the date by which exceptions end, in UTC."""

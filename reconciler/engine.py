@@ -8,7 +8,7 @@
 the next possible (a secret that was just generated has consumers).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -75,6 +75,10 @@ def silent(event: Event) -> None:
     """Listen to nothing."""
 
 
+def unheeded(seen: Seen) -> None:
+    """Make nothing of what was seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """Runs passes. One pass of one stack at a time; different stacks may run side by side on engines of their own."""
@@ -84,6 +88,8 @@ class Engine:
     memory: Memory = field(default_factory=Forgetful)
     settings: EngineSettings = EngineSettings()
     listen: Listener = silent
+    after: Callable[[Seen], None] = unheeded
+    """Called at the end of each converge with what was seen last; it holds no secret's value any more."""
 
     def plan(self, stack: Stack, revision: str = "", *, approved: Collection[str] = ()) -> tuple[Plan, Seen]:
         """Say what a pass would do. Writes nothing anywhere."""
@@ -108,6 +114,7 @@ class Engine:
             report = replace(report, subject=subject, trace_id=trace_id(revision))
             with span("record"):
                 self.memory.record(report, _in_sync(seen, report.remaining))
+        self.after(seen)
         self.listen(Event("done", report.verdict.value))
         return report
 

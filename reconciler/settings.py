@@ -49,6 +49,12 @@ class Engine(_Section):
     poll: float = Field(0.5, gt=0, description="Seconds between looks while something that was written becomes healthy.")
     rounds: int = Field(5, ge=1, description="Passes run in a row while each makes the next possible.")
     workers: int = Field(8, ge=1, description="Targets observed and written at the same time.")
+    watches: int = Field(
+        64,
+        ge=0,
+        description="Pairs of a stack and a target that are watched between passes, where the driver can, so that drift is seen at once; "
+        "each holds connections open. What is beyond, and everything with 0, is looked at every interval.",
+    )
 
 
 class Telemetry(_Section):

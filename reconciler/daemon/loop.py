@@ -17,10 +17,12 @@ from reconciler.applying import Listener
 from reconciler.compose import Workshop
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.queue import Claim, KeyedQueue
+from reconciler.daemon.watching import Watchers
 from reconciler.desired import Desired
 from reconciler.engine import Engine, silent
 from reconciler.errors import InputError, Problem, ReconcilerError, SourceError
 from reconciler.notify import Notice, NoticeLevel
+from reconciler.observing import Seen
 from reconciler.plan import Plan
 from reconciler.report import Report, Verdict
 from reconciler.stack import Stack
@@ -29,6 +31,8 @@ from reconciler.telemetry import trace_id
 
 log = logging.getLogger("reconciler.daemon")
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
+HINT_PAUSE = 0.2
+"""Seconds between a hint and its pass, so that one hand that changes ten things is met by one pass."""
 REPOSITORY = "repository"
 MISSES = 3
 
@@ -73,6 +77,7 @@ class Daemon:
     workers: int = 1
     queue: KeyedQueue = field(default_factory=KeyedQueue)
     force: dict[str, InForce] = field(default_factory=dict)
+    watchers: Watchers = field(init=False)
     _said: str = ""
     _misses: int = 0
     _rejected: set[str] = field(default_factory=set)
@@ -80,6 +85,7 @@ class Daemon:
 
     def __post_init__(self) -> None:
         """Remember what was rejected before a restart, so that its end is told too."""
+        self.watchers = Watchers(self.workshop, lambda stack, reason: self.queue.request(stack, reason, after=HINT_PAUSE))
         latest = {name: self.store.runs(name, most=1)[0]["verdict"] for name in self.store.stacks()}
         self._rejected = {name for name, verdict in latest.items() if verdict == Verdict.REJECTED}
 
@@ -102,6 +108,7 @@ class Daemon:
 
     def _close(self, threads: Sequence[Thread], outbox: Thread) -> None:
         self.queue.close()
+        self.watchers.close()
         for thread in (*threads, outbox):
             thread.join(timeout=60)
 
@@ -155,6 +162,7 @@ class Daemon:
             self._tell("rewritten", title, "warning", f"now at {commit[:12]}")
         for name in sorted(one for one, force in self.force.items() if one not in desired.names and not force.gone):
             self.force[name].gone = True
+            self.watchers.forget(name)
             self._reject(name, commit, [Problem(f"{desired.folder}/{name}", 0, "the stack disappeared; nothing of it is deleted")])
         for name in desired.names:
             try:
@@ -203,15 +211,21 @@ class Daemon:
     # -- the passes ----------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        with self.workshop.engine(self.store, self.listen) as engine:
+        seen: list[Seen] = []
+        with self.workshop.engine(self.store, self.listen, seen.append) as engine:
             while not self.workshop.stop.is_set():
                 claim = self.queue.take(1.0)
-                if claim is None:
-                    continue
-                try:
-                    self._pass(engine, claim)
-                finally:
-                    self.queue.done(claim)
+                if claim is not None:
+                    self._claimed(engine, claim, seen)
+
+    def _claimed(self, engine: Engine, claim: Claim, seen: list[Seen]) -> None:
+        """Work on a claim; the engine leaves in ``seen`` what it saw last."""
+        self.watchers.passing(claim.key)
+        try:
+            self._pass(engine, claim)
+        finally:
+            self.watchers.passed(claim.key, seen.pop() if seen else None)
+            self.queue.done(claim)
 
     def _pass(self, engine: Engine, claim: Claim) -> None:
         with self._lock:

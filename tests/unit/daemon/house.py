@@ -12,6 +12,7 @@ from reconciler.daemon.news import news
 from reconciler.daemon.outbox import Outbox
 from reconciler.desired import Desired, desired_from
 from reconciler.notify import Notice
+from reconciler.observing import Seen
 from reconciler.report import Report
 from reconciler.settings import Settings
 from reconciler.source import Revision
@@ -95,10 +96,10 @@ class House:
     def passes(self, most: int = 10) -> list[str]:
         """Run what is due now; give the stacks in the order in which they were worked on."""
         worked: list[str] = []
-        with self.daemon.workshop.engine(self.store) as engine:
+        seen: list[Seen] = []
+        with self.daemon.workshop.engine(self.store, after=seen.append) as engine:
             while len(worked) < most and (claim := self.daemon.queue.take(0)) is not None:
-                self.daemon._pass(engine, claim)
-                self.daemon.queue.done(claim)
+                self.daemon._claimed(engine, claim, seen)
                 worked.append(claim.key)
         return worked
 

@@ -1,0 +1,182 @@
+"""Hints between the passes: drivers that can watch their system say when to look again, so that drift is seen in about a second.
+
+A hint is never a truth: it only asks for a pass, and losing one costs no more than waiting for the next interval. A watch is begun
+after the first pass of a stack and anew whenever that stack wants something else, because it compares with what is wanted. What a pass
+writes itself is no news: hints that come while it runs and wants something new are dropped, for the new watch lists everything anew.
+This room decides nothing about drift, and writes to no system.
+"""
+
+import logging
+import random
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from hashlib import sha256
+from threading import Event, Lock, Thread
+from typing import Protocol, TypeAlias
+
+from reconciler.compose import Workshop
+from reconciler.driver import Driver, Scope, Watcher
+from reconciler.errors import DriverError, SettingsError
+from reconciler.observing import Seen
+from reconciler.registry import load, open_target
+from reconciler.resource import ResourceId
+
+log = logging.getLogger("reconciler.watching")
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before a watch that broke off is begun again; doubled each time that it does."""
+
+Ask: TypeAlias = Callable[[str, str], None]
+"""Asks for a pass of a stack, for a reason."""
+
+
+class WatchingDriver(Driver, Watcher, Protocol):
+    """A driver with both faces."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """One target watched on behalf of one stack, in a thread of its own."""
+
+    stack: str
+    target: str
+    scope: Scope
+    open: Callable[[], WatchingDriver]
+    hint: Callable[["Watch", ResourceId | None], None]
+    pause: Callable[[Event, float], bool]
+    end: Event = field(default_factory=Event)
+
+    def start(self) -> None:
+        """Begin."""
+        Thread(target=self._run, name=f"watch {self.stack} {self.target}", daemon=True).start()
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while not self.end.is_set():
+            try:
+                with closing(self.open()) as driver:
+                    for id in driver.watch(self.scope, self.end):
+                        if self.end.is_set():
+                            return
+                        pause = FIRST_PAUSE
+                        self.hint(self, id)
+            except (DriverError, SettingsError) as error:
+                log.info("%s; %s is looked at every interval meanwhile", error, self.target)
+            except Exception as error:  # a bug in one watch must not end the others
+                log.exception("bug: the watch of %s for %s raised %s", self.target, self.stack, type(error).__name__)
+            if self.end.is_set() or self.pause(self.end, pause * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
+                return
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+
+@dataclass(slots=True)
+class Watchers:
+    """Every watch of a daemon. Thread-safe. ``ask`` is called from the threads of the watches."""
+
+    workshop: Workshop
+    ask: Ask
+    _watches: dict[tuple[str, str], Watch] = field(default_factory=dict)
+    _signatures: dict[str, str] = field(default_factory=dict)
+    _passing: dict[str, set[str]] = field(default_factory=dict)
+    _full: bool = False
+    _lock: Lock = field(default_factory=Lock)
+
+    def passing(self, stack: str) -> None:
+        """Say that a pass of ``stack`` begins: hints wait until it is over."""
+        with self._lock:
+            self._passing.setdefault(stack, set())
+
+    def passed(self, stack: str, seen: Seen | None) -> None:
+        """Say that it is over, and what it saw last; None when it did not get that far."""
+        with self._lock:
+            waiting = self._passing.pop(stack, set())
+            if seen is not None and (signature := signature_of(seen)) != self._signatures.get(stack):
+                self._signatures[stack] = signature
+                self._renew(seen)
+                return
+        for target in sorted(waiting):
+            self.ask(stack, reason(target))
+
+    def forget(self, stack: str) -> None:
+        """End the watches of a stack."""
+        with self._lock:
+            self._signatures.pop(stack, None)
+            for key in [key for key in self._watches if key[0] == stack]:
+                self._watches.pop(key).end.set()
+
+    def close(self) -> None:
+        """End every watch; none is waited for, because a watch holds nothing that must be finished."""
+        with self._lock:
+            for watch in self._watches.values():
+                watch.end.set()
+            self._watches.clear()
+            self._signatures.clear()
+
+    def watched(self) -> list[tuple[str, str]]:
+        """List the stacks and targets that are watched."""
+        with self._lock:
+            return sorted(self._watches)
+
+    def _renew(self, seen: Seen) -> None:
+        stack = seen.stack.name
+        for key in [key for key in self._watches if key[0] == stack]:
+            self._watches.pop(key).end.set()
+        if self.workshop.settings.engine.watches == 0:
+            return
+        scope = Scope(seen.scope.owner, seen.scope.revision, fingerprint=seen.scope.fingerprint, wanted=seen.graph.resources)
+        for target in sorted({seen.target(id) for id in seen.graph.resources}):
+            if not self._can_watch(target):
+                continue
+            if len(self._watches) >= self.workshop.settings.engine.watches:
+                if not self._full:
+                    log.warning("engine.watches is reached; what is not watched is looked at every interval only")
+                self._full = True
+                return
+            watch = Watch(stack, target, scope, self._opener(target), self._hint, self.workshop.clock.wait)
+            self._watches[stack, target] = watch
+            watch.start()
+
+    def _driver(self, target: str) -> str:
+        return str(self.workshop.settings.targets.get(target, {}).get("driver", target))
+
+    def _can_watch(self, target: str) -> bool:
+        if target not in self.workshop.settings.targets:
+            return False
+        try:
+            return hasattr(load(self.workshop.kinds.plugin(self._driver(target)).driver), "watch")
+        except SettingsError:
+            return False
+
+    def _opener(self, target: str) -> Callable[[], WatchingDriver]:
+        """Open a driver of its own for each watch: one driver is never used by two threads."""
+
+        def opened() -> WatchingDriver:
+            config = {key: value for key, value in self.workshop.settings.targets[target].items() if key != "driver"}
+            driver: WatchingDriver = open_target(self.workshop.kinds.plugin(self._driver(target)), config)
+            return driver
+
+        return opened
+
+    def _hint(self, watch: Watch, id: ResourceId | None) -> None:
+        log.info("%s: %s hints at %s", watch.stack, watch.target, id or "a change")
+        with self._lock:
+            if self._watches.get((watch.stack, watch.target)) is not watch:
+                return
+            if (waiting := self._passing.get(watch.stack)) is not None:
+                waiting.add(watch.target)
+                return
+        self.ask(watch.stack, reason(watch.target))
+
+
+def reason(target: str) -> str:
+    """Say why a pass is asked for."""
+    return f"a hint from {target}"
+
+
+def signature_of(seen: Seen) -> str:
+    """Give a digest of what a stack wants, down to the versions of its secrets, and of which expressions are still open."""
+    parts = []
+    for one in seen.graph:
+        prints = ",".join(seen.scope.fingerprint(ref) for ref in one.spec.secrets())
+        parts.append(f"{one.id} {one.digest} {type(one.spec).__name__} {prints}")
+    return sha256("\n".join(parts).encode()).hexdigest()
