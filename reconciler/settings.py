@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from reconciler.daemon.http.config import Http
 from reconciler.errors import SettingsError
 
 DEFAULT_FILE = Path("reconciler.yaml")
@@ -94,6 +95,7 @@ class Settings(BaseSettings):
     engine: Engine = Engine()
     telemetry: Telemetry = Telemetry()
     notify: Notify = Notify()
+    http: Http = Http()
 
     @classmethod
     def settings_customise_sources(

@@ -53,6 +53,20 @@ class Head(Protocol):
         ...
 
 
+class Door(Protocol):
+    """Something that listens beside the daemon, on a thread of its own."""
+
+    thread: Thread
+
+    def open(self) -> None:
+        """Listen. Raises ReconcilerError when it cannot."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening."""
+        ...
+
+
 @dataclass(slots=True)
 class InForce:
     """The newest good revision of one stack."""
@@ -75,6 +89,8 @@ class Daemon:
     listen: Listener = silent
     done: Callable[[Report], None] = lambda report: None
     workers: int = 1
+    doors: Sequence[Door] = ()
+    threads: list[Thread] = field(default_factory=list)
     queue: KeyedQueue = field(default_factory=KeyedQueue)
     force: dict[str, InForce] = field(default_factory=dict)
     watchers: Watchers = field(init=False)
@@ -91,26 +107,37 @@ class Daemon:
 
     def run(self) -> None:
         """Start every thread, wait for the stop signal, and let the writes that are under way finish."""
-        threads = [Thread(target=self._watch, name="source", daemon=True)]
-        threads += [Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(self.workers)]
-        outbox = Thread(target=self.outbox.run, args=(self.workshop.stop,), name="outbox", daemon=True)
-        for thread in (*threads, outbox):
-            thread.start()
+        self.threads = [Thread(target=self._watch, name="source", daemon=True)]
+        self.threads += [Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(self.workers)]
+        self.threads.append(Thread(target=self.outbox.run, args=(self.workshop.stop,), name="outbox", daemon=True))
+        try:
+            for door in self.doors:
+                door.open()
+            for thread in self.threads:
+                thread.start()
+            self._guard()
+        finally:
+            self._close()
+
+    def _guard(self) -> None:
+        """Wait for the stop signal. Raises ReconcilerError when a thread dies before it."""
+        watched = (*self.threads, *(door.thread for door in self.doors))
         while not self.workshop.stop.is_set():
             time.sleep(0.5)  # not stop.wait: a signal handler that sets what its own thread waits for can lock itself out
-            dead = next((thread.name for thread in (*threads, outbox) if not thread.is_alive()), "")
+            dead = next((thread.name for thread in watched if not thread.is_alive()), "")
             if dead and not self.workshop.stop.is_set():  # asked last: a thread that was told to end is not dead
                 log.error("the %s thread died; stopping, so that a supervisor starts afresh", dead)
-                self.workshop.stop.set()
-                self._close(threads, outbox)
                 raise ReconcilerError(f"the {dead} thread died; see the log")
-        self._close(threads, outbox)
 
-    def _close(self, threads: Sequence[Thread], outbox: Thread) -> None:
+    def _close(self) -> None:
+        self.workshop.stop.set()
+        for door in self.doors:
+            door.close()
         self.queue.close()
         self.watchers.close()
-        for thread in (*threads, outbox):
-            thread.join(timeout=60)
+        for thread in self.threads:
+            if thread.ident is not None:
+                thread.join(timeout=60)
 
     # -- the source ----------------------------------------------------------------------------------------------------------
 

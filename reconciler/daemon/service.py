@@ -18,7 +18,13 @@ from reconciler.state import Store
 def daemon(settings: Settings, store: Store, *, path: Path | None = None, workers: int = 1, listen: Listener = silent) -> Daemon:
     """Make a daemon that watches ``path``, or the repository of the settings. Raises SettingsError."""
     workshop = Workshop(settings)
-    return Daemon(workshop, store, _head(settings, workshop, path), Outbox(store, _sink(settings), workshop.clock), listen, workers=workers)
+    outbox = Outbox(store, _sink(settings), workshop.clock)
+    made = Daemon(workshop, store, _head(settings, workshop, path), outbox, listen, workers=workers)
+    if settings.http.listen or settings.http.webhook_listen:
+        from reconciler.daemon.http.app import doors  # a web server that only those who listen pay for
+
+        made.doors = doors(settings.http, made)
+    return made
 
 
 def _head(settings: Settings, workshop: Workshop, path: Path | None) -> Head:
