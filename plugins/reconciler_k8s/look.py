@@ -43,7 +43,9 @@ from reconciler_k8s.sight import Found, Prediction, content_of, found_in, handle
 from reconciler_k8s.spec import KubernetesObject, config_hash
 from reconciler_k8s.taking import refusal
 
-STATUS_KINDS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "Job", "PersistentVolumeClaim", "Pod", "CustomResourceDefinition"})
+STATUS_KINDS = frozenset(
+    {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "PersistentVolumeClaim", "Pod", "CustomResourceDefinition"}
+)
 """Built-in kinds whose health is in their status, so that they are listed whole."""
 CLAIMED = (
     '{id}: belongs to the stack {theirs}, and {ours} claims it, too; take it out of one of them, or move it with reconciler/adopt: "true"'
