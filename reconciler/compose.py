@@ -16,6 +16,7 @@ from reconciler.engine import Engine, Forgetful, Memory, silent, unheeded
 from reconciler.observing import Observer, Seen
 from reconciler.registry import Catalog, catalog
 from reconciler.resource import SecretValue
+from reconciler.resting import Rests
 from reconciler.retry import Retry
 from reconciler.settings import Settings
 from reconciler.source import GitSource
@@ -35,12 +36,13 @@ def git_source(settings: Settings, cache: Path) -> GitSource:
 
 @dataclass(slots=True)
 class Workshop:
-    """Builds engines that share the settings, the clock and the stop signal, but no connection."""
+    """Builds engines that share the settings, the clock, the stop signal and what failed of late, but no connection."""
 
     settings: Settings
     clock: Clock = field(default_factory=Clock)
     stop: Event = field(default_factory=Event)
     kinds: Catalog = field(default_factory=catalog)
+    rests: Rests = field(default_factory=Rests)
 
     @contextmanager
     def engine(self, memory: Memory | None = None, listen: Listener = silent, after: Callable[[Seen], None] = unheeded) -> Iterator[Engine]:
@@ -49,7 +51,7 @@ class Workshop:
         key = self.settings.fingerprint_key.get_secret_value().encode()
         with Targets(self.settings.targets, self.kinds) as targets:
             observer = Observer(targets, self.kinds, retry, self.settings.instance, key, self.settings.engine.workers)
-            yield Engine(observer, retry, memory or Forgetful(), self.settings.engine, listen, after)
+            yield Engine(observer, retry, memory or Forgetful(), self.settings.engine, listen, after, self.rests)
 
     def today(self) -> date:
         """Give the date by which exceptions end, in UTC."""

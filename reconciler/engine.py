@@ -22,6 +22,7 @@ from reconciler.plan import Applied, Plan
 from reconciler.policy import guard, pending
 from reconciler.report import Report, Verdict
 from reconciler.resource import ResourceId
+from reconciler.resting import Rests
 from reconciler.retry import Retry
 from reconciler.settings import Engine as EngineSettings
 from reconciler.stack import Stack
@@ -90,6 +91,7 @@ class Engine:
     listen: Listener = silent
     after: Callable[[Seen], None] = unheeded
     """Called at the end of each converge with what was seen last; it holds no secret's value any more."""
+    rests: Rests = field(default_factory=Rests)
 
     def plan(self, stack: Stack, revision: str = "", *, approved: Collection[str] = ()) -> tuple[Plan, Seen]:
         """Say what a pass would do. Writes nothing anywhere."""
@@ -114,6 +116,7 @@ class Engine:
             report = replace(report, subject=subject, trace_id=trace_id(revision))
             with span("record"):
                 self.memory.record(report, _in_sync(seen, report.remaining))
+            self.rests.learn(report, self.retry.clock.monotonic())
         self.after(seen)
         self.listen(Event("done", report.verdict.value))
         return report
@@ -151,7 +154,8 @@ class Engine:
             return self.observer.look(stack, revision, extra)
 
     def _guarded(self, seen: Seen, revision: str, approved: Collection[str]) -> Plan:
-        plan = seen.plan(revision, self.memory.applied(seen.stack.name))
+        resting = self.rests.of(seen.stack.name, self.retry.clock.monotonic())
+        plan = seen.plan(revision, self.memory.applied(seen.stack.name), resting)
         allowed = {*approved, *self.memory.approved()}
         now = self.retry.clock.now()
         findings = _findings(seen.stack, plan)
@@ -203,7 +207,7 @@ def _non_convergent(change: Change, outcome: Outcome) -> Outcome:
 def _verdict(remaining: Plan, outcomes: Mapping[ResourceId, Outcome], health: Mapping[ResourceId, Health], *, interrupted: bool) -> Verdict:
     if interrupted:
         return Verdict.INTERRUPTED
-    if any(outcome.status is Status.FAILED for outcome in outcomes.values()) or any(one.unknown for one in remaining.stuck):
+    if any(outcome.status is Status.FAILED for outcome in outcomes.values()) or any(one.unknown or one.resting for one in remaining.stuck):
         return Verdict.FAILED
     if remaining.waves or remaining.stuck or any(True for _ in pending(remaining)):
         return Verdict.PENDING

@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import cast
 
 from reconciler.driver import Health, Observation, Ownership, Scope, SecretStore
 from reconciler.errors import DriverError, SettingsError
 from reconciler.graph import Graph, build
-from reconciler.plan import Applied, Inputs, Plan, make_plan
+from reconciler.plan import Applied, Inputs, Plan, Resting, make_plan
 from reconciler.registry import Catalog
 from reconciler.resolving import resolve
 from reconciler.resource import Resource, ResourceId
@@ -21,6 +22,8 @@ from reconciler.secrets import Secrets
 from reconciler.stack import Stack, Unresolved
 from reconciler.targets import Targets
 from reconciler.telemetry import span
+
+NOTHING: Mapping[ResourceId, Resting] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,14 @@ class Seen:
         """Give the health of every wanted resource that exists."""
         return {id: one.health for id, (_, one) in self.observations().items() if id in self.graph.resources and one.live is not None}
 
-    def plan(self, revision: str, applied: Mapping[ResourceId, Applied]) -> Plan:
+    def plan(self, revision: str, applied: Mapping[ResourceId, Applied], resting: Mapping[ResourceId, Resting] = NOTHING) -> Plan:
         """Compare; pure from here on."""
         found = self.observations()
         targets = {id: target for id, (target, _) in found.items()} | dict(self.stack.targets)
         observations = [one for _, one in found.values()]
         notes = self._elsewhere()
-        inputs = Inputs(observations, self.scope.fingerprint, targets, applied, self.stack.exemptions, self.blocked, self.blind, notes)
+        known = (self.stack.exemptions, self.blocked, self.blind, notes, resting)
+        inputs = Inputs(observations, self.scope.fingerprint, targets, applied, *known)
         return make_plan(self.stack.name, revision, self.graph, inputs)
 
 

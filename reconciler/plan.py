@@ -40,12 +40,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stuck:
-    """A resource that this pass cannot change. ``status`` is blocked (waits for another) or refused; ``unknown`` when it was not seen."""
+    """A resource that this pass cannot change. ``status`` is blocked (waits for another) or refused; ``unknown`` when it was not seen.
+
+    ``resting`` when it failed of late and is not tried again yet.
+    """
 
     id: ResourceId
     status: Status
     reason: str
     unknown: bool = False
+    resting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +103,29 @@ class Plan:
         return replace(self, digest=digest([_essence(change) for change in (*self.changes, *(held.change for held in self.held))]))
 
 
+def essence(change: Change) -> str:
+    """Give a digest of one change, the same as long as the same would be done to the same."""
+    return digest(_essence(change))
+
+
 def _essence(change: Change) -> list[Any]:
     return [str(change.id), change.action.value, change.target, [[diff.path, diff.before, diff.after] for diff in change.diffs]]
 
 
 @dataclass(frozen=True, slots=True)
+class Resting:
+    """A change that failed and is not tried again yet: its essence, and why."""
+
+    essence: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a plan is made from. ``blocked`` and ``blind`` say why a resource or a whole target could not be considered."""
+    """What a plan is made from. ``blocked`` and ``blind`` say why a resource or a whole target could not be considered.
+
+    ``resting`` are changes that failed of late and are left in peace for a while.
+    """
 
     observations: Sequence[Observation]
     fingerprint: Fingerprint
@@ -115,6 +135,7 @@ class Inputs:
     blocked: Mapping[ResourceId, str] = field(default_factory=dict)
     blind: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    resting: Mapping[ResourceId, Resting] = field(default_factory=dict)
 
 
 def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
@@ -129,6 +150,8 @@ def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
                 stuck[resource.id] = found
             case Held() as found:
                 held.append(found)
+            case Change() as found if (rest := inputs.resting.get(resource.id)) is not None and rest.essence == essence(found):
+                stuck[resource.id] = Stuck(resource.id, Status.BLOCKED, rest.reason, resting=True)
             case Change() as found:
                 follows = resource.id in seen and seen[resource.id].follows
                 changes[resource.id] = replace(found, cause=_followed(resource.id, graph, changes)) if follows else found

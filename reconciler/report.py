@@ -241,3 +241,9 @@ def drifted(plan: Plan) -> tuple[Change, ...]:
     held: Iterable[Held] = plan.held
     changes = (*plan.changes, *(one.change for one in held if one.guard in ("drift", "exception", "budget")))
     return tuple(change for change in changes if change.cause == "drift")
+
+
+def repaired(report: Report) -> tuple[ResourceId, ...]:
+    """List the drifts that a pass wrote away."""
+    written = {one.id for one in report.outcomes if one.status is Status.APPLIED}
+    return tuple(change.id for change in report.plan.changes if change.cause == "drift" and change.id in written)

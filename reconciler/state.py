@@ -7,9 +7,10 @@ a secret ever reaches this room, because none is in a plan or a report.
 import fcntl
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeAlias
@@ -64,6 +65,8 @@ OUTBOX = sa.Table(
     sa.Column("sent", _text, nullable=False),
 )
 HEAD = "0001"
+FLAPS, FLAP_TIME = 3, timedelta(hours=1)
+"""So many repairs of one resource in so long mean that two hands work against each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +79,15 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a pass changed in the memory: its number, the verdict before it, and the resources whose drift is new."""
+    """What a pass changed in the memory: its number, the verdict before it, and the resources whose drift is new.
+
+    ``flapping`` are those of them that were repaired several times in the last hour already: something else writes them, too.
+    """
 
     run: int
     before: str
     opened: tuple[str, ...]
+    flapping: tuple[str, ...] = ()
 
 
 News: TypeAlias = Callable[[Report, Recorded], Iterable[Owed]]
@@ -162,8 +169,9 @@ class Store:
             last = sa.select(RUNS.c.verdict).where(RUNS.c.stack == report.stack, told).order_by(RUNS.c.id.desc()).limit(1)
             before = connection.execute(last).scalar() or ""
             run = int(connection.execute(sa.insert(RUNS).returning(RUNS.c.id), _run_row(report)).scalar_one())
-            self._remember(connection, report, applied, run)
-            recorded = Recorded(run, before, tuple(self._drift(connection, report)))
+            renewed = self._remember(connection, report, applied, run)
+            opened = self._drift(connection, report, renewed)
+            recorded = Recorded(run, before, tuple(opened), tuple(self._flapping(connection, report, opened)))
             for one in self._news(report, recorded):
                 self._owe(connection, one, report.finished.isoformat())
         return recorded
@@ -179,7 +187,8 @@ class Store:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _remember(self, connection: sa.Connection, report: Report, applied: Mapping[ResourceId, Applied], run: int) -> None:
+    def _remember(self, connection: sa.Connection, report: Report, applied: Mapping[ResourceId, Applied], run: int) -> set[str]:
+        """Write down what is now as git wants it; give the resources of which git wants something else than before."""
         rows = connection.execute(sa.select(APPLIED).where(APPLIED.c.stack == report.stack))
         known = {row.resource: Applied(row.digest, _ids(row.before), row.protect) for row in rows}
         gone = [str(change.id) for change in report.plan.changes if change.action is Action.DELETE and _was_applied(report, change)]
@@ -188,11 +197,13 @@ class Store:
             connection.execute(sa.delete(APPLIED).where(APPLIED.c.stack == report.stack, APPLIED.c.resource == id))
         if fresh:
             connection.execute(sa.insert(APPLIED), [_applied_row(report, id, one, run) for id, one in fresh])
+        return {id for id, one in fresh if id in known and known[id].digest != one.digest}
 
-    def _drift(self, connection: sa.Connection, report: Report) -> list[str]:
+    def _drift(self, connection: sa.Connection, report: Report, renewed: Collection[str]) -> list[str]:
         """Open, refresh and close the drifts of a stack; give those that are new.
 
-        A drift that is no longer seen was repaired by us, or put back by somebody; one that could not be looked at stays as it is.
+        A drift that is no longer seen was repaired by us, adopted into git (``renewed``), or put back by somebody; one that could not be
+        looked at, or waits for something, stays as it is.
         """
         if report.verdict is Verdict.REJECTED:
             return []
@@ -211,9 +222,17 @@ class Store:
             else:
                 connection.execute(sa.update(DRIFT).where(DRIFT.c.id == before.id), {**row, "onset": before.onset})
         for left in known.values():
-            if not _unseen(report, left.resource):
-                connection.execute(sa.update(DRIFT).where(DRIFT.c.id == left.id), {"state": "reverted", "closed": now})
+            if not _stuck(report, left.resource):
+                state = _ending(report, left.resource, renewed)
+                connection.execute(sa.update(DRIFT).where(DRIFT.c.id == left.id), {"state": state, "closed": now})
         return opened
+
+    def _flapping(self, connection: sa.Connection, report: Report, opened: Collection[str]) -> Iterator[str]:
+        """Find what drifted again although it was repaired several times of late."""
+        since = (report.finished - FLAP_TIME).isoformat()
+        mine = sa.select(DRIFT.c.resource, sa.func.count()).where(DRIFT.c.stack == report.stack, DRIFT.c.resource.in_(opened))
+        lately = mine.where(DRIFT.c.state == "repaired", DRIFT.c.closed >= since).group_by(DRIFT.c.resource)
+        return (resource for resource, count in connection.execute(lately) if count >= FLAPS)
 
     def _owe(self, connection: sa.Connection, one: Owed, now: str) -> None:
         if connection.execute(sa.select(OUTBOX.c.id).where(OUTBOX.c.key == one.key)).first() is None:
@@ -341,8 +360,17 @@ def _drift_row(report: Report, change: Change, now: str, still: set[ResourceId],
 
 
 def _was_applied(report: Report, change: Change) -> bool:
-    return any(one.id == change.id and one.status is Status.APPLIED for one in report.outcomes)
+    return _written(report, str(change.id))
 
 
-def _unseen(report: Report, resource: str) -> bool:
-    return any(str(one.id) == resource and one.unknown for one in report.remaining.stuck)
+def _written(report: Report, resource: str) -> bool:
+    return any(str(one.id) == resource and one.status is Status.APPLIED for one in report.outcomes)
+
+
+def _ending(report: Report, resource: str, renewed: Collection[str]) -> str:
+    """Say how a drift ended that is no longer seen."""
+    return "repaired" if _written(report, resource) else "adopted" if resource in renewed else "reverted"
+
+
+def _stuck(report: Report, resource: str) -> bool:
+    return any(str(one.id) == resource for one in report.remaining.stuck)

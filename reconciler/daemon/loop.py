@@ -24,15 +24,13 @@ from reconciler.errors import InputError, Problem, ReconcilerError, SourceError
 from reconciler.notify import Notice, NoticeLevel
 from reconciler.observing import Seen
 from reconciler.plan import Plan
-from reconciler.report import Report, Verdict
+from reconciler.report import Report, Verdict, repaired
 from reconciler.stack import Stack
 from reconciler.state import Owed, Store
 from reconciler.telemetry import trace_id
 
 log = logging.getLogger("reconciler.daemon")
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
-HINT_PAUSE = 0.2
-"""Seconds between a hint and its pass, so that one hand that changes ten things is met by one pass."""
 REPOSITORY = "repository"
 MISSES = 3
 
@@ -101,7 +99,7 @@ class Daemon:
 
     def __post_init__(self) -> None:
         """Remember what was rejected before a restart, so that its end is told too."""
-        self.watchers = Watchers(self.workshop, lambda stack, reason: self.queue.request(stack, reason, after=HINT_PAUSE))
+        self.watchers = Watchers(self.workshop, lambda stack, reason, after: self.queue.request(stack, reason, after=after))
         latest = {name: self.store.runs(name, most=1)[0]["verdict"] for name in self.store.stacks()}
         self._rejected = {name for name, verdict in latest.items() if verdict == Verdict.REJECTED}
 
@@ -248,13 +246,14 @@ class Daemon:
     def _claimed(self, engine: Engine, claim: Claim, seen: list[Seen]) -> None:
         """Work on a claim; the engine leaves in ``seen`` what it saw last."""
         self.watchers.passing(claim.key)
+        report = None
         try:
-            self._pass(engine, claim)
+            report = self._pass(engine, claim)
         finally:
-            self.watchers.passed(claim.key, seen.pop() if seen else None)
+            self.watchers.passed(claim.key, seen.pop() if seen else None, repaired=report is not None and bool(repaired(report)))
             self.queue.done(claim)
 
-    def _pass(self, engine: Engine, claim: Claim) -> None:
+    def _pass(self, engine: Engine, claim: Claim) -> Report | None:
         with self._lock:
             force = self.force[claim.key]
         self._renew(force, claim.key)
@@ -264,10 +263,11 @@ class Daemon:
         except Exception as error:  # a bug in a pass must not end the daemon
             log.exception("bug: the pass of %s raised %s", claim.key, type(error).__name__)
             self._again(force, claim.key, well=False)
-            return
+            return None
         log.info("%s: %s in %.1f s: %s", report.stack, report.verdict, report.seconds, report.reason)
         self._again(force, claim.key, well=report.verdict is Verdict.CONVERGED)
         self.done(report)
+        return report
 
     def _renew(self, force: InForce, name: str) -> None:
         """Load the stack anew on a new day, because exceptions end with the day."""

@@ -35,8 +35,10 @@ def _notices(report: Report, recorded: Recorded) -> Iterator[tuple[str, Notice]]
         yield f"rejected:{stack}:{which}", _notice(report, title, "error", lines)
         return
     acknowledged = {str(held.change.id) for held in report.remaining.held if held.guard == "exception"}
-    if opened := [id for id in recorded.opened if id not in acknowledged]:
+    if opened := [id for id in recorded.opened if id not in acknowledged and id not in recorded.flapping]:
         yield f"drift:{stack}:{run}", _drift(report, opened)
+    for id in recorded.flapping:
+        yield f"flapping:{stack}:{id}:{report.finished:%Y-%m-%d}", _flapping(report, id)
     for note in report.remaining.notes:
         if ENDED in note:
             yield f"ended:{stack}:{note}", _notice(report, "an exception has ended", "warning", (note,))
@@ -64,6 +66,14 @@ def _drift(report: Report, opened: Sequence[str]) -> Notice:
         word = "repaired" if id in repaired else "reported only"
         lines.append(f"{word}: {change_line(change)}; " + "; ".join(diff_lines(change.diffs, 2)))
     return _notice(report, f"drift in {len(unique)} resource{'s' if len(unique) > 1 else ''}", "warning", tuple(lines))
+
+
+def _flapping(report: Report, id: str) -> Notice:
+    """Tell once a day of a fight with another hand; each single repair is no news any more."""
+    (change, *_) = (one for one in (*drifted(report.plan), *drifted(report.remaining)) if str(one.id) == id)
+    advice = "stop the other, take the resource out of git, or name the field in reconciler/ignore"
+    lines = (change_line(change), *diff_lines(change.diffs, 2), advice)
+    return _notice(report, f"{id} is changed again and again", "warning", lines)
 
 
 def _held(report: Report, held: Sequence[Held]) -> Notice:

@@ -26,8 +26,30 @@ log = logging.getLogger("reconciler.watching")
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before a watch that broke off is begun again; doubled each time that it does."""
 
-Ask: TypeAlias = Callable[[str, str], None]
-"""Asks for a pass of a stack, for a reason."""
+HINT_PAUSE, HINT_MOST = 0.2, 300.0
+"""Seconds between a hint and its pass: at first just long enough that one hand that changes ten things is met by one pass; doubled each
+time that a pass had to repair something soon after the last, because two hands that work against each other would go on for ever."""
+CALM = 10
+"""After so many times the pause without a repair, the pause is short again."""
+
+Ask: TypeAlias = Callable[[str, str, float], None]
+"""Asks for a pass of a stack, for a reason, in so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How soon a hint about one stack is followed. ``last`` is the monotonic time of the last repair."""
+
+    pause: float = HINT_PAUSE
+    last: float = float("-inf")
+
+    def after(self, now: float) -> float:
+        """Give the seconds to wait before a hint is followed."""
+        return self.pause if now - self.last < CALM * self.pause else HINT_PAUSE
+
+    def repaired(self, now: float) -> "Pace":
+        """Give the pace after a repair."""
+        return Pace(min(self.after(now) * 2, HINT_MOST), now)
 
 
 class WatchingDriver(Driver, Watcher, Protocol):
@@ -78,6 +100,7 @@ class Watchers:
     _watches: dict[tuple[str, str], Watch] = field(default_factory=dict)
     _signatures: dict[str, str] = field(default_factory=dict)
     _passing: dict[str, set[str]] = field(default_factory=dict)
+    _pace: dict[str, Pace] = field(default_factory=dict)
     _full: bool = False
     _lock: Lock = field(default_factory=Lock)
 
@@ -86,16 +109,18 @@ class Watchers:
         with self._lock:
             self._passing.setdefault(stack, set())
 
-    def passed(self, stack: str, seen: Seen | None) -> None:
-        """Say that it is over, and what it saw last; None when it did not get that far."""
+    def passed(self, stack: str, seen: Seen | None, *, repaired: bool = False) -> None:
+        """Say that it is over, what it saw last (None when it did not get that far), and whether it repaired drift."""
         with self._lock:
+            if repaired:
+                self._pace[stack] = self._pace.get(stack, Pace()).repaired(self.workshop.clock.monotonic())
             waiting = self._passing.pop(stack, set())
             if seen is not None and (signature := signature_of(seen)) != self._signatures.get(stack):
                 self._signatures[stack] = signature
                 self._renew(seen)
                 return
         for target in sorted(waiting):
-            self.ask(stack, reason(target))
+            self._ask(stack, target)
 
     def forget(self, stack: str) -> None:
         """End the watches of a stack."""
@@ -165,7 +190,10 @@ class Watchers:
             if (waiting := self._passing.get(watch.stack)) is not None:
                 waiting.add(watch.target)
                 return
-        self.ask(watch.stack, reason(watch.target))
+        self._ask(watch.stack, watch.target)
+
+    def _ask(self, stack: str, target: str) -> None:
+        self.ask(stack, reason(target), self._pace.get(stack, Pace()).after(self.workshop.clock.monotonic()))
 
 
 def reason(target: str) -> str:

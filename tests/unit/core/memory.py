@@ -19,6 +19,7 @@ from reconciler.load import load_stack
 from reconciler.observing import Observer
 from reconciler.registry import Catalog
 from reconciler.resource import JSONObject, Resource, ResourceId, ResourcePolicy, SecretRef, SecretValue, Spec, Text
+from reconciler.resting import Rests
 from reconciler.retry import Retry
 from reconciler.settings import Engine as EngineSettings
 from reconciler.stack import Stack
@@ -364,6 +365,7 @@ class Bench:
     settings: EngineSettings = EngineSettings(attempts=3, backoff=1, backoff_max=30)
     catalog: Catalog = CATALOG
     heard: list[PassEvent] = field(default_factory=list)
+    rests: Rests = field(default_factory=Rests)
 
     def engine(self) -> Engine:
         configs: dict[str, dict[str, Any]] = {"mem": {"system": self.system}}
@@ -371,7 +373,7 @@ class Bench:
             configs["pool"] = {"system": self.pool}
         retry = Retry(self.settings, self.stop, self.time.clock(), jitter=lambda low, high: high)
         observer = Observer(Targets(configs, self.catalog), self.catalog, retry, "unit", b"key", workers=2)
-        return Engine(observer, retry, self.memory, self.settings, self.heard.append)
+        return Engine(observer, retry, self.memory, self.settings, self.heard.append, rests=self.rests)
 
     def plan(self, files: Mapping[str, str | bytes] | str, revision: str = "r1") -> Any:
         return self.engine().plan(stack_of(files, self.catalog, today=self.time.now.date()), revision)[0]

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.clock import Clock
+from reconciler.desired import stack_names
 from reconciler.driver import Action, Change, Mark, Ownership, Plugin, Scope, Status, no_span
 from reconciler.errors import InputError, Permanent, Problem, SettingsError, Transient
 from reconciler.graph import build, cycle
-from reconciler.load import stack_names
 from reconciler.registry import Catalog, load
 from reconciler.resource import (
     Resource,

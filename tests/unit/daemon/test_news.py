@@ -52,6 +52,18 @@ def test_a_commit_that_changes_nothing_is_no_news(house: House) -> None:
     assert begin(house, name="c2") == []
 
 
+def test_what_is_changed_again_and_again_is_told_once_a_day_and_not_at_each_repair(house: House) -> None:
+    begin(house)
+    told = []
+    for number in range(6):
+        house.system.objects["Thing/a"].content["text"] = f"meddled {number}"
+        told += [one.title for one in step(house)]
+    assert told == ["drift in 1 resource"] * 2 + ["mem/Thing/a is changed again and again"]
+    house.time.now += timedelta(days=1)
+    house.system.objects["Thing/a"].content["text"] = "meddled"
+    assert [one.title for one in step(house)] == ["drift in 1 resource"], "a day later it is no fight any more"
+
+
 def test_drift_that_was_repaired_is_told_with_its_fields(house: House) -> None:
     begin(house)
     house.system.objects["Thing/a"].content["text"] = "meddled"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.daemon.watching import LONGEST_PAUSE, reason
+from reconciler.daemon.watching import HINT_MOST, HINT_PAUSE, LONGEST_PAUSE, Pace, reason
 from reconciler.driver import Plugin, Scope
 from reconciler.errors import Permanent, Transient
 from reconciler.registry import Catalog
@@ -133,6 +133,32 @@ class TestAHint:
         house.passes()
         begun()
         assert reasons(house) == []
+
+
+class TestAFight:
+    def test_with_another_hand_is_met_ever_more_slowly_and_after_a_calm_time_at_once_again(self) -> None:
+        pace, now, pauses = Pace(), 0.0, []
+        for _ in range(20):
+            pauses.append(pace.after(now))
+            now += pace.after(now)
+            pace = pace.repaired(now)
+        assert pauses[:4] == [HINT_PAUSE, HINT_PAUSE * 2, HINT_PAUSE * 4, HINT_PAUSE * 8]
+        assert pauses[-1] == HINT_MOST
+        assert pace.after(now + HINT_MOST * 10 + 1) == HINT_PAUSE
+
+    def test_slows_down_only_its_own_stack(self, house: House) -> None:
+        house.daemon.accept(commit("c1", mail=thing("a"), web=thing("w")))
+        house.passes()
+        for _ in range(6):
+            house.system.objects["Thing/a"].content["text"] = "meddled"
+            house.daemon.queue.request("mail", "a hint")
+            house.passes(1)
+        asked: list[tuple[str, float]] = []
+        house.daemon.watchers.ask = lambda stack, reason, after: asked.append((stack, after))
+        for stack in ("mail", "web"):
+            house.daemon.watchers._ask(stack, "mem")
+        assert asked[0][1] > 5
+        assert asked[1] == ("web", HINT_PAUSE)
 
 
 class TestAWatch:
