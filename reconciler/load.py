@@ -91,7 +91,7 @@ class _Loader:
             raise InputError(self.problems)
         for name in self.order:
             self._fill(self.entries[name])
-        self.drift = spec.policy.drift
+        self.drift = Drift(spec.policy.drift)
         resources = [resource for entry in self.entries.values() if (resource := self._resource(entry)) is not None]
         exemptions = tuple(one for document in exceptions if (one := self._exemption(document)) is not None)
         graph = self._graph(resources)

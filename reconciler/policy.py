@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from reconciler.checks.findings import Finding, Severity
 from reconciler.driver import Action, Cause, Change
 from reconciler.plan import Held, Plan
-from reconciler.resource import Drift
 
 Day: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -80,8 +79,8 @@ class StackPolicy(BaseModel):
         "never", description="Which changes wait for a person's approval of the digest."
     )
     freeze: tuple[Freeze, ...] = Field((), description="Times in which new commits wait.")
-    drift: Drift = Field(
-        Drift.ENFORCE, description="What becomes of drift where the annotation reconciler/drift says nothing: repaired, or reported only."
+    drift: Literal["enforce", "report"] = Field(
+        "enforce", description="What becomes of drift where the annotation reconciler/drift says nothing: repaired, or reported only."
     )
 
 
