@@ -42,7 +42,7 @@ class Attribution:
         """Give what is known of a record's last change: its time at least."""
         commented = live.raw.get("comment_modified_on")
         own = Evidence(when=live.modified, how=f"comment written {commented}" if commented else "")
-        return self._known.get(_change(live), own)
+        return self._known.get(_change(live), own) if self._known else own
 
     def _ask(self, zone: str, lives: Iterable[Live], scope: Scope) -> None:
         times = {live.id: (live, live.modified) for live in lives}
