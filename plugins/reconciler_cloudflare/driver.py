@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
 from reconciler.driver import Action, Change, Mark, Observation, Outcome, Ownership, Scope, Status
 from reconciler.errors import Permanent
@@ -11,13 +10,10 @@ from reconciler_cloudflare.attribution import Attribution, touched
 from reconciler_cloudflare.batch import comment_for
 from reconciler_cloudflare.client import Client
 from reconciler_cloudflare.config import Config
-from reconciler_cloudflare.match import Live, Matching, form_wanted, grouped, in_the_way, spec_of
+from reconciler_cloudflare.match import Couple, Live, Matching, form_wanted, grouped, in_the_way, spec_of
 from reconciler_cloudflare.remarks import remarks, rivals
 from reconciler_cloudflare.spec import Key, describe, key_of
 from reconciler_cloudflare.writer import ZoneWriter
-
-Couple: TypeAlias = tuple[Resource, Live | None]
-"""A wish and the record that stands for it, if one does."""
 
 
 class CloudflareDriver:
@@ -77,13 +73,14 @@ class CloudflareDriver:
         self._hold_to_quota(missing, refused, scope)
         notes = remarks(wanted, matching)
         self._attribution.learn(_drifted(couples, scope), scope)
+        taken = self._attribution.taken(couples, scope)
         found = []
         for resource, live in couples:
             id = resource.id
             if live is not None:
                 found.append(self._observed(resource, live, scope, refused.get(id, ""), notes.get(id, ())))
-            elif id in refused or id in notes:
-                found.append(Observation(id, None, refused=refused.get(id, ""), notes=notes.get(id, ())))
+            elif id in refused or id in notes or id in taken:
+                found.append(Observation(id, None, evidence=taken.get(id), refused=refused.get(id, ""), notes=notes.get(id, ())))
         known = {one.id for one in wanted} if matching.orphans else ()
         return found + [one for id, copies in matching.orphans.items() if id not in known for one in self._orphaned(id, copies)]
 

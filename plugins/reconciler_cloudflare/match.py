@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from reconciler.driver import Mark, Ownership
 from reconciler.resource import JSONObject, Resource, ResourceId
@@ -63,6 +63,10 @@ class Live:
     def marked_id(self) -> ResourceId | None:
         """The resource that its mark names."""
         return ResourceId(DRIVER, self.mark.kind, self.mark.name) if self.mark is not None else None
+
+
+Couple: TypeAlias = tuple[Resource, Live | None]
+"""A wish and the record that stands for it, if one does."""
 
 
 def moment(text: object) -> datetime | None:
