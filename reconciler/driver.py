@@ -63,8 +63,9 @@ class Ownership(StrEnum):
 class Observation:
     """What a driver saw of one resource. One is returned for every wanted resource that exists and for everything the stack owns.
 
-    ``live`` has the keys of ``Spec.canonical``; None means that the object does not exist (only useful together with ``refused`` or
-    ``status``). ``predicted`` is what the server says the object would become; when it is given, it is compared instead of the spec.
+    ``live`` has the keys of ``Spec.canonical``; None means that the object does not exist (only useful together with ``refused``,
+    ``status``, ``notes``, or ``evidence`` of who took it away). ``predicted`` is what the server says the object would become; when it is
+    given, it is compared instead of the spec.
     ``handle`` is the system's own id and whatever the driver wants back at the write; opaque to the core, must be JSON.
     ``unknown`` says why the object could not be seen: nothing is then created or deleted. ``refused`` says why it was seen but must
     not be written. ``replace`` says why the change cannot be made in place. ``keep`` is true when the mark forbids pruning.
@@ -179,8 +180,9 @@ class Scope:
     exception is a driver whose observing is itself a use of the secret (a probe that logs in), see docs/decisions/0006.
     ``since`` is the time of the newest write of this pass (``time.monotonic``, seconds): what a driver learned earlier proves nothing.
     ``wanted`` is the whole stack, for a driver whose objects depend on one another's content; ``observe`` may be asked about a part of it.
-    ``status_of`` names the resources whose ``Observation.status`` some expression needs. ``span`` opens a span round an outgoing
-    call: ``with scope.span("POST /batch", records=12): ...``; attributes must not carry secrets.
+    ``applied`` names what is remembered as having been as git wants it: one of them that is missing was taken away by somebody, of whom
+    the system may know. ``status_of`` names the resources whose ``Observation.status`` some expression needs. ``span`` opens a span round
+    an outgoing call: ``with scope.span("POST /batch", records=12): ...``; attributes must not carry secrets.
     """
 
     owner: str
@@ -188,6 +190,7 @@ class Scope:
     fingerprint: Callable[[SecretRef], str] = lambda ref: "unresolved"
     reveal: Callable[[SecretRef], SecretValue] = _no_reveal
     wanted: Mapping[ResourceId, Resource] = field(default_factory=dict)
+    applied: frozenset[ResourceId] = frozenset()
     status_of: frozenset[ResourceId] = frozenset()
     since: float = 0.0
     span: SpanFactory = no_span

@@ -151,7 +151,7 @@ class Engine:
         remembered = {id.driver for id in known} - {id.driver for id in stack.graph.resources}
         extra = [name for name in targets if not known or targets.driver_name(name) in remembered]
         with span("observe", resources=len(stack.graph.resources)):
-            return self.observer.look(stack, revision, extra)
+            return self.observer.look(stack, revision, extra, known)
 
     def _guarded(self, seen: Seen, revision: str, approved: Collection[str]) -> Plan:
         resting = self.rests.of(seen.stack.name, self.retry.clock.monotonic())

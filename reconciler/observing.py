@@ -86,9 +86,12 @@ class Observer:
     key: bytes
     workers: int = 8
 
-    def look(self, stack: Stack, revision: str, remembered: Collection[str]) -> Seen:
-        """Look at everything the stack wants and owns. ``remembered`` are targets that may hold some of it though git asks for nothing."""
-        bare = Scope(owner=f"{self.instance}/{stack.name}", revision=revision, span=span)
+    def look(self, stack: Stack, revision: str, remembered: Collection[str], applied: Iterable[ResourceId] = ()) -> Seen:
+        """Look at everything the stack wants and owns.
+
+        ``remembered`` are targets that may hold some of it though git asks for nothing; ``applied`` is what was there once.
+        """
+        bare = Scope(owner=f"{self.instance}/{stack.name}", revision=revision, applied=frozenset(applied), span=span)
         store, trouble = self._store(stack)
         secrets = Secrets(store, bare, self.key, trouble=trouble, patiently=self.retry.call)
         scope = replace(bare, fingerprint=secrets.fingerprint, reveal=secrets.reveal, status_of=_statuses(stack.graph))

@@ -374,6 +374,8 @@ def covers(pointers: Iterable[str], path: str) -> bool:
 
 def diff(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[FieldDiff]:
     """List the differences of two JSON values, objects by key and lists of one length by position; anything else as a whole."""
+    if before is after:
+        return
     if isinstance(before, dict) and isinstance(after, dict):
         for key in sorted({*before, *after}, key=str):
             yield from diff(before.get(key), after.get(key), (*path, str(key)))

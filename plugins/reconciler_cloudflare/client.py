@@ -147,9 +147,9 @@ class Client:
         result = self._get(f"/zones/{self.zone_id(zone)}/dns_records/usage", {}, f"zone {zone}")["result"]
         return result.get("record_quota"), int(result["record_usage"])
 
-    def audit_log(self, zone: str, since: str) -> list[JSONObject]:
-        """List what the account's audit log says of a zone since a time, newest first, one page at most."""
-        query = {"zone.name": zone, "since": since, "direction": "desc", "per_page": AUDIT_PAGE}
+    def audit_log(self, zone: str, since: str = "") -> list[JSONObject]:
+        """List what the account's audit log says of a zone, newest first, one page at most; ``since`` a time or from its beginning."""
+        query = {"zone.name": zone, "direction": "desc", "per_page": AUDIT_PAGE} | ({"since": since} if since else {})
         path = f"/accounts/{self._account(zone)}/audit_logs"
         return list(self._get(path, query, f"audit log of zone {zone}", min(self._config.timeout, AUDIT_TIMEOUT))["result"] or ())
 

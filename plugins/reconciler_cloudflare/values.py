@@ -5,7 +5,10 @@ import re
 
 import idna
 
+_CANONICAL = re.compile(r"[a-z0-9_*-]{1,63}(?:\.[a-z0-9_*-]{1,63})*")
 _FORBIDDEN = re.compile(r'[\s@"();,\\]')
+_BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
 _OCTET = re.compile(rb"[0-9]{3}")
 
 
@@ -14,6 +17,8 @@ def host(name: str) -> str:
 
     Raises ValueError for an empty label, a label over 63 octets, a name over 253, or a character that no host name holds (RFC 1035).
     """
+    if len(name) <= 253 and _CANONICAL.fullmatch(name):
+        return name  # as nearly every one in a listing is
     name = name.strip()
     if name == ".":
         return name
@@ -52,6 +57,8 @@ def record_name(name: str, zone: str) -> str:
 
 def address(content: str, version: int) -> str:
     """Give an IP address in its one short form (RFC 5952 for IPv6). Raises ValueError for anything else."""
+    if version == 4 and _IPV4.fullmatch(content):
+        return content
     try:
         return str(ipaddress.IPv4Address(content.strip()) if version == 4 else ipaddress.IPv6Address(content.strip()))
     except ValueError:
