@@ -10,6 +10,7 @@ from reconciler.writing import apply_each
 from reconciler_uptime_kuma import match
 from reconciler_uptime_kuma.client import Client
 from reconciler_uptime_kuma.config import UptimeKumaConfig
+from reconciler_uptime_kuma.login import SocketLogin
 from reconciler_uptime_kuma.match import Live, Match
 from reconciler_uptime_kuma.native import Links, monitor_live, notification_live
 from reconciler_uptime_kuma.spec import Monitor, Notification
@@ -33,7 +34,8 @@ class UptimeKumaDriver:
 
     def __init__(self, config: UptimeKumaConfig) -> None:
         self._config = config
-        self._client = Client(config)
+        self._login = SocketLogin(config)
+        self._client = Client(config, self._login)
         self._warned = False
 
     def observe(self, wanted: Sequence[Resource], scope: Scope) -> list[Observation]:

@@ -63,7 +63,7 @@ class UptimeKumaWorld:
         self.emulator = emulator
 
     def open(self) -> Driver:
-        return UptimeKumaDriver(UptimeKumaConfig(**self.emulator.settings(), timeout=5, settle=0))
+        return UptimeKumaDriver(UptimeKumaConfig(**self.emulator.settings(), timeout=5, settle=0, login_pause=0))
 
     def samples(self) -> Sequence[Sample]:
         return [
@@ -173,7 +173,7 @@ def serving(**seed: Any) -> Iterator[UptimeKumaEmulator]:
 
 @contextmanager
 def bench_on(emulator: UptimeKumaEmulator, **config: Any) -> Iterator[Bench]:
-    settings = {**emulator.settings(), "timeout": 5, "settle": 0, **config}
+    settings = {**emulator.settings(), "timeout": 5, "settle": 0, "login_pause": 0, **config}
     world = UptimeKumaWorld(emulator)
     bench = Bench(world, UptimeKumaDriver(UptimeKumaConfig(**settings)), scope_for(world, secrets=SECRETS))
     try:
