@@ -66,7 +66,7 @@ class Seen:
         found = self.observations()
         targets = {id: target for id, (target, _) in found.items()} | dict(self.stack.targets)
         observations = [one for _, one in found.values()]
-        notes = self._elsewhere()
+        notes = [*self._elsewhere(), *self.secrets.remarks()]
         inputs = Inputs(observations, self.scope.fingerprint, targets, applied, self.stack.exemptions, self.blocked, self.blind, notes)
         return make_plan(self.stack.name, revision, self.graph, inputs)
 
@@ -82,8 +82,11 @@ class Observer:
     key: bytes
     workers: int = 8
 
-    def look(self, stack: Stack, revision: str, remembered: Collection[str]) -> Seen:
-        """Look at everything the stack wants and owns. ``remembered`` are targets that may hold some of it though git asks for nothing."""
+    def look(self, stack: Stack, revision: str, remembered: Collection[str], *, exact: bool = False) -> Seen:
+        """Look at everything the stack wants and owns. ``remembered`` are targets that may hold some of it though git asks for nothing.
+
+        ``exact`` says that this pass may write, and so may learn from values which keys of a secret were rotated.
+        """
         bare = Scope(owner=f"{self.instance}/{stack.name}", revision=revision, span=span)
         store, trouble = self._store(stack)
         secrets = Secrets(store, bare, self.key, trouble=trouble, patiently=self.retry.call)
@@ -91,7 +94,7 @@ class Observer:
         graph = self._with_providers(stack.graph, secrets.store)
         scope = replace(scope, wanted=graph.resources)
         with span("secrets"):
-            blocked = secrets.prepare(graph.resources.values())
+            blocked = secrets.prepare(graph.resources.values(), exact=exact)
         used = {stack.targets[id] for id in graph.resources}
         seen = Seen(stack, graph, scope, secrets, {}, {}, blocked)
         seen = self._observe(seen, sorted(used | set(remembered)))
