@@ -227,15 +227,51 @@ class Watcher(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class SecretNote:
+    """What was learnt of the values of one path when they were last read. It holds none of them, and it is kept beside them.
+
+    ``version`` is the one that was read. ``tags`` maps a key to a keyed digest of its value. ``facts`` maps a key to what may be told of
+    its value; the fact ``fault`` says which rule of its declaration the value breaks. ``seal`` is the core's own digest over all of it.
+    """
+
+    version: str
+    tags: Mapping[str, str]
+    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    seal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretVersion:
+    """What a store tells of a path without reading it: the newest version, the names of its keys where it knows them, and the note."""
+
+    text: str
+    keys: frozenset[str] | None = None
+    note: SecretNote | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretReading:
+    """The values of one version of a path, and the facts that the declaration of each key lets be told (see ``SecretNote``)."""
+
+    values: Mapping[str, SecretValue]
+    version: str = ""
+    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
 class SecretStore(Protocol):
     """Optional face of a driver whose system keeps secrets. Expressions name a secret as ``(path, key)``."""
 
-    def versions(self, paths: Sequence[str], scope: Scope) -> Mapping[str, str]:
-        """Give a version text for each path that exists, without reading values. Raises DriverError when the store cannot be seen."""
+    def versions(self, paths: Sequence[str], scope: Scope) -> Mapping[str, SecretVersion]:
+        """Tell of each path that has a live version what can be told without reading it. Raises DriverError when none can be seen."""
         ...
 
-    def read(self, path: str, scope: Scope) -> Mapping[str, SecretValue]:
+    def read(self, path: str, scope: Scope) -> SecretReading:
         """Give all keys of one path at its present version. Raises Permanent when it does not exist."""
+        ...
+
+    def note(self, path: str, note: SecretNote, scope: Scope) -> None:
+        """Keep ``note`` beside a path, in the place of an older one, without a new version. Raises DriverError where it may not be."""
         ...
 
     def provider(self, path: str, wanted: Sequence[Resource]) -> ResourceId | None:

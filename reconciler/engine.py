@@ -93,11 +93,18 @@ class Engine:
     """Called at the end of each converge with what was seen last; it holds no secret's value any more."""
     rests: Rests = field(default_factory=Rests)
 
-    def plan(self, stack: Stack, revision: str = "", *, approved: Collection[str] = ()) -> tuple[Plan, Seen]:
-        """Say what a pass would do. Writes nothing anywhere."""
+    def plan(self, stack: Stack, revision: str = "", *, approved: Collection[str] = (), exact: bool = False) -> tuple[Plan, Seen]:
+        """Say what a pass would do. Changes nothing anywhere.
+
+        ``exact`` is for who is about to apply it: the plan is then the one of the pass itself, which reads rotated secrets and notes which
+        of their keys changed. Without it no value is read, and whoever reads a rotated path is in the plan.
+        """
         with commit(revision), span("plan", stack=stack.name):
-            seen = self._look(stack, revision)
-            return self._guarded(seen, revision, approved), seen
+            seen = self._look(stack, revision, exact=exact)
+            try:
+                return self._guarded(seen, revision, approved), seen
+            finally:
+                seen.secrets.close()
 
     def converge(
         self, stack: Stack, revision: str = "", *, reason: str, subject: str = "", approved: Collection[str] = (), shown: str = ""
@@ -124,14 +131,13 @@ class Engine:
     def _pass(self, stack: Stack, revision: str, reason: str, approved: Collection[str], shown: str = "") -> tuple[Report, Seen]:
         clock = self.retry.clock
         started = clock.now()
-        seen = self._look(stack, revision)
-        plan = self._guarded(seen, revision, approved)
-        if shown not in ("", plan.digest):
-            raise PlanChanged(f"{stack.name}: the plan is not the one that was shown (now {plan.digest[:12]}); look at it again")
-        self.listen(Event("plan", plan=plan))
+        seen = self._look(stack, revision, exact=True)
         outcomes: dict[ResourceId, Outcome] = {}
-        remaining = plan
         try:
+            plan = remaining = self._guarded(seen, revision, approved)
+            if shown not in ("", plan.digest):
+                raise PlanChanged(f"{stack.name}: the plan is not the one that was shown (now {plan.digest[:12]}); look at it again")
+            self.listen(Event("plan", plan=plan))
             if plan.waves:
                 deadline = clock.monotonic() + stack.spec.health_deadline
                 applier = Applier(self.observer, self.retry, seen, self.listen, self.settings.poll, deadline)
@@ -144,21 +150,21 @@ class Engine:
         report = Report(stack.name, revision, reason, verdict, started, clock.now(), plan, remaining, tuple(outcomes.values()), health)
         return report, seen
 
-    def _look(self, stack: Stack, revision: str) -> Seen:
+    def _look(self, stack: Stack, revision: str, *, exact: bool) -> Seen:
         self.listen(Event("observe", stack.name))
         known = self.memory.applied(stack.name)
         targets = self.observer.targets
         remembered = {id.driver for id in known} - {id.driver for id in stack.graph.resources}
         extra = [name for name in targets if not known or targets.driver_name(name) in remembered]
         with span("observe", resources=len(stack.graph.resources)):
-            return self.observer.look(stack, revision, extra, known)
+            return self.observer.look(stack, revision, extra, known, exact=exact)
 
     def _guarded(self, seen: Seen, revision: str, approved: Collection[str]) -> Plan:
         resting = self.rests.of(seen.stack.name, self.retry.clock.monotonic())
         plan = seen.plan(revision, self.memory.applied(seen.stack.name), resting)
         allowed = {*approved, *self.memory.approved()}
         now = self.retry.clock.now()
-        findings = _findings(seen.stack, plan)
+        findings = _findings(seen, plan)
         plan = replace(plan, notes=tuple(sorted({*plan.notes, *(str(one) for one in findings if one.severity is not Severity.INFO)})))
         return guard(plan, seen.stack.spec.policy, now=now, approved=allowed, wanted=len(seen.graph.resources), findings=findings)
 
@@ -186,10 +192,11 @@ class Engine:
                 pause = min(pause * 1.5, 10.0)
 
 
-def _findings(stack: Stack, plan: Plan) -> tuple[Finding, ...]:
-    """Give what the checks say of the wish, and of it beside what the plan would delete."""
+def _findings(seen: Seen, plan: Plan) -> tuple[Finding, ...]:
+    """Give what the checks say of the wish, and of it beside what the plan would delete and what is known of the secrets."""
     leaving = {change.id for change in plan.changes if change.action is Action.DELETE}
-    return check(stack, leaving=leaving) if leaving else stack.findings
+    facts = seen.secrets.facts()
+    return check(seen.stack, leaving=leaving, facts=facts) if leaving or facts else seen.stack.findings
 
 
 def _promising(report: Report) -> bool:

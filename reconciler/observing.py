@@ -69,7 +69,7 @@ class Seen:
         found = self.observations()
         targets = {id: target for id, (target, _) in found.items()} | dict(self.stack.targets)
         observations = [one for _, one in found.values()]
-        notes = self._elsewhere()
+        notes = [*self._elsewhere(), *self.secrets.remarks()]
         known = (self.stack.exemptions, self.blocked, self.blind, notes, resting)
         inputs = Inputs(observations, self.scope.fingerprint, targets, applied, *known)
         return make_plan(self.stack.name, revision, self.graph, inputs)
@@ -86,10 +86,13 @@ class Observer:
     key: bytes
     workers: int = 8
 
-    def look(self, stack: Stack, revision: str, remembered: Collection[str], applied: Iterable[ResourceId] = ()) -> Seen:
+    def look(
+        self, stack: Stack, revision: str, remembered: Collection[str], applied: Iterable[ResourceId] = (), *, exact: bool = False
+    ) -> Seen:
         """Look at everything the stack wants and owns.
 
-        ``remembered`` are targets that may hold some of it though git asks for nothing; ``applied`` is what was there once.
+        ``remembered`` are targets that may hold some of it though git asks for nothing; ``applied`` is what was there once. ``exact`` says
+        that this pass may write, and so may learn from values which keys of a secret were rotated.
         """
         bare = Scope(owner=f"{self.instance}/{stack.name}", revision=revision, applied=frozenset(applied), span=span)
         store, trouble = self._store(stack)
@@ -98,7 +101,7 @@ class Observer:
         graph = self._with_providers(stack.graph, secrets.store)
         scope = replace(scope, wanted=graph.resources)
         with span("secrets"):
-            blocked = secrets.prepare(graph.resources.values())
+            blocked = secrets.prepare(graph.resources.values(), exact=exact)
         used = {stack.targets[id] for id in graph.resources}
         seen = Seen(stack, graph, scope, secrets, {}, {}, blocked)
         seen = self._observe(seen, sorted(used | set(remembered)))

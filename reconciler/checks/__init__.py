@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.checks import dkim, dmarc, dns, mta_sts, path, quota, relay, secrets, spf, tls_reports
 from reconciler.checks.findings import Finding, Severity
-from reconciler.checks.view import MailView, Resolver
+from reconciler.checks.view import NO_FACTS, Facts, MailView, Resolver
 from reconciler.resource import ResourceId
 
 if TYPE_CHECKING:
@@ -25,9 +25,14 @@ CHECKS: tuple[Callable[[MailView], Iterator[Finding]], ...] = tuple(
 __all__ = ["CHECKS", "Finding", "MailView", "Resolver", "Severity", "check"]
 
 
-def check(stack: "Stack", *, resolver: Resolver | None = None, leaving: Collection[ResourceId] = ()) -> tuple[Finding, ...]:
-    """Give what the rules find and nobody waived, the worst first. ``leaving`` is what a plan would delete."""
-    view = MailView.of(stack, resolver, leaving)
+def check(
+    stack: "Stack", *, resolver: Resolver | None = None, leaving: Collection[ResourceId] = (), facts: Facts = NO_FACTS
+) -> tuple[Finding, ...]:
+    """Give what the rules find and nobody waived, the worst first.
+
+    ``leaving`` is what a plan would delete; ``facts`` is what may be told of the secrets that are there.
+    """
+    view = MailView.of(stack, resolver, leaving, facts)
     if not view.about_mail:
         return ()
     found = {one for rule in CHECKS for one in rule(view)}

@@ -51,6 +51,7 @@ RULES: Mapping[str, Rule] = {
     "dkim-key": Rule("a key can be read and is strong enough", "RFC 8301 3.2, RFC 8463 4"),
     "dkim-delegation": Rule("a delegated selector is a plain CNAME", "RFC 6376 3.6.2"),
     "dkim-selector": Rule("the selector that the server signs with is published", "RFC 6376 3.6.2.1"),
+    "dkim-private": Rule("the record that publishes a stored private key has its public half", "RFC 6376 3.6.1"),
     # -- dmarc
     "dmarc-one": Rule("a domain has one DMARC record", "RFC 9989"),
     "dmarc-syntax": Rule("a DMARC record begins with v=DMARC1 and has a policy and reports that can be read", "RFC 9989"),
@@ -74,9 +75,11 @@ RULES: Mapping[str, Rule] = {
     # -- relay and server
     "relay-authorised": Rule("the relay in use may send for the domain, by SPF or by a delegated key", "RFC 7208, RFC 9989"),
     "relay-credentials": Rule("the shape of the credentials names the relay in use", "postconf(5) smtp_sasl_password_maps"),
+    "relay-stored": Rule("the credentials that are stored name the relay in use", "postconf(5) smtp_sasl_password_maps"),
     "open-relay": Rule("behind a PROXY listener no network is trusted", "postconf(5) mynetworks"),
     "rspamd-learn": Rule("learning has a store for what is learnt", "Rspamd statistics"),
     # -- secrets and quotas
+    "secret-shape": Rule("a stored value has the shape that is declared", "stack"),
     "secret-unused": Rule("a declared secret has a consumer", "stack"),
     "secret-consumer": Rule("a consumer that a secret names is there", "stack"),
     "secret-undeclared": Rule("a secret that is read is declared", "stack"),

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Resolver: TypeAlias = Callable[[str, str], Sequence[str] | None]
 """Gives what is recorded of a name and a type: its values, none at all, or None when nobody knows. A TXT is one text, joined."""
 
+Facts: TypeAlias = Mapping[tuple[str, str], Mapping[str, str]]
+"""What may be told of the value of a key on a path: fact name to text, see ``driver.SecretNote``."""
+NO_FACTS: Facts = {}
+
 MAIL_PORTS = frozenset({25, 143, 465, 587, 993})
 MAIL_LABELS = ("_dmarc", "_domainkey", "_mta-sts", "_tls")
 FIELDS: Mapping[str, Mapping[str, tuple[str, ...] | None]] = {
@@ -54,7 +58,10 @@ class Item:
 
 @dataclass(frozen=True)
 class MailView:
-    """One stack as the rules see it. ``leaving`` is what a plan would delete; ``resolver`` knows recorded answers."""
+    """One stack as the rules see it.
+
+    ``leaving`` is what a plan would delete; ``resolver`` knows recorded answers; ``facts`` is what may be told of stored secrets.
+    """
 
     resources: Mapping[ResourceId, Resource]
     records: tuple[Record, ...]
@@ -63,9 +70,12 @@ class MailView:
     variables: Mapping[str, Any] = field(default_factory=dict)
     resolver: Resolver | None = None
     leaving: frozenset[ResourceId] = frozenset()
+    facts: Facts = field(default_factory=dict)
 
     @classmethod
-    def of(cls, stack: "Stack", resolver: Resolver | None = None, leaving: Collection[ResourceId] = ()) -> "MailView":
+    def of(
+        cls, stack: "Stack", resolver: Resolver | None = None, leaving: Collection[ResourceId] = (), facts: Facts = NO_FACTS
+    ) -> "MailView":
         """Look at a stack."""
         resources = [stack.graph.resources[id] for id in sorted(stack.graph.resources)]
         records = tuple(record for one in resources if (record := _record(one)) is not None)
@@ -74,7 +84,7 @@ class MailView:
             if (found := _item(one)) is not None:
                 items[one.id.kind] += (found,)
         variables = stack.spec.vars
-        return cls(stack.graph.resources, records, items, cluster_of(resources), variables, resolver, frozenset(leaving))
+        return cls(stack.graph.resources, records, items, cluster_of(resources), variables, resolver, frozenset(leaving), facts)
 
     # -- names -------------------------------------------------------------------------------------------------------------------
 

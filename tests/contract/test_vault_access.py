@@ -161,10 +161,10 @@ class TestLogins:
     ) -> None:
         """Two threads were refused with the same token; the second one's turn comes when the first has logged in."""
         vault = Vault(VaultConfig.model_validate(emulator.settings() | {"auth": pod}))
-        used = vault._good_token()
+        used = vault.tokens.good()
         emulator.system.tokens.all.clear()
-        assert vault._replace_dead(used)
-        assert vault._replace_dead(used)
+        assert vault.tokens.replace_dead(used)
+        assert vault.tokens.replace_dead(used)
         assert count(emulator, "auth/kubernetes/login") == 2
         vault.close()
 
@@ -286,7 +286,7 @@ class TestRights:
         plan = bench.plan([wanted(), wanted(PLATFORM)])
         (stuck,) = plan.stuck
         assert stuck.unknown
-        assert 'need the capability read on path "secret/metadata/platform"' in stuck.reason
+        assert 'need the capability read on path "secret/subkeys/platform"' in stuck.reason
         assert [outcome.status for outcome in bench.apply(plan)] == [Status.APPLIED]
         assert not bench.plan([wanted()]).changes
 

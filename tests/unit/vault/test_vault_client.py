@@ -41,10 +41,15 @@ LOOKUP: Canned = (200, {"data": {"ttl": 0}}, {})
 
 def vault(*answers: Canned) -> tuple[Vault, Wire]:
     """A client whose token was already looked up."""
-    client = Vault(VaultConfig.model_validate({"url": "https://vault", "auth": {"method": "token", "token": "hvs.canary"}}))
     wire = Wire(LOOKUP, *answers)
-    client._session.mount("https://", wire)
-    return client, wire
+
+    def session() -> requests.Session:
+        made = requests.Session()
+        made.mount("https://", wire)
+        return made
+
+    config = VaultConfig.model_validate({"url": "https://vault", "auth": {"method": "token", "token": "hvs.canary"}})
+    return Vault(config, sessions=session), wire
 
 
 def refusal(status: int, *errors: str, **headers: str) -> DriverError:
