@@ -34,6 +34,7 @@ class Seen:
     by_target: Mapping[str, tuple[Observation, ...]] = field(default_factory=dict)
     blind: Mapping[str, str] = field(default_factory=dict)
     blocked: Mapping[ResourceId, str] = field(default_factory=dict)
+    transactional: frozenset[str] = frozenset()
 
     def target(self, id: ResourceId) -> str:
         """Give the target that a wanted resource lives in."""
@@ -67,7 +68,17 @@ class Seen:
         targets = {id: target for id, (target, _) in found.items()} | dict(self.stack.targets)
         observations = [one for _, one in found.values()]
         notes = self._elsewhere()
-        inputs = Inputs(observations, self.scope.fingerprint, targets, applied, self.stack.exemptions, self.blocked, self.blind, notes)
+        inputs = Inputs(
+            observations=observations,
+            fingerprint=self.scope.fingerprint,
+            targets=targets,
+            applied=applied,
+            exemptions=self.stack.exemptions,
+            blocked=self.blocked,
+            blind=self.blind,
+            notes=notes,
+            transactional=self.transactional,
+        )
         return make_plan(self.stack.name, revision, self.graph, inputs)
 
 
@@ -93,8 +104,9 @@ class Observer:
         with span("secrets"):
             blocked = secrets.prepare(graph.resources.values())
         used = {stack.targets[id] for id in graph.resources}
-        seen = Seen(stack, graph, scope, secrets, {}, {}, blocked)
-        seen = self._observe(seen, sorted(used | set(remembered)))
+        looked_at = sorted(used | set(remembered))
+        seen = Seen(stack, graph, scope, secrets, {}, {}, blocked, frozenset(one for one in looked_at if self._transactional(one)))
+        seen = self._observe(seen, looked_at)
         return self._close_statuses(seen)
 
     def again(self, seen: Seen, targets: Collection[str]) -> Seen:
@@ -109,6 +121,12 @@ class Observer:
     def keeps_secrets(self, target: str) -> bool:
         """Say whether a target is a store of secrets."""
         return self.catalog.plugin(self.targets.driver_name(target)).keeps_secrets
+
+    def _transactional(self, target: str) -> bool:
+        try:
+            return self.catalog.plugin(self.targets.driver_name(target)).transactional
+        except SettingsError:  # said where the target is observed
+            return False
 
     def glance(self, seen: Seen, ids: Iterable[ResourceId]) -> dict[ResourceId, Health]:
         """Look at the health of some resources only. What cannot be seen is left out."""
