@@ -75,18 +75,22 @@ class XmlRpcClient:
             connection.close()
 
     def _socket(self) -> ssl.SSLSocket:
-        config = self.config
-        context = ssl.create_default_context()
-        if config.certificate.startswith("/"):
-            context = ssl.create_default_context(cadata=Path(config.certificate).read_text("utf-8"))
-        elif config.certificate:
-            context = ssl.create_default_context(cadata=config.certificate)
+        config, context = self.config, self._context()
         plain = socket.create_connection((config.host, config.port), timeout=config.timeout)
         try:
             return context.wrap_socket(plain, server_hostname=config.server_name or config.host)
         except BaseException:
             plain.close()
             raise
+
+    def _context(self) -> ssl.SSLContext:
+        """Trust the certificate of the settings and no other, or, where none is given, the system's authorities."""
+        given = self.config.certificate
+        text = Path(given).read_text("utf-8") if given.startswith("/") else given
+        try:
+            return ssl.create_default_context(cadata=text or None)
+        except (ssl.SSLError, ValueError):
+            raise Permanent(f"{self.target}: certificate is no certificate in PEM form") from None
 
     def _login(self) -> str:
         password = self.config.password.get_secret_value() if self.config.password else ""
@@ -133,8 +137,6 @@ def _translated(target: str) -> Iterator[None]:
     except TimeoutError:
         raise Transient(f"{target}: no answer in time; {UNKNOWN}") from None
     except ssl.SSLError as error:
-        if "PEM" in str(error.reason or error):
-            raise Permanent(f"{target}: certificate is no certificate in PEM form") from None
         raise Transient(f"{target}: no TLS connection: {error.reason or 'it was cut'}") from None
     except (OSError, http.client.HTTPException) as error:
         words = getattr(error, "strerror", None) or type(error).__name__

@@ -141,10 +141,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer a call, or an error page."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path != "/xmlrpc.php":
             self._send(404, b"<html><h1>404 Not Found</h1></html>", "text/html")
             return
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
             self._send(200, self.at.answer(self.headers.get("Authorization", ""), body), "text/xml")
         except ValueError as died:
