@@ -288,6 +288,8 @@ class Plugin:
     ``reconciler/`` that the driver itself reads. ``keeps_secrets`` says that the driver is a SecretStore, too. ``importer`` is an import
     string, too, where the plugin can write down what already runs: of a callable that takes the driver and what the user said (option name
     to value, and ``owner``, the mark to come) and gives desired state, file name to YAML. It raises DriverError for what it cannot do.
+    ``transactional`` says that ``apply`` makes all it is given in one transaction and brings it into order itself: changes that depend on
+    one another within the target are then given together, deletes among them.
     """
 
     name: str
@@ -299,6 +301,7 @@ class Plugin:
     annotations: tuple[str, ...] = ()
     keeps_secrets: bool = False
     importer: str = ""
+    transactional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

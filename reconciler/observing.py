@@ -37,6 +37,7 @@ class Seen:
     by_target: Mapping[str, tuple[Observation, ...]] = field(default_factory=dict)
     blind: Mapping[str, str] = field(default_factory=dict)
     blocked: Mapping[ResourceId, str] = field(default_factory=dict)
+    transactional: frozenset[str] = frozenset()
 
     def target(self, id: ResourceId) -> str:
         """Give the target that a wanted resource lives in."""
@@ -69,9 +70,18 @@ class Seen:
         found = self.observations()
         targets = {id: target for id, (target, _) in found.items()} | dict(self.stack.targets)
         observations = [one for _, one in found.values()]
-        notes = [*self._elsewhere(), *self.secrets.remarks()]
-        known = (self.stack.exemptions, self.blocked, self.blind, notes, resting)
-        inputs = Inputs(observations, self.scope.fingerprint, targets, applied, *known)
+        inputs = Inputs(
+            observations=observations,
+            fingerprint=self.scope.fingerprint,
+            targets=targets,
+            applied=applied,
+            exemptions=self.stack.exemptions,
+            blocked=self.blocked,
+            blind=self.blind,
+            notes=[*self._elsewhere(), *self.secrets.remarks()],
+            resting=resting,
+            transactional=self.transactional,
+        )
         return make_plan(self.stack.name, revision, self.graph, inputs)
 
 
@@ -103,8 +113,9 @@ class Observer:
         with span("secrets"):
             blocked = secrets.prepare(graph.resources.values(), exact=exact)
         used = {stack.targets[id] for id in graph.resources}
-        seen = Seen(stack, graph, scope, secrets, {}, {}, blocked)
-        seen = self._observe(seen, sorted(used | set(remembered)))
+        looked_at = sorted(used | set(remembered))
+        seen = Seen(stack, graph, scope, secrets, {}, {}, blocked, frozenset(one for one in looked_at if self._transactional(one)))
+        seen = self._observe(seen, looked_at)
         return self._close_statuses(seen)
 
     def again(self, seen: Seen, targets: Collection[str]) -> Seen:
@@ -119,6 +130,12 @@ class Observer:
     def keeps_secrets(self, target: str) -> bool:
         """Say whether a target is a store of secrets."""
         return self.catalog.plugin(self.targets.driver_name(target)).keeps_secrets
+
+    def _transactional(self, target: str) -> bool:
+        try:
+            return self.catalog.plugin(self.targets.driver_name(target)).transactional
+        except SettingsError:  # said where the target is observed
+            return False
 
     def glance(self, seen: Seen, ids: Iterable[ResourceId]) -> dict[ResourceId, Health]:
         """Look at the health of some resources only. What cannot be seen is left out."""

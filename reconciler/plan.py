@@ -1,15 +1,16 @@
 """The plan: what must change, why, and what cannot change yet. A frozen, sorted, digested value made by a pure function.
 
-May import only the nouns, the driver's values and the graph. It decides nothing about permission: that is ``policy``.
+May import only the nouns, the driver's values, the graph and the order of waves. It decides nothing about permission: that is ``policy``.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.driver import Action, Cause, Change, FieldDiff, Level, Observation, Ownership, Status
 from reconciler.graph import Graph
 from reconciler.resource import Drift, Fingerprint, Resource, ResourceId, digest, join_pointer
+from reconciler.waves import in_waves
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,8 @@ class Resting:
 class Inputs:
     """What a plan is made from. ``blocked`` and ``blind`` say why a resource or a whole target could not be considered.
 
-    ``resting`` are changes that failed of late and are left in peace for a while.
+    ``resting`` are changes that failed of late and are left in peace for a while. ``transactional`` names the targets that write whatever
+    they are given as one transaction.
     """
 
     observations: Sequence[Observation]
@@ -136,6 +138,7 @@ class Inputs:
     blind: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     resting: Mapping[ResourceId, Resting] = field(default_factory=dict)
+    transactional: Collection[str] = ()
 
 
 def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
@@ -160,7 +163,8 @@ def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
             stuck[id] = Stuck(id, Status.BLOCKED, reason)
     unwanted = [seen[id] for id in sorted(seen) if id not in graph.resources and seen[id].ownership is Ownership.OURS]
     deletes, kept = _prune(unwanted, inputs)
-    waves = (*_by_wave(graph, changes), *_delete_waves(deletes, graph, inputs))
+    remembered = {id: one.before for id, one in inputs.applied.items()}
+    waves = in_waves(graph, changes, deletes, remembered, inputs.targets, inputs.transactional)
     return Plan(
         stack=stack,
         revision=revision,
@@ -316,13 +320,6 @@ def _waiting(
             yield resource.id, reasons[resource.id]
 
 
-def _by_wave(graph: Graph, changes: Mapping[ResourceId, Change]) -> Iterator[tuple[Change, ...]]:
-    for wave in graph.waves:
-        ready = tuple(changes[id] for id in wave if id in changes)
-        if ready:
-            yield ready
-
-
 def _prune(unwanted: Iterable[Observation], inputs: Inputs) -> tuple[dict[ResourceId, Change], list[Held]]:
     deletes: dict[ResourceId, Change] = {}
     kept: list[Held] = []
@@ -338,25 +335,6 @@ def _prune(unwanted: Iterable[Observation], inputs: Inputs) -> tuple[dict[Resour
         else:
             deletes[one.id] = change
     return deletes, kept
-
-
-def _delete_waves(deletes: Mapping[ResourceId, Change], graph: Graph, inputs: Inputs) -> Iterator[tuple[Change, ...]]:
-    """Order deletes in reverse: by the remembered edges where there are any, otherwise by how late their driver comes in the graph."""
-    level = graph.level()
-    latest: dict[str, int] = {}
-    for id, number in level.items():
-        latest[id.driver] = max(latest.get(id.driver, 0), number)
-    depth: dict[ResourceId, int] = {}
-
-    def rank(id: ResourceId, trail: tuple[ResourceId, ...] = ()) -> int:
-        if id not in depth:
-            before = inputs.applied.get(id)
-            earlier = [one for one in (before.before if before is not None else ()) if one in deletes and one not in trail]
-            depth[id] = 1 + max((rank(one, (*trail, id)) for one in earlier), default=latest.get(id.driver, 0) * 1000)
-        return depth[id]
-
-    for number in sorted({rank(id) for id in deletes}, reverse=True):
-        yield tuple(deletes[id] for id in sorted(deletes) if depth[id] == number)
 
 
 def _sizes(observations: Iterable[Observation]) -> dict[str, int]:

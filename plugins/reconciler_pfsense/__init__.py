@@ -11,4 +11,5 @@ PLUGIN = Plugin(
     config=Config,
     driver="reconciler_pfsense.driver:PfSenseDriver",
     emulator="reconciler_pfsense.emulator:PfSenseEmulator",
+    transactional=True,
 )

@@ -28,6 +28,7 @@ from reconciler_pfsense.items import (
     with_mark,
     words,
 )
+from reconciler_pfsense.routes import route_fields, routes_live
 from reconciler_pfsense.spec import (
     CHECKS,
     REDISPATCH,
@@ -165,6 +166,7 @@ def _frontend_live(item: JSONObject, snapshot: Snapshot) -> JSONObject:
         "binds": [_bind_live(bind) for bind in items(item.get("a_extaddr"))],
         "type": text(item, "type"),
         "default_backend": text(item, "backend_serverpool"),
+        "routes": routes_live(item),
         "client_timeout": number(item, "client_timeout", 30000),
         "status": text(item, "status"),
         "description": words(item),
@@ -180,6 +182,7 @@ def _frontend_fields(spec: HAProxyFrontend, mark: Mark, item: JSONObject | None)
         "type": spec.type,
         "a_extaddr": {"item": [_bind_item(bind, old) for bind in spec.binds]},
         "backend_serverpool": spec.default_backend,
+        **route_fields(spec.routes, item or {}),
         "client_timeout": str(spec.client_timeout),
     }
 

@@ -13,6 +13,7 @@ DRIVER = "pfsense"
 ALIAS_NAME = re.compile(r"[A-Za-z0-9_]{1,31}")
 PROXY_NAME = re.compile(r"[A-Za-z0-9._-]+")
 SPECIAL_NETWORK = re.compile(r"(wan|lan|opt\d+)(ip)?|\(self\)")
+SERVER_NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 NUMERIC_PORT = re.compile(r"(\d{1,5})(?:[-:](\d{1,5}))?")
 REDISPATCH = "option redispatch"
 
@@ -318,22 +319,61 @@ class Bind(Part):
     advanced: Word = Field(default="", description="more bind keywords of HAProxy, such as accept-proxy")
 
 
+ServerName: TypeAlias = Annotated[
+    str,
+    AfterValidator(str.lower),
+    AfterValidator(_named(SERVER_NAME, "a host name, or one behind *. for every name below it")),
+]
+
+
+class Route(Part):
+    """Where connections go that ask for one of some names by TLS (SNI); what they carry is not decrypted."""
+
+    names: tuple[ServerName, ...] = Field(min_length=1, description="names that clients ask for; *.example.org is every name below it")
+    backend: ProxyName = Field(description="the backend that takes those connections")
+
+    @model_validator(mode="after")
+    def _canonical(self) -> Self:
+        object.__setattr__(self, "names", tuple(sorted(set(self.names))))
+        return self
+
+
 class HAProxyFrontend(_Named):
-    """A HAProxy frontend."""
+    """A HAProxy frontend: everything to one backend, or by the name that a TLS client asks for."""
 
     name: ProxyName = Field(default="", validate_default=True, description="name in pfSense; default metadata.name")
     binds: tuple[Bind, ...] = Field(min_length=1, description="where to listen")
     type: Literal["tcp", "http", "https"] = Field(default="tcp", description="https passes TLS through by TCP")
-    default_backend: ProxyName = Field(description="the backend that takes the connections")
+    default_backend: Literal[""] | ProxyName = Field(
+        default="", description="the backend that takes the connections, those whose name no route has; without one they are refused"
+    )
+    routes: tuple[Route, ...] = Field(
+        default=(), description="backends by the name that a client asks for, for type https; the first that fits is taken"
+    )
     client_timeout: Milliseconds = Field(default=30000, description="milliseconds a client may be silent; IMAP IDLE needs 1800000 or more")
     status: Literal["active", "disabled"] = Field(default="active", description="a disabled frontend is left out of the file")
     description: Line = Field(default="", description="for people; the mark is written before it")
 
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> Self:
+        if not self.default_backend and not self.routes:
+            raise ValueError("give default_backend, routes, or both: a frontend leads somewhere")
+        if self.routes and self.type != "https":
+            raise ValueError(f"routes need type https: pfSense leaves rules for names out of a frontend of type {self.type}")
+        for what, given in (
+            ("backend", [route.backend for route in self.routes]),
+            ("name", [name for route in self.routes for name in route.names]),
+        ):
+            if twice := sorted({one for one in given if given.count(one) > 1}):
+                raise ValueError(f"the {what} {twice[0]} stands in two routes; put it into one")
+        return self
+
     def requires(self, name: str) -> tuple[ResourceId, ...]:
-        """Name its backend, the settings, and the aliases it listens on."""
-        backend = ResourceId(DRIVER, "HAProxyBackend", self.default_backend)
+        """Name its backends, the settings, and the aliases it listens on."""
+        names = (self.default_backend, *(route.backend for route in self.routes))
+        backends = (ResourceId(DRIVER, "HAProxyBackend", name) for name in names if name)
         binds = (text for bind in self.binds for text in (bind.address, bind.port))
-        return (backend, ResourceId(DRIVER, "HAProxySettings", "haproxy"), *_aliases(*binds))
+        return (*backends, ResourceId(DRIVER, "HAProxySettings", "haproxy"), *_aliases(*binds))
 
 
 class HAProxySettings(Spec):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from reconciler.driver import Action, Change, Evidence, Health, Level, Mark, Observation, Ownership, Scope
 from reconciler.errors import Conflict
 from reconciler.resource import JSONObject, Resource, ResourceId
-from reconciler_pfsense.agent import Snapshot
+from reconciler_pfsense.agent import Snapshot, foreign_revisions
 from reconciler_pfsense.haproxy import BACKEND, FRONTEND, settings_live
 from reconciler_pfsense.items import RULES, Found, text
 from reconciler_pfsense.native import BY_NAME
@@ -17,6 +17,8 @@ from reconciler_pfsense.spec import DRIVER, HAProxySettings, PortForward
 SETTINGS = "HAProxySettings"
 NOT_INSTALLED = "the package haproxy is not installed on the firewall; install it under System > Package Manager"
 PENDING = "saved but not loaded"
+EVIDENCE = 3
+"""So many changes of others are told at most."""
 
 
 class View:
@@ -168,12 +170,14 @@ class View:
         return live, (f"its linked pass rule was edited: {', '.join(different)}",) if different else ()
 
     def _evidence(self) -> Evidence | None:
-        """Tell of the last change of the configuration, unless that was our own: it then says nothing about drift."""
-        revision = self.snapshot.revision
-        how, when = text(revision, "description"), text(revision, "time")
-        if "reconciler " in how:
+        """Tell who changed the configuration since our last write. Our own write says nothing about drift."""
+        changes = foreign_revisions(self.snapshot.revision, self.snapshot.history)
+        if not changes:
             return None
-        return Evidence(text(revision, "username"), datetime.fromtimestamp(int(when), UTC) if when.isdigit() else None, how)
+        names = dict.fromkeys(text(one, "username") or text(one, "description").partition(": ")[0] for one in changes[:EVIDENCE])
+        how = "; ".join(dict.fromkeys(text(one, "description") for one in changes[:EVIDENCE]))
+        when = text(changes[0], "time")
+        return Evidence(" or ".join(names), datetime.fromtimestamp(int(when), UTC) if when.isdigit() else None, how)
 
     def _health(self, found: Found) -> Health:
         running = self.snapshot.settings is not None and "enable" in self.snapshot.settings

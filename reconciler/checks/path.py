@@ -169,7 +169,8 @@ def _references(view: MailView) -> Iterator[tuple[Item, str, str]]:
             texts = sorted({str(one.data.get(name) or "").removeprefix("!") for name in names})
             yield from ((one, "Alias", text) for text in texts if _is_alias(text))
     for one in view.items["HAProxyFrontend"]:
-        yield one, "HAProxyBackend", str(one.data["default_backend"])
+        leads_to = (one.data["default_backend"], *(route["backend"] for route in one.data.get("routes", ())))
+        yield from ((one, "HAProxyBackend", str(name)) for name in leads_to if name)
     for one in view.items["Alias"]:
         entries = (str(entry["address"]) for entry in one.data["addresses"])
         yield from ((one, "Alias", text) for text in entries if _is_alias(text) and text in {id.name for id in view.leaving})

@@ -49,7 +49,7 @@ class Box:
         program = Program.of(verb, **request)
         done = subprocess.run(
             [str(PHP), "-n", "-d", f"include_path={Path(__file__).parent / 'php'}", "-d", "display_errors=1", "-d", "error_reporting=-1"],
-            input=program.text,
+            input=program.script,
             capture_output=True,
             text=True,
             timeout=20,
@@ -58,7 +58,7 @@ class Box:
         )
         assert "Warning" not in done.stdout, done.stdout
         assert "Deprecated" not in done.stdout, done.stdout
-        return read_answer("fw", program, done.stdout, done.returncode)
+        return Snapshot.of(read_answer("fw", program, done.stdout, done.returncode))
 
     def apply(self, edits: list[Any], *, fault: str = "", expect: str = "", gone: Any = (), **flags: bool) -> Snapshot:
         expect = expect or self.run("observe").sha
