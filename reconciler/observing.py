@@ -20,7 +20,7 @@ from reconciler.retry import Retry
 from reconciler.secrets import Secrets
 from reconciler.stack import Stack, Unresolved
 from reconciler.targets import Targets
-from reconciler.telemetry import span
+from reconciler.telemetry import at, call, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Observer:
 
     def look(self, stack: Stack, revision: str, remembered: Collection[str]) -> Seen:
         """Look at everything the stack wants and owns. ``remembered`` are targets that may hold some of it though git asks for nothing."""
-        bare = Scope(owner=f"{self.instance}/{stack.name}", revision=revision, span=span)
+        bare = Scope(owner=f"{self.instance}/{stack.name}", revision=revision, span=call)
         store, trouble = self._store(stack)
         secrets = Secrets(store, bare, self.key, trouble=trouble, patiently=self.retry.call)
         scope = replace(bare, fingerprint=secrets.fingerprint, reveal=secrets.reveal, status_of=_statuses(stack.graph))
@@ -172,7 +172,7 @@ class Observer:
             if problem:
                 return (), problem
             driver = self.targets.get(target)
-            with span(f"observe {target}", wanted=len(wanted)):
+            with at(target, "observe", wanted=len(wanted)):
                 return tuple(self.retry.call(lambda: driver.observe(wanted, scope))), ""
         except (DriverError, SettingsError) as error:
             return (), str(error)

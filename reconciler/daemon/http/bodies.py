@@ -1,8 +1,8 @@
 """Reads the body of a request that nobody has vouched for yet: whole, raw, once, within a size and a time."""
 
 import asyncio
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 

@@ -109,7 +109,7 @@ def _standard(headers: Headers, body: bytes, keys: Sequence[bytes], now: float) 
         raise Refused(401, "webhook-timestamp: is not of these minutes")
     signed = b".".join((id, moment, body))
     given = [_decoded(one[3:]) for one in signatures.split()[:8] if one.startswith(b"v1,")]
-    if not any([_matches(one, keys, lambda key: hmac.digest(key, signed, "sha256")) for one in given]):
+    if not any(_matches(one, keys, lambda key: hmac.digest(key, signed, "sha256")) for one in given):
         raise Refused(401, "webhook-signature: is not the signature of this body")
     return id.decode("latin-1")[:200]
 
