@@ -257,6 +257,11 @@ class Store:
         found = self._dicts(query if closed else query.where(DRIFT.c.closed == ""))
         return [{**row, "fields": json.loads(row["fields"])} for row in found]
 
+    def drift(self, number: int) -> dict[str, Any] | None:
+        """Give one drift, or None."""
+        found = self._dicts(sa.select(DRIFT).where(DRIFT.c.id == number))
+        return {**found[0], "fields": json.loads(found[0]["fields"])} if found else None
+
     def last_applied(self, stack: str, id: ResourceId) -> dict[str, Any] | None:
         """Give when and by which run a resource was last written, or None."""
         query = sa.select(APPLIED, RUNS.c.finished, RUNS.c.subject).join(RUNS, RUNS.c.id == APPLIED.c.run)

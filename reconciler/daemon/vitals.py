@@ -47,12 +47,14 @@ class Vitals:
 
     def found(self, revision: str, began: float) -> None:
         """Note a new revision, found by a look since ``began``, and open its trace with what led to it."""
+        if not revision:
+            return  # a working tree: nobody pushed it
         now = self.monotonic()
         arrivals = [(sender, at) for sender, at in self._arrived if now - at < FRESH]
         self._arrived.clear()
         first = min([began, *(at for _, at in arrivals)])
         with self._lock:
-            self._learned.setdefault(revision, first)
+            self._learned[revision] = first
             if len(self._learned) > REMEMBERED:
                 self._learned.popitem(last=False)
         root(revision, now - first)

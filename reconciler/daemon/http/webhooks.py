@@ -52,7 +52,7 @@ class Webhooks:
         self._bodies = Bodies(settings.max_body, settings.deadline)
         self._strikes, self._seen, self._pokes = Strikes(), Seen(), Pokes(poke)
 
-    async def __call__(self, request: Request) -> Response:
+    async def receive(self, request: Request) -> Response:
         """Answer one webhook. Whoever is turned away learns the status and nothing else."""
         name = request.path_params["name"]
         sender = self._senders.get(name)
