@@ -8,9 +8,10 @@
 the next possible (a secret that was just generated has consumers).
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Protocol
 
 from reconciler.applying import Applier, Event, Listener
@@ -18,7 +19,7 @@ from reconciler.checks import Finding, Severity, check
 from reconciler.driver import Action, Change, Health, Level, Outcome, Status
 from reconciler.errors import PlanChanged
 from reconciler.observing import Observer, Seen
-from reconciler.plan import Applied, Plan
+from reconciler.plan import Applied, Exemption, Plan
 from reconciler.policy import guard, pending
 from reconciler.report import Report, Verdict
 from reconciler.resource import ResourceId
@@ -43,6 +44,10 @@ class Memory(Protocol):
         """Give the digests of plans that a person approved."""
         ...
 
+    def acknowledged(self, stack: str, now: datetime) -> Sequence[Exemption]:
+        """Give the differences that somebody acknowledged outside of git."""
+        ...
+
     def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> object:
         """Write a pass down, all in one transaction. ``applied`` is what is now known to be as git wants it."""
         ...
@@ -60,6 +65,10 @@ class Forgetful:
         return {}
 
     def approved(self) -> Collection[str]:
+        """Give nothing."""
+        return ()
+
+    def acknowledged(self, stack: str, now: datetime) -> Sequence[Exemption]:
         """Give nothing."""
         return ()
 
@@ -156,6 +165,8 @@ class Engine:
         targets = self.observer.targets
         remembered = {id.driver for id in known} - {id.driver for id in stack.graph.resources}
         extra = [name for name in targets if not known or targets.driver_name(name) in remembered]
+        if excused := self.memory.acknowledged(stack.name, self.retry.clock.now()):
+            stack = replace(stack, exemptions=(*stack.exemptions, *excused))
         with span("observe", resources=len(stack.graph.resources)):
             return self.observer.look(stack, revision, extra, known, exact=exact)
 

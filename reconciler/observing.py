@@ -21,7 +21,7 @@ from reconciler.retry import Retry
 from reconciler.secrets import Secrets
 from reconciler.stack import Stack, Unresolved
 from reconciler.targets import Targets
-from reconciler.telemetry import span
+from reconciler.telemetry import at, call, span
 
 NOTHING: Mapping[ResourceId, Resting] = MappingProxyType({})
 
@@ -104,7 +104,7 @@ class Observer:
         ``remembered`` are targets that may hold some of it though git asks for nothing; ``applied`` is what was there once. ``exact`` says
         that this pass may write, and so may learn from values which keys of a secret were rotated.
         """
-        bare = Scope(owner=f"{self.instance}/{stack.name}", revision=revision, applied=frozenset(applied), span=span)
+        bare = Scope(owner=f"{self.instance}/{stack.name}", revision=revision, applied=frozenset(applied), span=call)
         store, trouble = self._store(stack)
         secrets = Secrets(store, bare, self.key, trouble=trouble, patiently=self.retry.call)
         scope = replace(bare, fingerprint=secrets.fingerprint, reveal=secrets.reveal, status_of=_statuses(stack.graph))
@@ -199,7 +199,7 @@ class Observer:
             if problem:
                 return (), problem
             driver = self.targets.get(target)
-            with span(f"observe {target}", wanted=len(wanted)):
+            with at(target, "observe", wanted=len(wanted)):
                 return tuple(self.retry.call(lambda: driver.observe(wanted, scope))), ""
         except (DriverError, SettingsError) as error:
             return (), str(error)

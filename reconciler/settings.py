@@ -64,6 +64,7 @@ class Telemetry(_Section):
     exporter: Literal["none", "console", "file", "otlp"] = Field("none", description="Where spans go.")
     endpoint: str = Field("", description="OTLP over HTTP endpoint for traces; empty: the OTEL_* variables decide.")
     file: Path = Field(Path("traces.jsonl"), description="File for the exporter `file`, one span a line.")
+    trace_url: str = Field("", description="Address of a trace for people, with `{trace_id}` in it; shown in notices and by `status`.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the daemon logs.")
     log_format: Literal["text", "json"] = Field("text", description="json adds the trace id to each line.")
 

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeAlias
@@ -18,9 +18,10 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
+from reconciler.acknowledging import ACKNOWLEDGEMENTS, LOUD, Acknowledgement, exemptions
 from reconciler.driver import Action, Change, Status
 from reconciler.errors import ReconcilerError
-from reconciler.plan import Applied
+from reconciler.plan import Applied, Exemption
 from reconciler.report import Report, Verdict, by_whom, drifted, report_data, summary
 from reconciler.resource import ResourceId
 
@@ -64,7 +65,8 @@ OUTBOX = sa.Table(
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("sent", _text, nullable=False),
 )
-HEAD = "0001"
+BEATS = sa.Table("beats", METADATA, sa.Column("who", _text, primary_key=True), sa.Column("at", _text, nullable=False))
+HEAD = "0002"
 FLAPS, FLAP_TIME = 3, timedelta(hours=1)
 """So many repairs of one resource in so long mean that two hands work against each other."""
 
@@ -161,6 +163,11 @@ class Store:
     def approved(self) -> set[str]:
         """Give the digests that somebody approved."""
         return {row.digest for row in self._rows(sa.select(APPROVALS.c.digest))}
+
+    def acknowledged(self, stack: str, now: datetime) -> tuple[Exemption, ...]:
+        """Give what people acknowledged in a stack outside of git, and what of it ended not long ago."""
+        known = ACKNOWLEDGEMENTS.c
+        return exemptions(self._dicts(sa.select(ACKNOWLEDGEMENTS).where(known.stack == stack, known.until > (now - LOUD).isoformat())), now)
 
     def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> Recorded:
         """Write a pass, what it applied, the drift it found and the notices it owes, all in one transaction."""
@@ -268,6 +275,11 @@ class Store:
         found = self._dicts(query if closed else query.where(DRIFT.c.closed == ""))
         return [{**row, "fields": json.loads(row["fields"])} for row in found]
 
+    def drift(self, number: int) -> dict[str, Any] | None:
+        """Give one drift, or None."""
+        found = self._dicts(sa.select(DRIFT).where(DRIFT.c.id == number))
+        return {**found[0], "fields": json.loads(found[0]["fields"])} if found else None
+
     def last_applied(self, stack: str, id: ResourceId) -> dict[str, Any] | None:
         """Give when and by which run a resource was last written, or None."""
         query = sa.select(APPLIED, RUNS.c.finished, RUNS.c.subject).join(RUNS, RUNS.c.id == APPLIED.c.run)
@@ -280,6 +292,35 @@ class Store:
             connection.execute(sa.delete(APPROVALS).where(APPROVALS.c.digest == digest))
             connection.execute(sa.insert(APPROVALS), {"digest": digest, "who": who, "at": at})
 
+    def acknowledge(self, drift: int, word: Acknowledgement) -> int:
+        """Write down that a drift is acknowledged; it shows at once. Gives the number of the acknowledgement."""
+        with self._lock, self._engine.begin() as connection:
+            number = connection.execute(sa.insert(ACKNOWLEDGEMENTS).returning(ACKNOWLEDGEMENTS.c.id), word.row()).scalar_one()
+            found = sa.update(DRIFT).where(DRIFT.c.id == drift, DRIFT.c.closed == "")
+            connection.execute(found, {"state": "acknowledged", "reason": word.reason})
+        return int(number)
+
+    def beat(self, who: str, at: str) -> str:
+        """Write a row, to see whether that is possible; give the reason when it is not."""
+        try:
+            with self._lock, self._engine.begin() as connection:
+                connection.execute(sa.delete(BEATS).where(BEATS.c.who == who))
+                connection.execute(sa.insert(BEATS), {"who": who, "at": at})
+        except sa.exc.SQLAlchemyError as error:
+            return f"cannot be written: {getattr(error, 'orig', None) or type(error).__name__}"
+        return ""
+
+    def last_converged(self, stack: str) -> str:
+        """Give when the newest run ended that left a stack converged; empty when none did."""
+        query = sa.select(RUNS.c.finished).where(RUNS.c.stack == stack, RUNS.c.verdict == Verdict.CONVERGED.value)
+        found = self._rows(query.order_by(RUNS.c.id.desc()).limit(1))
+        return str(found[0][0]) if found else ""
+
+    def drift_counts(self) -> dict[tuple[str, str], int]:
+        """Count the open drifts by stack and state."""
+        query = sa.select(DRIFT.c.stack, DRIFT.c.state, sa.func.count()).where(DRIFT.c.closed == "")
+        return {(stack, state): count for stack, state, count in self._rows(query.group_by(DRIFT.c.stack, DRIFT.c.state))}
+
     # -- the outbox ----------------------------------------------------------------------------------------------------------
 
     def owe(self, one: Owed, now: str) -> None:
@@ -291,6 +332,10 @@ class Store:
         """Give the oldest notices that are still to be sent."""
         query = sa.select(OUTBOX).where(OUTBOX.c.sent == "").order_by(OUTBOX.c.id).limit(most)
         return [(row.id, json.loads(row.payload)) for row in self._rows(query)]
+
+    def owed(self) -> int:
+        """Count the notices that are still to be sent."""
+        return int(self._rows(sa.select(sa.func.count()).select_from(OUTBOX).where(OUTBOX.c.sent == ""))[0][0])
 
     def tried(self, number: int) -> None:
         """Count a try that failed."""

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+from functools import partial
 from pathlib import Path
 
 import click
@@ -27,7 +28,7 @@ def command(ctx: click.Context, path: Path | None, workers: int) -> int:
     telemetry.configure(settings.telemetry.exporter, file=settings.telemetry.file, endpoint=settings.telemetry.endpoint)
     from reconciler.daemon.news import news
 
-    store = Store(settings.state.path, news=news)
+    store = Store(settings.state.path, news=partial(news, trace_url=settings.telemetry.trace_url))
     service = daemon(settings, store, path=path, workers=workers)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: service.workshop.stop.set())

@@ -17,6 +17,7 @@ from reconciler.applying import Listener
 from reconciler.compose import Workshop
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.queue import Claim, KeyedQueue
+from reconciler.daemon.vitals import Vitals
 from reconciler.daemon.watching import Watchers
 from reconciler.desired import Desired
 from reconciler.engine import Engine, silent
@@ -27,7 +28,8 @@ from reconciler.plan import Plan
 from reconciler.report import Report, Verdict, repaired
 from reconciler.stack import Stack
 from reconciler.state import Owed, Store
-from reconciler.telemetry import trace_id
+from reconciler.telemetry import commit as in_trace_of
+from reconciler.telemetry import span, trace_id
 
 log = logging.getLogger("reconciler.daemon")
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
@@ -86,6 +88,8 @@ class Daemon:
     outbox: Outbox
     listen: Listener = silent
     done: Callable[[Report], None] = lambda report: None
+    meter: Callable[[Report], None] = lambda report: None
+    vitals: Vitals = field(default_factory=Vitals)
     workers: int = 1
     doors: Sequence[Door] = ()
     threads: list[Thread] = field(default_factory=list)
@@ -146,19 +150,25 @@ class Daemon:
 
     def look(self) -> None:
         """Ask the source once."""
+        began, how = self.vitals.monotonic(), "good"
         try:
             desired = self.head.changed()
         except SourceError as error:
             self._complain(str(error))
+            self.vitals.looked("failed")
             return
         except InputError as error:
             self._reject(REPOSITORY, "", error.problems)
-            desired = None
+            desired, how = None, "rejected"
         if self._misses >= MISSES:
             self._tell("source-back", "the repository can be read again", "ok")
         self._said, self._misses = "", 0
         if desired is not None:
-            self.accept(desired)
+            commit = desired.revision.commit
+            self.vitals.found(commit, began)
+            with in_trace_of(commit):
+                self.accept(desired)
+        self.vitals.looked(how)
 
     def _complain(self, message: str) -> None:
         """Log a trouble with the source once, not every few seconds; tell people when it does not pass by itself."""
@@ -203,7 +213,8 @@ class Daemon:
     def _load(self, desired: Desired, name: str) -> Stack:
         """Load a stack. Raises InputError, for a bug of ours too: one commit must not end the daemon for every stack."""
         try:
-            stack = desired.load(name, self.workshop.kinds, self.workshop.today())
+            with span("load", stack=name):
+                stack = desired.load(name, self.workshop.kinds, self.workshop.today())
         except InputError:
             raise
         except Exception as error:
@@ -215,7 +226,11 @@ class Daemon:
         for problem in problems:
             log.error("%s", problem)
         self._rejected.add(name)
-        self.done(self._note(name, commit, Verdict.REJECTED, problems))
+        self._heard(self._note(name, commit, Verdict.REJECTED, problems))
+
+    def _heard(self, report: Report) -> None:
+        self.meter(report)
+        self.done(report)
 
     def _well(self, name: str, commit: str) -> None:
         """End a rejection, where there was one."""
@@ -246,11 +261,13 @@ class Daemon:
     def _claimed(self, engine: Engine, claim: Claim, seen: list[Seen]) -> None:
         """Work on a claim; the engine leaves in ``seen`` what it saw last."""
         self.watchers.passing(claim.key)
+        self.vitals.passes[claim.key] = self.vitals.monotonic()
         report = None
         try:
             report = self._pass(engine, claim)
         finally:
             self.watchers.passed(claim.key, seen.pop() if seen else None, repaired=report is not None and bool(repaired(report)))
+            self.vitals.passes.pop(claim.key, None)
             self.queue.done(claim)
 
     def _pass(self, engine: Engine, claim: Claim) -> Report | None:
@@ -264,9 +281,10 @@ class Daemon:
             log.exception("bug: the pass of %s raised %s", claim.key, type(error).__name__)
             self._again(force, claim.key, well=False)
             return None
-        log.info("%s: %s in %.1f s: %s", report.stack, report.verdict, report.seconds, report.reason)
+        with in_trace_of(revision.commit):
+            log.info("%s: %s in %.1f s: %s", report.stack, report.verdict, report.seconds, report.reason)
         self._again(force, claim.key, well=report.verdict is Verdict.CONVERGED)
-        self.done(report)
+        self._heard(report)
         return report
 
     def _renew(self, force: InForce, name: str) -> None:

@@ -4,7 +4,7 @@ State transitions are news, states are not: a stack that stays broken, or a drif
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 
 from reconciler.driver import Status
@@ -13,6 +13,7 @@ from reconciler.plan import Held
 from reconciler.policy import pending
 from reconciler.report import Report, Verdict, change_line, diff_lines, drifted, summary
 from reconciler.state import Owed, Recorded
+from reconciler.telemetry import trace_link
 
 MOST = 8
 ENDED = " has ended ("
@@ -20,10 +21,11 @@ ENDED = " has ended ("
 BAD = (Verdict.FAILED, Verdict.DEGRADED)
 
 
-def news(report: Report, recorded: Recorded) -> Iterable[Owed]:
-    """List the notices that a pass owes."""
+def news(report: Report, recorded: Recorded, *, trace_url: str = "") -> Iterable[Owed]:
+    """List the notices that a pass owes. ``trace_url`` is the address of a trace, with ``{trace_id}`` in it."""
+    link = trace_link(trace_url, report.trace_id)
     for key, notice in _notices(report, recorded):
-        yield Owed(key, asdict(notice))
+        yield Owed(key, asdict(replace(notice, context=(*notice.context, *((link,) if link else ())))))
 
 
 def _notices(report: Report, recorded: Recorded) -> Iterator[tuple[str, Notice]]:

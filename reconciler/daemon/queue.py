@@ -75,6 +75,12 @@ class KeyedQueue:
             self._closed = True
             self._condition.notify_all()
 
+    def overdue(self) -> float:
+        """Give the seconds for which the longest waiting key could have been worked on and was not; 0 when there is none."""
+        with self._condition:
+            now = self._clock()
+            return max([0.0, *(now - one.due for key, one in self._waiting.items() if key not in self._running)])
+
     def __len__(self) -> int:
         """Count the keys that wait."""
         with self._condition:

@@ -21,10 +21,20 @@ def daemon(settings: Settings, store: Store, *, path: Path | None = None, worker
     outbox = Outbox(store, _sink(settings), workshop.clock)
     made = Daemon(workshop, store, _head(settings, workshop, path), outbox, listen, workers=workers)
     if settings.http.listen or settings.http.webhook_listen:
-        from reconciler.daemon.http.app import doors  # a web server that only those who listen pay for
-
-        made.doors = doors(settings.http, made)
+        _listen(settings, made)
     return made
+
+
+def _listen(settings: Settings, made: Daemon) -> None:
+    """Give the daemon its doors. A web server and its metrics are what only those who listen pay for."""
+    from reconciler import telemetry
+    from reconciler.daemon.http.app import doors
+    from reconciler.daemon.http.metrics import Meters
+
+    meters = Meters(made)
+    telemetry.ears[:] = [meters]  # of one daemon in this process: the newest
+    made.meter = meters.passed
+    made.doors = doors(settings.http, made, meters)
 
 
 def _head(settings: Settings, workshop: Workshop, path: Path | None) -> Head:

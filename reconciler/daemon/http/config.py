@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 Role: TypeAlias = Literal["read", "operate", "approve"]
 ROLES: tuple[Role, ...] = ("read", "operate", "approve")
 """From least to most; each may do what those before it may."""
-Scheme: TypeAlias = Literal["github", "gitea", "forgejo", "gitlab-token", "gitlab-signed", "bitbucket", "hmac"]
+Scheme: TypeAlias = Literal["github", "gitea", "forgejo", "gitlab-token", "standard-webhooks", "bitbucket", "hmac"]
 KEY_PREFIX = "whsec_"
 
 
@@ -66,8 +66,8 @@ class Webhook(_Section):
     """One sender whose webhooks are believed when they are signed. Its path is `/webhooks/NAME`."""
 
     scheme: Scheme = Field(
-        description="How it proves who it is: `github`, `gitea`, `forgejo`, `gitlab-token`, `gitlab-signed` (Standard Webhooks), "
-        "`bitbucket`, or `hmac` (`X-Signature: sha256=...` or `sha512=...`)."
+        description="How it proves who it is: `github`, `gitea`, `forgejo`, `gitlab-token`, `standard-webhooks` (GitLab's "
+        "signing token `whsec_...`), `bitbucket`, or `hmac` (`X-Signature: sha256=...` or `sha512=...`)."
     )
     secrets: tuple[SecretStr, ...] = Field(
         min_length=1, max_length=2, description="The secret that the sender was given; two while it is being changed."
@@ -81,7 +81,7 @@ class Webhook(_Section):
             text = one.get_secret_value()
             if not text.strip():
                 raise ValueError(f"secrets.{number} is empty: whoever sends nothing would be believed")
-            if self.scheme == "gitlab-signed" and not signing_key(text):
+            if self.scheme == "standard-webhooks" and not signing_key(text):
                 raise ValueError(f"secrets.{number} is no signing token; GitLab shows one that begins with {KEY_PREFIX}")
         return self
 
@@ -112,8 +112,6 @@ class Http(_Section):
     def _sound(self) -> Self:
         if self.listen and not loopback(self.listen) and not self.tokens:
             raise ValueError(f"listen {self.listen} can be reached from other machines; set http.tokens, or listen on 127.0.0.1")
-        if self.webhook_listen and not self.webhooks:
-            raise ValueError("webhook_listen is set, but no sender is in http.webhooks")
         if self.webhooks and not (self.listen or self.webhook_listen):
             raise ValueError("webhooks are set, but nothing listens; set http.webhook_listen or http.listen")
         if self.listen and self.listen == self.webhook_listen and not self.listen.endswith(":0"):
