@@ -107,8 +107,10 @@ def _standard(headers: Headers, body: bytes, keys: Sequence[bytes], now: float) 
     id, moment, signatures = (_one(headers, name) for name in (STANDARD_ID, STANDARD_TIME, STANDARD_SIGNATURE))
     if not re.fullmatch(rb"[0-9]{1,12}", moment) or abs(now - int(moment)) > TOLERANCE:
         raise Refused(401, "webhook-timestamp: is not of these minutes")
+    if not re.fullmatch(rb"[a-z0-9]+,[^\s,]+( +[a-z0-9]+,[^\s,]+){0,7}", signatures):
+        raise Refused(401, "webhook-signature: has not the form of signatures")
     signed = b".".join((id, moment, body))
-    given = [_decoded(one[3:]) for one in signatures.split()[:8] if one.startswith(b"v1,")]
+    given = [_decoded(one[3:]) for one in signatures.split() if one.startswith(b"v1,")]
     if not any(_matches(one, keys, lambda key: hmac.digest(key, signed, "sha256")) for one in given):
         raise Refused(401, "webhook-signature: is not the signature of this body")
     return id.decode("latin-1")[:200]
