@@ -7,7 +7,7 @@ statements are run by the store; this room opens nothing.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,8 +45,8 @@ class Acknowledgement:
             "fields": json.dumps(dict(self.fields), default=str),
             "reason": self.reason,
             "who": self.who,
-            "at": self.at.isoformat(),
-            "until": self.until.isoformat(),
+            "at": self.at.astimezone(UTC).isoformat(),
+            "until": self.until.astimezone(UTC).isoformat(),
         }
 
 

@@ -53,45 +53,6 @@ class Api:
         """Speak for ``daemon``."""
         self._daemon, self._store = daemon, daemon.store
 
-    def operations(self) -> tuple[Operation, ...]:
-        """List every operation."""
-        nothing = {404: "There is no such thing."}
-        return (
-            Operation("GET", "/stacks", "read", "How every stack fares.", self.stacks, list[StackState]),
-            Operation("GET", "/stacks/{stack}", "read", "How one stack fares.", self.stack, StackState, troubles=nothing),
-            Operation("GET", "/stacks/{stack}/plan", "read", "What is still to be done.", self.plan, PlanShown, troubles=nothing),
-            Operation(
-                "POST", "/stacks/{stack}/trigger", "operate", "Ask for a pass now.", self.trigger, Taken, 202, None, Trigger, nothing
-            ),
-            Operation("GET", "/runs", "read", "Past passes, newest first.", self.runs, list[Run], query=RunsAsked),
-            Operation("GET", "/runs/{run:int}", "read", "One pass with its report.", self.run, RunReport, troubles=nothing),
-            Operation("GET", "/drift", "read", "What somebody changed behind git's back.", self.drift, list[Drift], query=DriftAsked),
-            Operation(
-                "POST",
-                "/drift/{drift:int}/acknowledge",
-                "operate",
-                "Leave one drift as it is until a time has come.",
-                self.acknowledge,
-                Acknowledged,
-                201,
-                None,
-                Acknowledge,
-                {**nothing, 409: "The drift has ended, or is acknowledged already."},
-            ),
-            Operation(
-                "POST",
-                "/approvals",
-                "approve",
-                "Let exactly one held plan pass.",
-                self.approve,
-                Approved,
-                201,
-                None,
-                Approve,
-                {409: "No plan with this digest is held now."},
-            ),
-        )
-
     # -- reading -------------------------------------------------------------------------------------------------------------
 
     def stacks(self, asked: Asked) -> list[StackState]:
@@ -205,6 +166,43 @@ class Api:
             unhealthy={id: f"{one['level']}: {one['message']}" for id, one in report.get("health", {}).items()},
             trace=link or row["trace_id"],
         )
+
+
+NOTHING = {404: "There is no such thing."}
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("GET", "/stacks", "read", "How every stack fares.", Api.stacks, list[StackState]),
+    Operation("GET", "/stacks/{stack}", "read", "How one stack fares.", Api.stack, StackState, troubles=NOTHING),
+    Operation("GET", "/stacks/{stack}/plan", "read", "What is still to be done.", Api.plan, PlanShown, troubles=NOTHING),
+    Operation("POST", "/stacks/{stack}/trigger", "operate", "Ask for a pass now.", Api.trigger, Taken, 202, None, Trigger, NOTHING),
+    Operation("GET", "/runs", "read", "Past passes, newest first.", Api.runs, list[Run], query=RunsAsked),
+    Operation("GET", "/runs/{run:int}", "read", "One pass with its report.", Api.run, RunReport, troubles=NOTHING),
+    Operation("GET", "/drift", "read", "What somebody changed behind git's back.", Api.drift, list[Drift], query=DriftAsked),
+    Operation(
+        "POST",
+        "/drift/{drift:int}/acknowledge",
+        "operate",
+        "Leave one drift as it is until a time has come.",
+        Api.acknowledge,
+        Acknowledged,
+        201,
+        None,
+        Acknowledge,
+        {**NOTHING, 409: "The drift has ended, or is acknowledged already."},
+    ),
+    Operation(
+        "POST",
+        "/approvals",
+        "approve",
+        "Let exactly one held plan pass.",
+        Api.approve,
+        Approved,
+        201,
+        None,
+        Approve,
+        {409: "No plan with this digest is held now."},
+    ),
+)
+"""Every operation."""
 
 
 def _drift(row: dict[str, Any]) -> Drift:

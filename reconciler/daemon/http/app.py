@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from reconciler.daemon.http import openapi
 from reconciler.daemon.http.access import Access
-from reconciler.daemon.http.api import PREFIX, Api
+from reconciler.daemon.http.api import OPERATIONS, PREFIX, Api
 from reconciler.daemon.http.bodies import Bodies
 from reconciler.daemon.http.config import Http
 from reconciler.daemon.http.door import Door
@@ -69,10 +69,9 @@ def inside_routes(settings: Http, daemon: Daemon, meters: Meters) -> list[BaseRo
 
 def api_routes(daemon: Daemon, access: Access, bodies: Bodies) -> list[BaseRoute]:
     """List the API and the document that describes it."""
-    operations = Api(daemon).operations()
-    described = openapi.document(operations, PREFIX)
+    described = openapi.document(OPERATIONS, PREFIX)
 
     async def document(request: Request) -> Response:
         return JSONResponse(described)
 
-    return [Route(f"{PREFIX}/openapi.json", document), *routes(operations, access, bodies, PREFIX)]
+    return [Route(f"{PREFIX}/openapi.json", document), *routes(OPERATIONS, Api(daemon), access, bodies, PREFIX)]

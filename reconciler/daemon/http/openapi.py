@@ -25,8 +25,7 @@ def document(operations: Sequence[Operation], prefix: str) -> dict[str, Any]:
     """Give the document."""
     paths: dict[str, dict[str, Any]] = {}
     for one in operations:
-        path = re.sub(r"\{(\w+)(:\w+)?\}", r"{\1}", f"{prefix}{one.path}")
-        paths.setdefault(path, {})[one.method.lower()] = _operation(one)
+        paths.setdefault(f"{prefix}{one.template}", {})[one.method.lower()] = _operation(one)
     return {
         "openapi": "3.1.0",
         "info": {

@@ -4,6 +4,7 @@ The function is synchronous and runs beside the loop; this room does what all ha
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,13 +35,16 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One line of the API. ``query`` and ``body`` are shapes; ``troubles`` the statuses it may answer instead, each with the reason."""
+    """One line of the API. ``do`` takes the API and what was asked; ``query`` and ``body`` are shapes.
+
+    ``troubles`` are the statuses that it may answer instead, each with the reason.
+    """
 
     method: str
     path: str
     role: Role
     about: str
-    do: Callable[[Asked], Any]
+    do: Callable[[Any, Asked], Any]
     answer: Any
     status: int = 200
     query: type[BaseModel] | None = None
@@ -50,23 +54,28 @@ class Operation:
     @property
     def name(self) -> str:
         """The name of the operation, from its function."""
-        return getattr(self.do, "__name__", "").strip("_")
+        return getattr(self.do, "__name__", "")
+
+    @property
+    def template(self) -> str:
+        """The path as OpenAPI writes it."""
+        return re.sub(r"\{(\w+)(:\w+)?\}", r"{\1}", self.path)
 
 
-def routes(operations: Sequence[Operation], access: Access, bodies: Bodies, prefix: str) -> list[Route]:
+def routes(operations: Sequence[Operation], api: object, access: Access, bodies: Bodies, prefix: str) -> list[Route]:
     """Make the routes; the operations of one path are one route, so that another method is told which ones there are."""
     by_path: dict[str, dict[str, Operation]] = {}
     for one in operations:
         by_path.setdefault(one.path, {})[one.method] = one
-    return [Route(f"{prefix}{path}", _endpoint(found, access, bodies), methods=list(found)) for path, found in by_path.items()]
+    return [Route(f"{prefix}{path}", _endpoint(found, api, access, bodies), methods=list(found)) for path, found in by_path.items()]
 
 
-def _endpoint(operations: Mapping[str, Operation], access: Access, bodies: Bodies) -> Any:
+def _endpoint(operations: Mapping[str, Operation], api: object, access: Access, bodies: Bodies) -> Any:
     async def endpoint(request: Request) -> Response:
         operation = operations["GET" if request.method == "HEAD" else request.method]
         try:
             asked = await _asked(operation, request, access, bodies)
-            answer = await run_in_threadpool(operation.do, asked)
+            answer = await run_in_threadpool(operation.do, api, asked)
         except Trouble as trouble:
             return problem(trouble.status, trouble.detail, trouble.errors, trouble.headers)
         except Refused as refusal:
