@@ -29,6 +29,7 @@ BLOCK = re.compile(r"(?:<!-- (?P<mark>[a-z ]+) -->\n)?```yaml\n(?P<text>.*?)```"
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<link>[^)\s]+)\)")
 BARE = "apiVersion: reconciler/v1\nkind: Stack\nmetadata: {name: page}\n---\n"
 SECRET = re.compile(r"file:/\S+")
+FROM_A_FILE = "from-a-file-of-this-test"
 
 
 def blocks(*marks: str) -> list[str]:
@@ -135,7 +136,7 @@ def test_the_complete_stacks_are_accepted_by_validate(tmp_path: Path, capsys: py
 
 def settings_in(text: str, folder: Path) -> Settings:
     """Load settings whose secret files are replaced by one that exists."""
-    (folder / "secret").write_text("from-a-file\n")
+    (folder / "secret").write_text(f"{FROM_A_FILE}\n")
     (folder / "reconciler.yaml").write_text(SECRET.sub(f"file:{folder}/secret", text))
     return load_settings(folder / "reconciler.yaml")
 
@@ -149,13 +150,19 @@ def without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_that_are_shown_can_be_used_for_every_system(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_environment(monkeypatch)
     settings = settings_in(text, tmp_path)
-    assert settings.repository.token.get_secret_value() == "from-a-file"
+    assert settings.repository.token.get_secret_value() == FROM_A_FILE
     targets = Targets(settings.targets, catalog())
     names = {targets.driver_name(name) for name in targets}
     assert names | {"probe"} == {plugin.name for plugin in catalog().plugins}
     for name in targets:
         plugin = catalog().plugin(targets.driver_name(name))
         plugin.config.model_validate({key: value for key, value in settings.targets[name].items() if key != "driver"})
+
+
+@pytest.mark.parametrize("text", blocks("part of the settings"))
+def test_a_part_of_the_settings_that_is_shown_can_be_used(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_environment(monkeypatch)
+    assert settings_in(text, tmp_path) != Settings()
 
 
 def test_the_example_of_the_settings_names_every_section_and_holds_no_secret() -> None:
@@ -224,7 +231,11 @@ def test_every_decision_is_numbered_without_a_gap_and_in_the_index() -> None:
         assert f"| {number} | [{title}]({path.name}) |" in index
 
 
-def test_the_daemon_listens_on_no_port_as_the_security_page_says() -> None:
-    assert "The daemon listens on no port." in " ".join((ROOT / "SECURITY.md").read_text(encoding="utf-8").split())
+def test_the_daemon_listens_on_no_port_unless_asked_as_the_security_page_says() -> None:
+    page = " ".join((ROOT / "SECURITY.md").read_text(encoding="utf-8").split())
+    assert "The daemon listens on no port unless `http` says so, and on none that other machines reach without tokens." in page
+    http = Settings().http
+    assert not (http.listen or http.webhook_listen or http.tokens or http.webhooks)
     for path in (ROOT / "reconciler/daemon").rglob("*.py"):
-        assert not re.search(r"\b(uvicorn|starlette|http\.server|\.listen\(|\.bind\()", path.read_text(encoding="utf-8")), path
+        if path.parent.name != "http":
+            assert not re.search(r"\b(uvicorn|starlette|http\.server|\.listen\(|\.bind\()", path.read_text(encoding="utf-8")), path
