@@ -143,7 +143,8 @@ class Engine:
         seen = self._look(stack, revision, exact=True)
         outcomes: dict[ResourceId, Outcome] = {}
         try:
-            plan = remaining = self._guarded(seen, revision, approved)
+            with span("plan"):
+                plan = remaining = self._guarded(seen, revision, approved)
             if shown not in ("", plan.digest):
                 raise PlanChanged(f"{stack.name}: the plan is not the one that was shown (now {plan.digest[:12]}); look at it again")
             self.listen(Event("plan", plan=plan))

@@ -235,7 +235,7 @@ def test_the_daemon_listens_on_no_port_unless_asked_as_the_security_page_says() 
     page = " ".join((ROOT / "SECURITY.md").read_text(encoding="utf-8").split())
     assert "The daemon listens on no port unless `http` says so, and on none that other machines reach without tokens." in page
     http = Settings().http
-    assert not (http.listen or http.webhook_listen or http.tokens or http.webhooks)
+    assert not any((http.listen, http.webhook_listen, http.tokens, http.webhooks))
     for path in (ROOT / "reconciler/daemon").rglob("*.py"):
         if path.parent.name != "http":
             assert not re.search(r"\b(uvicorn|starlette|http\.server|\.listen\(|\.bind\()", path.read_text(encoding="utf-8")), path
