@@ -1,5 +1,9 @@
-"""How long a push of the whole mail system takes until it runs, on the emulated systems, and how long a pass that changes nothing."""
+"""How long a push of the whole mail system takes until it runs, on the emulated systems, and how long a pass that changes nothing.
 
+The daemon has been running: its targets are open, and nothing of the mail system is there yet.
+"""
+
+import shutil
 import tempfile
 import time
 from datetime import datetime
@@ -25,9 +29,9 @@ def measure() -> list[dict[str, object]]:
         world = World(Path(folder), kinds, stack)
         world.start()
         try:
-            (world.remote.work / "desired").mkdir()
-            (world.remote.work / "desired" / "README.md").write_text("Nothing yet.\n", encoding="utf-8")
-            world.remote.push("Begin")
+            (world.remote.work / "desired/mail").mkdir(parents=True)
+            shutil.copy("desired/mail/stack.yaml", world.remote.work / "desired/mail")
+            world.remote.push("Begin with a stack that has nothing in it yet")
             daemon = Running(Path(folder), yaml.safe_load(world.settings_text()))
             try:
                 return _measured(daemon, world)
@@ -38,7 +42,7 @@ def measure() -> list[dict[str, object]]:
 
 
 def _measured(daemon: Running, world: World) -> list[dict[str, object]]:
-    daemon.until(lambda: bool(daemon.runs("repository")), "the first look")
+    daemon.until(lambda: daemon.converged("mail", world.remote.head()), "the empty stack")
     world.remote.copy(Path("desired"), "desired")
     commit = world.remote.push("Run our own mail")
     began = time.monotonic()
