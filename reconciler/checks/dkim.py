@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from reconciler.checks.findings import Finding, error, info, warning
 from reconciler.checks.tags import tags
@@ -90,6 +91,56 @@ def rsa_bits(binary: bytes) -> int | None:
     except (ValueError, UnsupportedAlgorithm):
         return None
     return public.key_size if isinstance(public, RSAPublicKey) else None
+
+
+def pair(record: Record, public: str) -> Iterator[Finding]:
+    """Hold a key record against the public half of the private key that signs under its selector.
+
+    ``public`` is that half as PEM, or as base64 of its DER or, for ed25519, of its 32 bytes; blanks do not matter. A record that is not
+    even a key is the business of the rules above.
+    """
+    found = tags(record.content) or {}
+    text = "".join(found.get("p", "").split())
+    wanted = material(public)
+    if wanted is None:
+        yield info("dkim-pair", record.id, "the public half of the private key that signs cannot be read, so it is not compared")
+    elif not text and "p" in found:
+        yield error("dkim-pair", record.id, f"is revoked, and a private key signs for it; publish p={wanted.text}")
+    elif text and material(text) is not None and material(text) != wanted:
+        message = "is not the public half of the private key that signs, so every signature fails"
+        yield error("dkim-pair", record.id, f"{message}; publish k={wanted.kind}; p={wanted.text}")
+    elif text and found.get("k", "rsa") != wanted.kind:
+        yield error("dkim-pair", record.id, f"says k={found.get('k', 'rsa')}, and the private key that signs is {wanted.kind}")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A public key however it was written: its kind as ``k=`` names it, and what ``p=`` must hold (RFC 6376 3.6.1, RFC 8463 4)."""
+
+    kind: str
+    text: str
+
+
+def material(public: str) -> Material | None:
+    """Read a public key. None when it is none, or neither RSA nor ed25519."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # only where there is a key to read
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key, load_pem_public_key
+
+    try:
+        if "-----" in public:
+            key: object = load_pem_public_key(public.strip().encode() + b"\n")
+        else:
+            binary = base64.b64decode("".join(public.split()), validate=True)
+            key = Ed25519PublicKey.from_public_bytes(binary) if len(binary) == ED25519 else load_der_public_key(binary)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    if isinstance(key, Ed25519PublicKey):
+        return Material("ed25519", base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode())
+    if isinstance(key, RSAPublicKey):
+        return Material("rsa", base64.b64encode(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode())
+    return None
 
 
 def not_only_ed25519(view: MailView) -> Iterator[Finding]:

@@ -49,6 +49,7 @@ RULES: Mapping[str, Rule] = {
     "dkim-one": Rule("a selector has one key record", "RFC 6376 3.6.2.2"),
     "dkim-syntax": Rule("a key record is a list of tags with v=DKIM1 first, a key and a known kind of it", "RFC 6376 3.6.1"),
     "dkim-key": Rule("a key can be read and is strong enough", "RFC 8301 3.2, RFC 8463 4"),
+    "dkim-pair": Rule("the published key is the public half of the private key that signs", "RFC 6376 3.6.1"),
     "dkim-delegation": Rule("a delegated selector is a plain CNAME", "RFC 6376 3.6.2"),
     "dkim-selector": Rule("the selector that the server signs with is published", "RFC 6376 3.6.2.1"),
     "dkim-private": Rule("the record that publishes a stored private key has its public half", "RFC 6376 3.6.1"),
@@ -61,6 +62,7 @@ RULES: Mapping[str, Rule] = {
     "mailbox": Rule("an address of our own that receives reports is delivered", "RFC 5321 4.5.1"),
     # -- tls
     "mta-sts-record": Rule("the record is one, with v=STSv1 and an id of letters and digits", "RFC 8461 3.1"),
+    "mta-sts-id": Rule("the id changes if, and only if, the policy does", "RFC 8461 3.1"),
     "mta-sts-host": Rule("the policy has its host", "RFC 8461 3.3"),
     "mta-sts-policy": Rule("the policy can be read and lists every MX", "RFC 8461 3.2"),
     "tls-reports": Rule("the record is one, with v=TLSRPTv1 and a mailto or https address", "RFC 8460 3"),
@@ -83,6 +85,7 @@ RULES: Mapping[str, Rule] = {
     "secret-unused": Rule("a declared secret has a consumer", "stack"),
     "secret-consumer": Rule("a consumer that a secret names is there", "stack"),
     "secret-undeclared": Rule("a secret that is read is declared", "stack"),
+    "record-quota": Rule("a zone has no more records than its provider's plan takes", "vars: zone, record_limit; Cloudflare's plans"),
     "sender-quota": Rule("what runs by a schedule stays within the daily limit of its sender", "vars: sender, daily_limit"),
     "push-interval": Rule("a push monitor waits longer than the period of what reports to it", "stack"),
 }

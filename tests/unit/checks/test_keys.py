@@ -1,0 +1,82 @@
+"""A published key and the private key that signs: one pair, however each half is written down."""
+
+import base64
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from reconciler.checks.dkim import material, pair
+from reconciler.checks.view import Record
+from reconciler.resource import ResourceId
+
+MINE, OTHER = rsa.generate_private_key(65537, 2048).public_key(), rsa.generate_private_key(65537, 2048).public_key()
+EDWARDS = ed25519.Ed25519PrivateKey.generate().public_key()
+RAW = base64.b64encode(EDWARDS.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
+
+
+def der(key: rsa.RSAPublicKey | ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey) -> str:
+    return base64.b64encode(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
+
+
+def pem(key: rsa.RSAPublicKey | ed25519.Ed25519PublicKey, form: PublicFormat = PublicFormat.SubjectPublicKeyInfo) -> str:
+    return key.public_bytes(Encoding.PEM, form).decode()
+
+
+def said(content: str, public: str) -> list[tuple[str, str]]:
+    record = Record(ResourceId("cloudflare", "DNSRecord", "dkim"), "example.com", "mail._domainkey.example.com", "TXT", content)
+    found = list(pair(record, public))
+    assert {(one.rule, one.resource) for one in found} <= {("dkim-pair", record.id)}
+    return [(one.severity.value, one.message) for one in found]
+
+
+@pytest.mark.parametrize("content", [f"v=DKIM1; h=sha256; k=rsa; p={der(MINE)}", f"p={der(MINE)[:100]} {der(MINE)[100:]}"])
+@pytest.mark.parametrize(
+    "public",
+    [
+        pem(MINE),
+        pem(MINE, PublicFormat.PKCS1),
+        der(MINE),
+        f"\n{pem(MINE)}\n\n",
+        "\n".join(der(MINE)[at : at + 64] for at in range(0, 400, 64)),
+    ],
+)
+def test_two_halves_of_one_rsa_key_are_a_pair_however_they_are_written(content: str, public: str) -> None:
+    assert said(content, public) == []
+
+
+@pytest.mark.parametrize("public", [pem(EDWARDS), der(EDWARDS), RAW, f" {RAW}\n"])
+def test_two_halves_of_one_ed25519_key_are_a_pair_however_they_are_written(public: str) -> None:
+    assert said(f"v=DKIM1; k=ed25519; p={RAW}", public) == []
+
+
+def test_a_key_that_was_rotated_in_one_place_is_an_error_that_says_what_to_publish() -> None:
+    message = f"is not the public half of the private key that signs, so every signature fails; publish k=rsa; p={der(MINE)}"
+    assert said(f"v=DKIM1; k=rsa; p={der(OTHER)}", pem(MINE)) == [("error", message)]
+
+
+def test_a_key_of_another_kind_is_an_error() -> None:
+    ((severity, message),) = said(f"v=DKIM1; k=rsa; p={der(MINE)}", pem(EDWARDS))
+    assert (severity, message.rpartition("; publish ")[2]) == ("error", f"k=ed25519; p={RAW}")
+
+
+def test_a_right_key_under_a_wrong_kind_is_an_error() -> None:
+    assert said(f"v=DKIM1; p={RAW}", RAW) == [("error", "says k=rsa, and the private key that signs is ed25519")]
+
+
+def test_a_revoked_key_that_somebody_still_signs_with_is_an_error() -> None:
+    assert said("v=DKIM1; p=", pem(MINE)) == [("error", f"is revoked, and a private key signs for it; publish p={der(MINE)}")]
+
+
+@pytest.mark.parametrize("public", ["", "not a key", "AAAA", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"])
+def test_a_public_half_that_cannot_be_read_is_an_info(public: str) -> None:
+    assert [severity for severity, _ in said(f"v=DKIM1; k=rsa; p={der(MINE)}", public)] == ["info"]
+
+
+@pytest.mark.parametrize("content", ["v=DKIM1; k=rsa", f"v=DKIM1; p={der(MINE)[:200]}", "no tags at all"])
+def test_a_record_that_is_no_key_is_left_to_the_rules_of_keys(content: str) -> None:
+    assert said(content, pem(MINE)) == []
+
+
+def test_a_key_that_no_verifier_knows_is_none() -> None:
+    assert material(der(ec.generate_private_key(ec.SECP256R1()).public_key())) is None
