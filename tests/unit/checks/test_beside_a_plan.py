@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.checks import Severity, check
 from reconciler.driver import Plugin
 from reconciler.expressions import mta_sts_id
 from reconciler.plan import Plan
@@ -19,7 +20,7 @@ from reconciler.registry import Catalog
 from reconciler.report import Verdict
 from reconciler.resource import Fingerprint, JSONObject, Spec
 from reconciler.state import Store
-from tests.unit.core.memory import Bench, Config
+from tests.unit.core.memory import Bench, Config, stack_of
 
 
 class ConfigMap(Spec):
@@ -85,6 +86,12 @@ def test_a_policy_that_changes_under_its_old_id_is_held(bench: Bench) -> None:
     assert report.remaining.held[0].reason.startswith(f"{PLACE}: its id stays while the policy in mem/ConfigMap/policy changes, ")
     assert "write id=${mtaStsId(ref(" in report.remaining.held[0].reason
     assert bench.run(stack(NEW, "id=2"), "r3").verdict is Verdict.CONVERGED
+
+
+def test_an_id_of_another_making_is_worth_an_info_before_anything_changes() -> None:
+    (finding,) = [one for one in check(stack_of(stack(OLD, "id=1"), CATALOG)) if one.rule == "mta-sts-id"]
+    assert (finding.severity, str(finding.resource)) == (Severity.INFO, PLACE)
+    assert not [one for one in check(stack_of(stack(OLD, COMPUTED), CATALOG)) if one.rule == "mta-sts-id"]
 
 
 def test_an_id_that_changes_without_its_policy_is_told_and_holds_nothing(bench: Bench) -> None:
