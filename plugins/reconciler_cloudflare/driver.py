@@ -1,5 +1,6 @@
 """Observe and apply: one listing per zone to read, as few transactions per zone as possible to write."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -58,16 +59,19 @@ class CloudflareDriver:
                     raise
                 failed[zone] = str(error)
         seen = [one for one in wanted if spec_of(one).zone not in failed]
+        matching = Matching(seen, lives, scope.owner)
+        others = Counter(live.zone for live in matching.strangers)
+        for zone in sorted((zones | set(self._config.zones)) - failed.keys()):
+            scope.count(f"the zone {zone}", others[zone])
         unknown = [Observation(one.id, None, unknown=failed[spec_of(one).zone]) for one in wanted if spec_of(one).zone in failed]
         hidden = {one.id for one in unknown}
-        return unknown + [one for one in self._matched(seen, lives, scope) if one.id not in hidden]
+        return unknown + [one for one in self._matched(seen, matching, scope) if one.id not in hidden]
 
     def _list(self, zone: str, wishes: Mapping[Key, JSONObject], scope: Scope) -> list[Live]:
         with scope.span("GET dns_records", zone=zone):
             return [Live.read(zone, record, wishes) for record in self._client.records(zone)]
 
-    def _matched(self, wanted: Sequence[Resource], lives: Sequence[Live], scope: Scope) -> list[Observation]:
-        matching = Matching(wanted, lives, scope.owner)
+    def _matched(self, wanted: Sequence[Resource], matching: Matching, scope: Scope) -> list[Observation]:
         couples = [(one, matching.pairs.get(one.id)) for one in wanted]
         refused = self._refusals(couples, matching, scope)
         missing = [one for one, live in couples if live is None]

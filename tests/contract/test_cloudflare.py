@@ -352,6 +352,22 @@ def test_two_stacks_that_ask_for_one_record_do_not_take_it_from_each_other(world
     other.driver.close()
 
 
+def test_what_is_not_ours_is_counted_and_left_alone(world: CloudflareWorld) -> None:
+    world.reload(zones={ZONE: {}, "example.org": {}})
+    with opened(world) as bench:
+        counted: dict[str, int] = {}
+        bench.scope = replace(bench.scope, count=counted.__setitem__)
+        bench.converge([txt("x", "text")])
+        for number in range(3):
+            world.zone.post({"name": f"n{number}", "type": "TXT", "content": "foreign"})
+        world.zone.post({"name": "o", "type": "TXT", "content": "other", "comment": mark("o", "test/other")})
+        before = dict(world.zone.records)
+        bench.plan([txt("x", "text")])
+        assert counted == {"the zone example.com": 4, "the zone example.org": 0}
+        bench.apply(bench.plan([]))
+        assert {id for id in before if id not in world.zone.records} == {id for id, one in before.items() if one["comment"] == mark("x")}
+
+
 # -- transactions ------------------------------------------------------------------------------------------------------------
 
 

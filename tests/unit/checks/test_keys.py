@@ -30,7 +30,9 @@ def said(content: str, public: str) -> list[tuple[str, str]]:
     return [(one.severity.value, one.message) for one in found]
 
 
-@pytest.mark.parametrize("content", [f"v=DKIM1; h=sha256; k=rsa; p={der(MINE)}", f"p={der(MINE)[:100]} {der(MINE)[100:]}"])
+@pytest.mark.parametrize(
+    "content", [f"v=DKIM1; h=sha256; k=rsa; p={der(MINE)}", f"p={der(MINE)[:100]} {der(MINE)[100:]}"], ids=["whole", "split"]
+)
 @pytest.mark.parametrize(
     "public",
     [
@@ -40,12 +42,13 @@ def said(content: str, public: str) -> list[tuple[str, str]]:
         f"\n{pem(MINE)}\n\n",
         "\n".join(der(MINE)[at : at + 64] for at in range(0, 400, 64)),
     ],
+    ids=["pem", "pkcs1", "der", "blanks", "lines"],
 )
 def test_two_halves_of_one_rsa_key_are_a_pair_however_they_are_written(content: str, public: str) -> None:
     assert said(content, public) == []
 
 
-@pytest.mark.parametrize("public", [pem(EDWARDS), der(EDWARDS), RAW, f" {RAW}\n"])
+@pytest.mark.parametrize("public", [pem(EDWARDS), der(EDWARDS), RAW, f" {RAW}\n"], ids=["pem", "der", "raw", "blanks"])
 def test_two_halves_of_one_ed25519_key_are_a_pair_however_they_are_written(public: str) -> None:
     assert said(f"v=DKIM1; k=ed25519; p={RAW}", public) == []
 
@@ -73,7 +76,7 @@ def test_a_public_half_that_cannot_be_read_is_an_info(public: str) -> None:
     assert [severity for severity, _ in said(f"v=DKIM1; k=rsa; p={der(MINE)}", public)] == ["info"]
 
 
-@pytest.mark.parametrize("content", ["v=DKIM1; k=rsa", f"v=DKIM1; p={der(MINE)[:200]}", "no tags at all"])
+@pytest.mark.parametrize("content", ["v=DKIM1; k=rsa", f"v=DKIM1; p={der(MINE)[:200]}", "no tags at all"], ids=["none", "cut", "text"])
 def test_a_record_that_is_no_key_is_left_to_the_rules_of_keys(content: str) -> None:
     assert said(content, pem(MINE)) == []
 
