@@ -25,9 +25,7 @@ CHECKS: tuple[Callable[[MailView], Iterator[Finding]], ...] = tuple(
 __all__ = ["CHECKS", "Finding", "MailView", "Resolver", "Severity", "check"]
 
 
-def check(
-    stack: "Stack", *, resolver: Resolver | None = None, plan: "Plan | None" = None, facts: Facts = NO_FACTS
-) -> tuple[Finding, ...]:
+def check(stack: "Stack", *, resolver: Resolver | None = None, plan: "Plan | None" = None, facts: Facts = NO_FACTS) -> tuple[Finding, ...]:
     """Give what the rules find and nobody waived, the worst first.
 
     They look at the wish by itself, or at it beside what ``plan`` would do; ``facts`` is what may be told of the secrets that are there.

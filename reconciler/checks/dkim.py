@@ -93,24 +93,23 @@ def rsa_bits(binary: bytes) -> int | None:
     return public.key_size if isinstance(public, RSAPublicKey) else None
 
 
-def pair(record: Record, public: str) -> Iterator[Finding]:
-    """Hold a key record against the public half of the private key that signs under its selector.
+def pair(record: Record, public: str, private: str) -> Iterator[Finding]:
+    """Hold a key record against the public half of the private key that signs under its selector; ``private`` names that key.
 
-    ``public`` is that half as PEM, or as base64 of its DER or, for ed25519, of its 32 bytes; blanks do not matter. A record that is not
-    even a key is the business of the rules above.
+    ``public`` is PEM, or base64 of its DER or, for ed25519, of its 32 bytes; blanks do not matter. A record that holds no key at all is
+    the business of the rules above, and so is a public half that cannot be read.
     """
     found = tags(record.content) or {}
-    text = "".join(found.get("p", "").split())
-    wanted = material(public)
-    if wanted is None:
-        yield info("dkim-pair", record.id, "the public half of the private key that signs cannot be read, so it is not compared")
-    elif not text and "p" in found:
-        yield error("dkim-pair", record.id, f"is revoked, and a private key signs for it; publish p={wanted.text}")
-    elif text and material(text) is not None and material(text) != wanted:
-        message = "is not the public half of the private key that signs, so every signature fails"
-        yield error("dkim-pair", record.id, f"{message}; publish k={wanted.kind}; p={wanted.text}")
-    elif text and found.get("k", "rsa") != wanted.kind:
-        yield error("dkim-pair", record.id, f"says k={found.get('k', 'rsa')}, and the private key that signs is {wanted.kind}")
+    text, wanted = "".join(found.get("p", "").split()), material(public)
+    if wanted is None or "p" not in found:
+        return
+    if not text:
+        yield error("dkim-private", record.id, f"is revoked, and {private} signs for it; publish p={wanted.text}")
+    elif (read := material(text)) is not None and read != wanted:
+        message = f"has not the public half of {private}; every signature would fail. Publish k={wanted.kind}; p={wanted.text}"
+        yield error("dkim-private", record.id, message)
+    elif read is not None and found.get("k", "rsa") != wanted.kind:
+        yield error("dkim-private", record.id, f"says k={found.get('k', 'rsa')}, and {private} is {wanted.kind}")
 
 
 @dataclass(frozen=True, slots=True)

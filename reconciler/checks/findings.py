@@ -49,7 +49,6 @@ RULES: Mapping[str, Rule] = {
     "dkim-one": Rule("a selector has one key record", "RFC 6376 3.6.2.2"),
     "dkim-syntax": Rule("a key record is a list of tags with v=DKIM1 first, a key and a known kind of it", "RFC 6376 3.6.1"),
     "dkim-key": Rule("a key can be read and is strong enough", "RFC 8301 3.2, RFC 8463 4"),
-    "dkim-pair": Rule("the published key is the public half of the private key that signs", "RFC 6376 3.6.1"),
     "dkim-delegation": Rule("a delegated selector is a plain CNAME", "RFC 6376 3.6.2"),
     "dkim-selector": Rule("the selector that the server signs with is published", "RFC 6376 3.6.2.1"),
     "dkim-private": Rule("the record that publishes a stored private key has its public half", "RFC 6376 3.6.1"),

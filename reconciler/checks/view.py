@@ -77,9 +77,7 @@ class MailView:
     facts: Facts = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, stack: "Stack", resolver: Resolver | None = None, plan: "Plan | None" = None, facts: Facts = NO_FACTS
-    ) -> "MailView":
+    def of(cls, stack: "Stack", resolver: Resolver | None = None, plan: "Plan | None" = None, facts: Facts = NO_FACTS) -> "MailView":
         """Look at a stack, and at it beside what a plan would do."""
         resources = [stack.graph.resources[id] for id in sorted(stack.graph.resources)]
         records = tuple(record for one in resources if (record := _record(one)) is not None)
