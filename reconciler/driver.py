@@ -193,6 +193,7 @@ class Scope:
     applied: frozenset[ResourceId] = frozenset()
     status_of: frozenset[ResourceId] = frozenset()
     since: float = 0.0
+    count: Callable[[str, int], None] = lambda place, number: None
     span: SpanFactory = no_span
 
 

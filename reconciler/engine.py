@@ -16,7 +16,7 @@ from typing import Protocol
 
 from reconciler.applying import Applier, Event, Listener
 from reconciler.checks import Finding, Severity, check
-from reconciler.driver import Action, Change, Health, Level, Outcome, Status
+from reconciler.driver import Change, Health, Level, Outcome, Status
 from reconciler.errors import PlanChanged
 from reconciler.observing import Observer, Seen
 from reconciler.plan import Applied, Exemption, Plan
@@ -205,10 +205,9 @@ class Engine:
 
 
 def _findings(seen: Seen, plan: Plan) -> tuple[Finding, ...]:
-    """Give what the checks say of the wish, and of it beside what the plan would delete and what is known of the secrets."""
-    leaving = {change.id for change in plan.changes if change.action is Action.DELETE}
+    """Give what the checks say of the wish, and of it beside what the plan would do and what is known of the secrets."""
     facts = seen.secrets.facts()
-    return check(seen.stack, leaving=leaving, facts=facts) if leaving or facts else seen.stack.findings
+    return check(seen.stack, plan=plan, facts=facts) if plan.changes or facts else seen.stack.findings
 
 
 def _promising(report: Report) -> bool:

@@ -28,7 +28,10 @@ NOTHING: Mapping[ResourceId, Resting] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look found: the graph with every status filled in, the observations by target, and what could not be seen."""
+    """What one look found: the graph with every status filled in, the observations by target, and what could not be seen.
+
+    ``unmanaged`` says of each place that was seen as a whole how much of it is nobody's business here.
+    """
 
     stack: Stack
     graph: Graph
@@ -38,6 +41,7 @@ class Seen:
     blind: Mapping[str, str] = field(default_factory=dict)
     blocked: Mapping[ResourceId, str] = field(default_factory=dict)
     transactional: frozenset[str] = frozenset()
+    unmanaged: Mapping[str, int] = field(default_factory=dict)
 
     def target(self, id: ResourceId) -> str:
         """Give the target that a wanted resource lives in."""
@@ -81,6 +85,7 @@ class Seen:
             notes=[*self._elsewhere(), *self.secrets.remarks()],
             resting=resting,
             transactional=self.transactional,
+            unmanaged=dict(self.unmanaged),
         )
         return make_plan(self.stack.name, revision, self.graph, inputs)
 
@@ -104,7 +109,9 @@ class Observer:
         ``remembered`` are targets that may hold some of it though git asks for nothing; ``applied`` is what was there once. ``exact`` says
         that this pass may write, and so may learn from values which keys of a secret were rotated.
         """
-        bare = Scope(owner=f"{self.instance}/{stack.name}", revision=revision, applied=frozenset(applied), span=call)
+        unmanaged: dict[str, int] = {}
+        owner = f"{self.instance}/{stack.name}"
+        bare = Scope(owner=owner, revision=revision, applied=frozenset(applied), count=unmanaged.__setitem__, span=call)
         store, trouble = self._store(stack)
         secrets = Secrets(store, bare, self.key, trouble=trouble, patiently=self.retry.call)
         scope = replace(bare, fingerprint=secrets.fingerprint, reveal=secrets.reveal, status_of=_statuses(stack.graph))
@@ -114,8 +121,8 @@ class Observer:
             blocked = secrets.prepare(graph.resources.values(), exact=exact)
         used = {stack.targets[id] for id in graph.resources}
         looked_at = sorted(used | set(remembered))
-        seen = Seen(stack, graph, scope, secrets, {}, {}, blocked, frozenset(one for one in looked_at if self._transactional(one)))
-        seen = self._observe(seen, looked_at)
+        whole = frozenset(one for one in looked_at if self._transactional(one))
+        seen = self._observe(Seen(stack, graph, scope, secrets, {}, {}, blocked, whole, unmanaged), looked_at)
         return self._close_statuses(seen)
 
     def again(self, seen: Seen, targets: Collection[str]) -> Seen:

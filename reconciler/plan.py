@@ -77,7 +77,10 @@ class Exemption:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything one pass would do. ``waves`` are applied in order, deletes last. ``size`` counts the owned resources by driver."""
+    """Everything one pass would do. ``waves`` are applied in order, deletes last.
+
+    ``size`` counts the owned resources by driver; ``unmanaged`` by place what was seen beside them and is left alone.
+    """
 
     stack: str
     revision: str
@@ -87,6 +90,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     unchanged: int = 0
     size: Mapping[str, int] = field(default_factory=dict)
+    unmanaged: Mapping[str, int] = field(default_factory=dict)
     digest: str = ""
 
     @property
@@ -139,6 +143,7 @@ class Inputs:
     notes: Sequence[str] = ()
     resting: Mapping[ResourceId, Resting] = field(default_factory=dict)
     transactional: Collection[str] = ()
+    unmanaged: Mapping[str, int] = field(default_factory=dict)
 
 
 def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
@@ -174,6 +179,7 @@ def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
         notes=tuple(sorted({*inputs.notes, *_expired(inputs.exemptions), *_remarks(inputs.observations)})),
         unchanged=len(graph.resources) - len(changes) - len(held) - len(stuck),
         size=_sizes(seen.values()),
+        unmanaged=inputs.unmanaged,
     ).sealed()
 
 

@@ -1,6 +1,8 @@
 """Observe and apply: one listing per zone to read, as few transactions per zone as possible to write."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from reconciler.driver import Action, Change, Mark, Observation, Outcome, Ownership, Scope, Status
@@ -57,21 +59,24 @@ class CloudflareDriver:
                     raise
                 failed[zone] = str(error)
         seen = [one for one in wanted if spec_of(one).zone not in failed]
+        matching = Matching(seen, lives, scope.owner)
+        others = Counter(live.zone for live in matching.strangers)
+        for zone in sorted((zones | set(self._config.zones)) - failed.keys()):
+            scope.count(f"the zone {zone}", others[zone])
         unknown = [Observation(one.id, None, unknown=failed[spec_of(one).zone]) for one in wanted if spec_of(one).zone in failed]
         hidden = {one.id for one in unknown}
-        return unknown + [one for one in self._matched(seen, lives, scope) if one.id not in hidden]
+        return unknown + [one for one in self._matched(seen, matching, scope) if one.id not in hidden]
 
     def _list(self, zone: str, wishes: Mapping[Key, JSONObject], scope: Scope) -> list[Live]:
         with scope.span("GET dns_records", zone=zone):
             return [Live.read(zone, record, wishes) for record in self._client.records(zone)]
 
-    def _matched(self, wanted: Sequence[Resource], lives: Sequence[Live], scope: Scope) -> list[Observation]:
-        matching = Matching(wanted, lives, scope.owner)
+    def _matched(self, wanted: Sequence[Resource], matching: Matching, scope: Scope) -> list[Observation]:
         couples = [(one, matching.pairs.get(one.id)) for one in wanted]
         refused = self._refusals(couples, matching, scope)
         missing = [one for one, live in couples if live is None]
         self._hold_to_quota(missing, refused, scope)
-        notes = remarks(wanted, matching)
+        notes = self._with_states(remarks(wanted, matching), wanted, scope)
         self._attribution.learn(_drifted(couples, scope), scope)
         taken = self._attribution.taken(couples, scope)
         found = []
@@ -83,6 +88,19 @@ class CloudflareDriver:
                 found.append(Observation(id, None, evidence=taken.get(id), refused=refused.get(id, ""), notes=notes.get(id, ())))
         known = {one.id for one in wanted} if matching.orphans else ()
         return found + [one for id, copies in matching.orphans.items() if id not in known for one in self._orphaned(id, copies)]
+
+    def _with_states(
+        self, notes: Mapping[ResourceId, tuple[str, ...]], wanted: Sequence[Resource], scope: Scope
+    ) -> Mapping[ResourceId, tuple[str, ...]]:
+        """Add, to the first wish of each zone, why the zone as a whole is not served."""
+        first = {spec_of(one).zone: one.id for one in reversed(wanted)}
+        told = dict(notes)
+        for zone, id in sorted(first.items()):
+            with nullcontext() if self._client.knows(zone) else scope.span("GET zones", zone=zone):
+                trouble = self._client.trouble(zone)
+            if trouble:
+                told[id] = (trouble, *told.get(id, ()))
+        return told
 
     def _observed(self, resource: Resource, live: Live, scope: Scope, refused: str, notes: tuple[str, ...]) -> Observation:
         ownership = live.ownership(scope.owner)

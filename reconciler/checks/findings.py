@@ -61,6 +61,7 @@ RULES: Mapping[str, Rule] = {
     "mailbox": Rule("an address of our own that receives reports is delivered", "RFC 5321 4.5.1"),
     # -- tls
     "mta-sts-record": Rule("the record is one, with v=STSv1 and an id of letters and digits", "RFC 8461 3.1"),
+    "mta-sts-id": Rule("the id changes if, and only if, the policy does", "RFC 8461 3.1"),
     "mta-sts-host": Rule("the policy has its host", "RFC 8461 3.3"),
     "mta-sts-policy": Rule("the policy can be read and lists every MX", "RFC 8461 3.2"),
     "tls-reports": Rule("the record is one, with v=TLSRPTv1 and a mailto or https address", "RFC 8460 3"),
@@ -83,6 +84,7 @@ RULES: Mapping[str, Rule] = {
     "secret-unused": Rule("a declared secret has a consumer", "stack"),
     "secret-consumer": Rule("a consumer that a secret names is there", "stack"),
     "secret-undeclared": Rule("a secret that is read is declared", "stack"),
+    "record-quota": Rule("a zone has no more records than its provider's plan takes", "vars: zone, record_limit; Cloudflare's plans"),
     "sender-quota": Rule("what runs by a schedule stays within the daily limit of its sender", "vars: sender, daily_limit"),
     "push-interval": Rule("a push monitor waits longer than the period of what reports to it", "stack"),
 }

@@ -5,8 +5,8 @@ No value is ever known here: only names, and the facts that were noted when a va
 
 from collections.abc import Callable, Iterator
 
-from reconciler.checks.findings import Finding, error, info, warning
-from reconciler.checks.tags import tags
+from reconciler.checks.dkim import pair
+from reconciler.checks.findings import Finding, info, warning
 from reconciler.checks.view import MailView
 from reconciler.resource import ResourceId
 
@@ -60,10 +60,8 @@ def public_half(view: MailView) -> Iterator[Finding]:
         record = records.get(ResourceId.parse(place))
         if record is None:
             yield warning("dkim-private", id, f"{path}#{key} is published by {place}, which is no record of this stack")
-        elif public and "".join((tags(record.content) or {}).get("p", "").split()) != public:
-            yield error(
-                "dkim-private", record.id, f"has not the public half of {path}#{key}; every signature would fail. Publish p={public}"
-            )
+        elif public:
+            yield from pair(record, public, f"{path}#{key}")
 
 
 RULES: tuple[Callable[[MailView], Iterator[Finding]], ...] = (unused, consumers, undeclared, shape, public_half)

@@ -4,7 +4,7 @@ import pytest
 
 from reconciler.checks.listeners import Listeners, listeners_in
 from reconciler.checks.quota import period, runs
-from tests.unit.checks.stacks import answering, broken, found, load, recorded, said, whole
+from tests.unit.checks.stacks import DNS, STACK, answering, broken, found, load, record, recorded, said, whole
 
 BACKEND = "pfsense/HAProxyBackend"
 FRONTEND = "pfsense/HAProxyFrontend"
@@ -180,6 +180,29 @@ class TestSchedules:
     @pytest.mark.parametrize("schedule", ["@hourly", "", "*/0 * * * *", "a * * * *", "* *"])
     def test_that_are_written_in_another_way_are_not_judged(self, schedule: str) -> None:
         assert (runs(schedule), period(schedule)) == (None, None)
+
+
+class TestRecordsOfAZone:
+    """Their limit is declared, or that of the provider's plans."""
+
+    def many(self, count: int, limit: str = "") -> list[tuple[str, str, str]]:
+        """Load an MX, its host, and texts until there are ``count`` records."""
+        texts = "".join(record(f"r{n:04}", "TXT", f"{n}", f"r{n}.example.com") for n in range(count - 8))
+        vars_ = f"\n    zone: {{zone: Example.com., record_limit: {limit}}}" if limit else ""
+        stack = load({"dns": DNS, "more": texts}, STACK.replace("daily_limit: 100}", f"daily_limit: 100}}{vars_}"))
+        return [one for one in said(found(stack)) if one[1] == "record-quota"]
+
+    def test_may_be_as_many_as_declared(self) -> None:
+        assert self.many(20, "20") == []
+        assert self.many(21, "20") == [("error", "record-quota", "cloudflare/DNSRecord/tls-reports")]
+
+    def test_may_be_as_many_as_a_free_plan_takes_where_nothing_is_declared(self) -> None:
+        assert self.many(200) == []
+        assert [severity for severity, *_ in self.many(201)] == ["info"]
+        assert self.many(201, "3500") == []
+
+    def test_are_never_more_than_any_plan_but_the_largest_takes(self) -> None:
+        assert [severity for severity, *_ in self.many(3501)] == ["warning"]
 
 
 def test_a_stack_without_mail_is_not_looked_at() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler_cloudflare.values import address, host, record_name, txt_join, txt_quote, txt_text
+from reconciler_cloudflare.values import address, host, parameters, record_name, txt_join, txt_quote, txt_text
 
 DKIM = "v=DKIM1; k=rsa; p=" + 392 * "A"
 
@@ -146,3 +146,20 @@ def test_an_ipv4_address_is_one_exactly_when_the_standard_library_says_so(text: 
             address(text, 4)
     else:
         assert address(text, 4) == known
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ('alpn="h3,h2"', 'alpn="h3,h2"'),
+        ("alpn=h3,h2", 'alpn="h3,h2"'),
+        ('ipv4hint="192.0.2.1"  alpn=h2 no-default-alpn', 'alpn="h2" ipv4hint="192.0.2.1" no-default-alpn'),
+        ('key65400="a \\"b\\" c"', 'key65400="a \\"b\\" c"'),
+        ("", ""),
+        (' alpn="h2', 'alpn="h2'),
+        ("alpn=h2 alpn=h3", "alpn=h2 alpn=h3"),
+        ("alpn=h2 ; x", "alpn=h2 ; x"),
+    ],
+)
+def test_the_parameters_of_a_service_have_one_spelling(text: str, canonical: str) -> None:
+    assert parameters(text) == canonical == parameters(canonical)
