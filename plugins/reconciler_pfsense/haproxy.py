@@ -20,10 +20,11 @@ from reconciler_pfsense.items import (
     encoded,
     flag,
     items,
+    name_in,
     name_key,
+    name_of,
     number,
     overwrite,
-    same_name,
     text,
     with_mark,
     words,
@@ -208,5 +209,5 @@ def settings_edit(spec: HAProxySettings) -> Edit:
     return overwrite({"path": HAPROXY}, fields)
 
 
-BACKEND = Kind("HAProxyBackend", BACKENDS, _backend_mark, _backend_live, same_name, name_key, _backend_fields)
-FRONTEND = Kind("HAProxyFrontend", FRONTENDS, descr_mark, _frontend_live, same_name, name_key, _frontend_fields)
+BACKEND = Kind("HAProxyBackend", BACKENDS, _backend_mark, _backend_live, name_of, name_in, name_key, _backend_fields)
+FRONTEND = Kind("HAProxyFrontend", FRONTENDS, descr_mark, _frontend_live, name_of, name_in, name_key, _frontend_fields)
