@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.driver import Mark
 from reconciler.resource import JSONObject
 from reconciler_pfsense.agent import Snapshot
+from reconciler_pfsense.fields import normal_address
 from reconciler_pfsense.items import (
     BACKENDS,
     FRONTENDS,
@@ -38,7 +39,6 @@ from reconciler_pfsense.spec import (
     HAProxyFrontend,
     HAProxySettings,
     Server,
-    normal_address,
     normal_bind_port,
 )
 

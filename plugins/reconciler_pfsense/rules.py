@@ -7,6 +7,7 @@ from zlib import crc32
 from reconciler.driver import Mark
 from reconciler.resource import JSONObject
 from reconciler_pfsense.agent import Snapshot
+from reconciler_pfsense.fields import SPECIAL_NETWORK, normal_address, normal_port
 from reconciler_pfsense.items import (
     ALIASES,
     FORWARDS,
@@ -26,7 +27,7 @@ from reconciler_pfsense.items import (
     with_mark,
     words,
 )
-from reconciler_pfsense.spec import SPECIAL_NETWORK, Alias, FirewallRule, PortForward, normal_address, normal_entry, normal_port
+from reconciler_pfsense.spec import Alias, FirewallRule, PortForward, normal_entry
 
 # -- aliases -------------------------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,12 @@ from reconciler.driver import Action, Change, Evidence, Health, Level, Mark, Obs
 from reconciler.errors import Conflict
 from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler_pfsense.agent import Snapshot, foreign_revisions
+from reconciler_pfsense.fields import DRIVER
 from reconciler_pfsense.haproxy import BACKEND, FRONTEND, settings_live
 from reconciler_pfsense.items import RULES, Found, Meaning, text
 from reconciler_pfsense.native import BY_NAME
 from reconciler_pfsense.rules import FORWARD, RULE, forward_of_rule, link_differences, linked
-from reconciler_pfsense.spec import DRIVER, PortForward
+from reconciler_pfsense.spec import PortForward
 
 SETTINGS = "HAProxySettings"
 NOT_INSTALLED = "the package haproxy is not installed on the firewall; install it under System > Package Manager"
