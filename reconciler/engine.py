@@ -16,6 +16,7 @@ from typing import Protocol
 
 from reconciler.applying import Applier, Event, Listener
 from reconciler.checks import Finding, Severity, check
+from reconciler.checks.cluster import addresses_lost
 from reconciler.driver import Action, Change, Health, Level, Outcome, Status
 from reconciler.errors import PlanChanged
 from reconciler.observing import Observer, Seen
@@ -204,10 +205,12 @@ class Engine:
 
 
 def _findings(seen: Seen, plan: Plan) -> tuple[Finding, ...]:
-    """Give what the checks say of the wish, and of it beside what the plan would delete and what is known of the secrets."""
+    """Give what the checks say of the wish, and of it beside what the plan would take away and what is known of the secrets."""
     leaving = {change.id for change in plan.changes if change.action is Action.DELETE}
+    released = {address: change.id for change in plan.changes for address in addresses_lost(change.id, change.diffs)}
     facts = seen.secrets.facts()
-    return check(seen.stack, leaving=leaving, facts=facts) if leaving or facts else seen.stack.findings
+    found = leaving or released or facts
+    return check(seen.stack, leaving=leaving, facts=facts, released=released) if found else seen.stack.findings
 
 
 def _promising(report: Report) -> bool:

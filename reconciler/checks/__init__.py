@@ -7,12 +7,12 @@ To add a rule: name it in ``findings.RULES``, write a small function over the vi
 ``RULES``. To silence one: ``reconciler/waive`` on the resource that the finding names.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.checks import dkim, dmarc, dns, mta_sts, path, quota, relay, secrets, spf, tls_reports
 from reconciler.checks.findings import Finding, Severity
-from reconciler.checks.view import NO_FACTS, Facts, MailView, Resolver
+from reconciler.checks.view import NO_FACTS, NONE_RELEASED, Facts, MailView, Resolver
 from reconciler.resource import ResourceId
 
 if TYPE_CHECKING:
@@ -26,13 +26,19 @@ __all__ = ["CHECKS", "Finding", "MailView", "Resolver", "Severity", "check"]
 
 
 def check(
-    stack: "Stack", *, resolver: Resolver | None = None, leaving: Collection[ResourceId] = (), facts: Facts = NO_FACTS
+    stack: "Stack",
+    *,
+    resolver: Resolver | None = None,
+    leaving: Collection[ResourceId] = (),
+    facts: Facts = NO_FACTS,
+    released: Mapping[str, ResourceId] = NONE_RELEASED,
 ) -> tuple[Finding, ...]:
     """Give what the rules find and nobody waived, the worst first.
 
-    ``leaving`` is what a plan would delete; ``facts`` is what may be told of the secrets that are there.
+    ``leaving`` is what a plan would delete; ``facts`` is what may be told of the secrets that are there; ``released`` are the addresses
+    that a plan takes away, each with the Service that had it.
     """
-    view = MailView.of(stack, resolver, leaving, facts)
+    view = MailView.of(stack, resolver, leaving, facts, released)
     if not view.about_mail:
         return ()
     found = {one for rule in CHECKS for one in rule(view)}

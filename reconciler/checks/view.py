@@ -20,6 +20,7 @@ Resolver: TypeAlias = Callable[[str, str], Sequence[str] | None]
 Facts: TypeAlias = Mapping[tuple[str, str], Mapping[str, str]]
 """What may be told of the value of a key on a path: fact name to text, see ``driver.SecretNote``."""
 NO_FACTS: Facts = {}
+NONE_RELEASED: Mapping[str, ResourceId] = {}
 
 MAIL_PORTS = frozenset({25, 143, 465, 587, 993})
 MAIL_LABELS = ("_dmarc", "_domainkey", "_mta-sts", "_tls")
@@ -60,7 +61,8 @@ class Item:
 class MailView:
     """One stack as the rules see it.
 
-    ``leaving`` is what a plan would delete; ``resolver`` knows recorded answers; ``facts`` is what may be told of stored secrets.
+    ``leaving`` is what a plan would delete; ``released`` are the addresses that it takes away, each with the Service that had it;
+    ``resolver`` knows recorded answers; ``facts`` is what may be told of stored secrets.
     """
 
     resources: Mapping[ResourceId, Resource]
@@ -71,10 +73,16 @@ class MailView:
     resolver: Resolver | None = None
     leaving: frozenset[ResourceId] = frozenset()
     facts: Facts = field(default_factory=dict)
+    released: Mapping[str, ResourceId] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, stack: "Stack", resolver: Resolver | None = None, leaving: Collection[ResourceId] = (), facts: Facts = NO_FACTS
+        cls,
+        stack: "Stack",
+        resolver: Resolver | None = None,
+        leaving: Collection[ResourceId] = (),
+        facts: Facts = NO_FACTS,
+        released: Mapping[str, ResourceId] = NONE_RELEASED,
     ) -> "MailView":
         """Look at a stack."""
         resources = [stack.graph.resources[id] for id in sorted(stack.graph.resources)]
@@ -84,7 +92,8 @@ class MailView:
             if (found := _item(one)) is not None:
                 items[one.id.kind] += (found,)
         variables = stack.spec.vars
-        return cls(stack.graph.resources, records, items, cluster_of(resources), variables, resolver, frozenset(leaving), facts)
+        cluster = cluster_of(resources)
+        return cls(stack.graph.resources, records, items, cluster, variables, resolver, frozenset(leaving), facts, released)
 
     # -- names -------------------------------------------------------------------------------------------------------------------
 
