@@ -17,7 +17,7 @@ from reconciler.report import Verdict
 from reconciler_pfsense.emulator.firewall import Firewall
 from tests.e2e.migration import wrong
 from tests.e2e.migration.phases import OLD, PORTS, TRIED, Tree
-from tests.e2e.migration.story import DESIRED, Story, by_hand, without_143
+from tests.e2e.migration.story import DESIRED, Story, without_143
 
 ORDER = ("0 baseline", "1a listener", "3 proxy", "5 all ports", "4 flip", "6a monitors", "6b cluster", "6c alias")
 INNER = "10.0.20.1"
@@ -74,17 +74,13 @@ def wrong_commits(story: Story) -> dict[str, dict[str, Tree]]:
 def story() -> Iterator[Story]:
     with tempfile.TemporaryDirectory(prefix="migration-", ignore_cleanup_errors=True) as folder:
         story = Story(Path(folder))
-        story.at_the_gui(by_hand)
-        story.world.start()
         try:
-            story.letters.start()
+            story.start()
             play(story)
             story.letters.stop()
             yield story
         finally:
-            story.letters.stop()
-            story.store.close()
-            story.world.stop()
+            story.stop()
 
 
 def test_the_last_phase_is_what_stands_in_desired_mail(story: Story) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -77,6 +77,7 @@ class Story:
 
     def __post_init__(self) -> None:
         """Prepare the world."""
+        self._open = ExitStack()
         self.kinds = catalog()
         first = desired_below(DESIRED).load("mail", self.kinds, datetime.now(UTC).date())
         also = {(OLD, port) for port in PORTS.values()} | {(str(first.spec.vars["firewall"]), TRIED)}
@@ -93,6 +94,20 @@ class Story:
         (stack,) = tree.documents["stack.yaml"]
         stack["spec"]["vars"]["dkim"]["public_key"] = self.world.dkim_public()
         stack["spec"]["health_deadline"] = 20
+
+    def start(self) -> None:
+        """Start the world, with what the firewall held before anything was in git, and one engine for the whole story."""
+        self.at_the_gui(by_hand)
+        self._open.callback(self.store.close)
+        self.world.start()
+        self._open.callback(self.world.stop)
+        self.engine = self._open.enter_context(Workshop(self.world.settings()).engine(self.store))
+        self.letters.start()
+        self._open.callback(self.letters.stop)
+
+    def stop(self) -> None:
+        """End everything, the last first."""
+        self._open.close()
 
     # -- git -------------------------------------------------------------------------------------------------------------------------
 
@@ -118,8 +133,7 @@ class Story:
 
     def converge(self, approved: Sequence[str] = ()) -> Report:
         """Run one converge of the engine over all systems, as the daemon does for a new commit."""
-        with Workshop(self.world.settings()).engine(self.store) as engine:
-            return engine.converge(self.load(), self.git("rev-parse", "HEAD"), reason="commit", approved=approved)
+        return self.engine.converge(self.load(), self.git("rev-parse", "HEAD"), reason="commit", approved=approved)
 
     def step(self) -> Step:
         """Converge the newest commit, with a word of approval where it waits for one, and look at everything."""
