@@ -158,6 +158,12 @@ def test_settings_that_are_shown_can_be_used_for_every_system(text: str, tmp_pat
         plugin.config.model_validate({key: value for key, value in settings.targets[name].items() if key != "driver"})
 
 
+@pytest.mark.parametrize("text", blocks("target"))
+def test_a_target_that_is_shown_alone_is_one(text: str) -> None:
+    for name, config in yaml.safe_load(text)["targets"].items():
+        catalog().plugin(config.pop("driver", name)).config.model_validate(config)
+
+
 def test_the_example_of_the_settings_names_every_section_and_holds_no_secret() -> None:
     text = (ROOT / "deploy/settings.example.yaml").read_text(encoding="utf-8")
     assert [name for name in Settings.model_fields if f"\n{name}:" not in text] == []
