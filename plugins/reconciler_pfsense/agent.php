@@ -128,7 +128,7 @@ function reconciler_observe_once() {
 		'lists' => $lists,
 		'settings' => $settings,
 		'stats' => $settings === null ? null : reconciler_stats(),
-		'pending' => file_exists(reconciler_pending()),
+		'pending' => file_exists(reconciler_pending()) && !reconciler_at_work(),
 	];
 }
 
@@ -170,6 +170,12 @@ function reconciler_observe() {
 /* A note on disk that a write was saved but is not in force yet, for the case that this process dies in between. */
 function reconciler_pending() {
 	return reconciler_path('cf_conf_path', '/cf/conf') . '/reconciler-pending';
+}
+
+/* Say whether a transaction is under way at this moment: what it has saved it will load itself. */
+function reconciler_at_work() {
+	$handle = @fopen(reconciler_path('tmp_path', '/tmp') . '/reconciler.lock', 'ce');
+	return $handle && !flock($handle, LOCK_SH | LOCK_NB);
 }
 
 function reconciler_lock($seconds) {

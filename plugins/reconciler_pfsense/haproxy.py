@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.driver import Mark
 from reconciler.resource import JSONObject
 from reconciler_pfsense.agent import Snapshot
+from reconciler_pfsense.fields import normal_address
 from reconciler_pfsense.items import (
     BACKENDS,
     FRONTENDS,
@@ -20,10 +21,11 @@ from reconciler_pfsense.items import (
     encoded,
     flag,
     items,
+    name_in,
     name_key,
+    name_of,
     number,
     overwrite,
-    same_name,
     text,
     with_mark,
     words,
@@ -37,7 +39,6 @@ from reconciler_pfsense.spec import (
     HAProxyFrontend,
     HAProxySettings,
     Server,
-    normal_address,
     normal_bind_port,
 )
 
@@ -208,5 +209,5 @@ def settings_edit(spec: HAProxySettings) -> Edit:
     return overwrite({"path": HAPROXY}, fields)
 
 
-BACKEND = Kind("HAProxyBackend", BACKENDS, _backend_mark, _backend_live, same_name, name_key, _backend_fields)
-FRONTEND = Kind("HAProxyFrontend", FRONTENDS, descr_mark, _frontend_live, same_name, name_key, _frontend_fields)
+BACKEND = Kind("HAProxyBackend", BACKENDS, _backend_mark, _backend_live, name_of, name_in, name_key, _backend_fields)
+FRONTEND = Kind("HAProxyFrontend", FRONTENDS, descr_mark, _frontend_live, name_of, name_in, name_key, _frontend_fields)

@@ -27,6 +27,7 @@ def route_fields(routes: Sequence[Route], item: JSONObject) -> dict[str, Any]:
     names = {action["acl"] for action in actions if _is_route(action, _rules(item))}
     if not routes and not names:
         return {}
+    names |= {_named(route) for route in routes}  # one of that name without its action would join ours
     new_rules = [_rule(route, name, rules) for route in routes for name in route.names]
     new_actions = [_action(route, actions) for route in routes]
     return {
@@ -59,15 +60,19 @@ def _name(rule: JSONObject) -> str:
     return ("*" if text(rule, "expression") == BELOW else "") + text(rule, "value").lower()
 
 
+def _named(route: Route) -> str:
+    return f"sni_{route.backend}"
+
+
 def _rule(route: Route, name: str, old: Sequence[JSONObject]) -> JSONObject:
     expression, value = (BELOW, name.removeprefix("*")) if name.startswith("*.") else (EXACT, name)
-    new = {"name": f"sni_{route.backend}", "expression": expression, "value": value}
+    new = {"name": _named(route), "expression": expression, "value": value}
     found = next((one for one in old if all(text(one, key) == said for key, said in new.items())), {})
     return found | new
 
 
 def _action(route: Route, old: Sequence[JSONObject]) -> JSONObject:
-    new = {"action": "use_backend", "use_backendbackend": route.backend, "acl": f"sni_{route.backend}"}
+    new = {"action": "use_backend", "use_backendbackend": route.backend, "acl": _named(route)}
     return next((one for one in old if all(text(one, key) == said for key, said in new.items())), {}) | new
 
 

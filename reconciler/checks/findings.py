@@ -71,6 +71,7 @@ RULES: Mapping[str, Rule] = {
     "proxy-health": Rule("a health check goes to a port that knows no PROXY header", "PROXY protocol 2.2"),
     "port-pair": Rule("a mail port of the front leads to the same port behind", "RFC 6335, service names"),
     "forward-target": Rule("a port forward leads to a frontend that listens there", "pfSense NAT"),
+    "address-held": Rule("nothing leads to an address that a Service is about to give up", "metallb.io usage"),
     "alias-reference": Rule("what a rule, a forward or a frontend names exists", "pf.conf(5)"),
     "imap-timeout": Rule("a proxy lets IMAP clients be silent for 29 minutes", "RFC 2177"),
     # -- relay and server

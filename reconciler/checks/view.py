@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from reconciler.checks.cluster import Cluster, cluster_of
+from reconciler.checks.cluster import Cluster, addresses_lost, cluster_of
 from reconciler.driver import Action, Change
 from reconciler.resource import Resource, ResourceId, SecretRef, find_secrets
 
@@ -62,7 +62,8 @@ class Item:
 class MailView:
     """One stack as the rules see it; ``resolver`` knows recorded answers, ``facts`` is what may be told of stored secrets.
 
-    Of a plan: ``leaving`` is what it would delete, ``changes`` what it would write, ``waiting`` what it cannot say or write yet.
+    Of a plan: ``leaving`` is what it would delete, ``changes`` what it would write, ``waiting`` what it cannot say or write yet, and
+    ``released`` are the addresses that it takes away, each with the Service that had it.
     """
 
     resources: Mapping[ResourceId, Resource]
@@ -75,6 +76,7 @@ class MailView:
     changes: Mapping[ResourceId, Change] = field(default_factory=dict)
     waiting: frozenset[ResourceId] = frozenset()
     facts: Facts = field(default_factory=dict)
+    released: Mapping[str, ResourceId] = field(default_factory=dict)
 
     @classmethod
     def of(cls, stack: "Stack", resolver: Resolver | None = None, plan: "Plan | None" = None, facts: Facts = NO_FACTS) -> "MailView":
@@ -97,6 +99,7 @@ class MailView:
             changes=changes,
             waiting=frozenset(one.id for one in plan.stuck) if plan is not None else frozenset(),
             facts=facts,
+            released={address: one.id for one in changes.values() for address in addresses_lost(one.id, one.diffs)},
         )
 
     # -- names -------------------------------------------------------------------------------------------------------------------

@@ -36,9 +36,10 @@ ZONE_AGE = 0.5
 class World:
     """Everything that runs beside the daemon. ``systems`` holds the emulators by target name."""
 
-    def __init__(self, root: Path, kinds: Catalog, stack: Stack) -> None:
-        """Prepare a world in which the addresses that ``stack`` speaks of can be dialled. Nothing runs yet."""
+    def __init__(self, root: Path, kinds: Catalog, stack: Stack, also: Iterable[Address] = ()) -> None:
+        """Prepare a world in which the addresses that ``stack`` speaks of can be dialled, and others ``also``. Nothing runs yet."""
         self.root, self.kinds, self.stack = root, kinds, stack
+        self.dialled = frozenset({*_dialled(stack), *also})
         first = seeds()
         self.accounts: dict[str, str] = json.loads(first["vault"]["secrets"]["secret/platform"]["mailserver_accounts"])
         self._key = str(first["vault"]["secrets"]["secret/platform"]["mailserver_opendkim_key"])
@@ -49,12 +50,12 @@ class World:
                 self.systems[plugin.name] = load(plugin.emulator)(first.get(plugin.name))
         self.slack = SlackEmulator()
         self.remote = Remote(root)
-        self.wires = Wires(_dialled(stack), self._ways)
+        self.wires = Wires(self.dialled, self._ways)
         self._records: tuple[float, list[JSONObject]] | None = None
         self._records_lock = threading.Lock()
 
     def _probe_seed(self, first: dict[str, JSONObject]) -> None:
-        hosts = sorted({host for host, _ in _dialled(self.stack)} | {str(self.stack.spec.vars.get("domain", ""))} - {""})
+        hosts = sorted({host for host, _ in self.dialled} | {str(self.stack.spec.vars.get("domain", ""))} - {""})
         resolvers = sorted({str(one) for resource in self.stack.graph for one in getattr(resource.spec, "resolvers", ())})
         first["probe"] = {**first.get("probe", {}), "accounts": self.accounts, "names": hosts, "resolvers": resolvers or ["1.1.1.1"]}
 

@@ -642,6 +642,15 @@ class TestMailRoundtrip:
         now[0] += 61
         assert self.run(driver, scope()).ok
 
+    def test_a_door_that_nobody_opened_is_knocked_at_again_at_once(self, world: ProbeEmulator) -> None:
+        """Nothing was sent, so nothing is spared by waiting; a gate would stay red for a minute after the path is whole."""
+        driver = self.driver(world)
+        nowhere = trip()["smtp"] | {"host": "10.0.20.202", "port": 25}
+        assert "refused the connection" in self.run(driver, scope(), smtp=nowhere).message
+        before = len(world.faults.requests)
+        self.run(driver, scope(), smtp=nowhere)
+        assert len(world.faults.requests) > before
+
     def test_a_new_commit_or_a_new_password_is_tried_at_once(self, world: ProbeEmulator) -> None:
         driver = self.driver(world)
         assert self.run(driver, scope()).ok

@@ -165,6 +165,12 @@ def test_a_part_of_the_settings_that_is_shown_can_be_used(text: str, tmp_path: P
     assert settings_in(text, tmp_path) != Settings()
 
 
+@pytest.mark.parametrize("text", blocks("target"))
+def test_a_target_that_is_shown_alone_is_one(text: str) -> None:
+    for name, config in yaml.safe_load(text)["targets"].items():
+        catalog().plugin(config.pop("driver", name)).config.model_validate(config)
+
+
 def test_the_example_of_the_settings_names_every_section_and_holds_no_secret() -> None:
     text = (ROOT / "deploy/settings.example.yaml").read_text(encoding="utf-8")
     assert [name for name in Settings.model_fields if f"\n{name}:" not in text] == []

@@ -2,8 +2,13 @@
 
 import pytest
 
+from reconciler.checks.cluster import addresses_lost
 from reconciler.checks.listeners import Listeners, listeners_in
 from reconciler.checks.quota import period, runs
+from reconciler.driver import Action, Change, FieldDiff
+from reconciler.plan import Plan
+from reconciler.resource import ResourceId
+from reconciler.stack import Stack
 from tests.unit.checks.stacks import DNS, STACK, answering, broken, found, load, record, recorded, said, whole
 
 BACKEND = "pfsense/HAProxyBackend"
@@ -161,6 +166,42 @@ class TestListeners:
     def test_that_are_named_by_an_unknown_variable_leave_the_answer_open(self) -> None:
         found = listeners_in(['postconf -P "$port/inet/smtpd_upstream_proxy_protocol=haproxy"'])
         assert (found.ports, found.whole, bool(found)) == (frozenset(), False, True)
+
+
+BALANCED = ResourceId("k8s", "Service", "mailserver/mailserver")
+
+
+class TestAnAddressThatIsGivenUp:
+    def given_up(self, stack: Stack) -> list[tuple[str, str, str]]:
+        gone = FieldDiff("/spec/loadBalancerIP", "10.0.20.202", None)
+        change = Change(Action.UPDATE, BALANCED, "k8s", diffs=(gone,))
+        return said(found(stack, plan=Plan(stack.name, "", ((change,),))))
+
+    def test_must_not_be_where_a_forward_leads_be_it_by_an_alias(self) -> None:
+        direct = broken(("{port: 25, target: 10.0.20.1}", "{port: 25, target: 10.0.20.202}"))
+        assert self.given_up(direct) == [("error", "address-held", "pfsense/PortForward/smtp")]
+        alias = "apiVersion: pfsense/v1\nkind: Alias\nmetadata: {name: old}\nspec: {type: host, addresses: [10.0.20.202]}\n"
+        by_name = broken(("{port: 25, target: 10.0.20.1}", "{port: 25, target: old}"), more=alias)
+        assert self.given_up(by_name) == [("error", "address-held", "pfsense/PortForward/smtp")]
+        assert self.given_up(broken(more=alias)) == [], "an alias that nobody uses leads nowhere"
+
+    def test_must_not_be_watched_or_published(self) -> None:
+        monitor = "apiVersion: uptime-kuma/v1\nkind: Monitor\nmetadata: {name: old}\n"
+        monitor += "spec: {title: Old, type: port, hostname: 10.0.20.202, port: 25}\n"
+        assert self.given_up(broken(more=monitor)) == [("error", "address-held", "uptime-kuma/Monitor/old")]
+        published = self.given_up(broken(more=record("old", "A", "10.0.20.202", "old.example.com")))
+        assert published == [("error", "address-held", "cloudflare/DNSRecord/old")]
+
+    def test_is_read_from_what_a_plan_takes_from_a_service(self) -> None:
+        annotations = "/metadata/annotations/metallb.universe.tf~1loadBalancerIPs"
+        diffs = [
+            FieldDiff(annotations, "10.0.20.202, 10.0.20.203", "10.0.20.203"),
+            FieldDiff("/spec/clusterIP", "10.96.0.7", None),
+            FieldDiff("/spec/externalIPs", ["192.0.2.7"], None),
+            FieldDiff("/metadata/annotations", {"who": "me"}, None),
+        ]
+        assert list(addresses_lost(BALANCED, diffs)) == ["10.0.20.202", "192.0.2.7"]
+        assert list(addresses_lost(ResourceId("k8s", "Ingress", "a/b"), diffs)) == []
 
 
 class TestSchedules:
