@@ -69,6 +69,10 @@ class Client(Calls):
         """Read a page of JSON that anybody may read; None when there is none."""
         return self._run(self._wire.fetch(path))
 
+    def outdate(self, event: str) -> None:
+        """Say that a list which comes at a login only is no longer true, so that the next look at it logs in anew."""
+        self._run(self._wire.outdate(event))
+
     def beat(self, id: int) -> JSONObject | None:
         """Give the last heartbeat of a monitor: status 0 down, 1 up, 2 pending, 3 maintenance; None when there is none since an edit."""
         return self._run(self._wire.beat(id))
@@ -118,6 +122,7 @@ class _Wire:
         self._pushed: dict[str, Any] = {}
         self._beats: dict[int, JSONObject] = {}
         self._outdated: dict[int, Any] = {}
+        self._stale: set[str] = set()
         self._lost: asyncio.Future[None] | None = None
         self.dialect = CLASSIC
 
@@ -130,9 +135,15 @@ class _Wire:
             await self.until(push)
             return self._pushed[push]
 
+    async def outdate(self, event: str) -> None:
+        """Have a list fetched anew by a new login, when it is asked for."""
+        self._stale.add(event)
+
     async def pushed(self, event: str) -> Any:
         """Give what was last pushed."""
         async with self._deadline(event):
+            if event in self._stale:
+                await self.close()
             await self._connected()
             await self.until(event)
             return self._pushed[event]
@@ -163,14 +174,14 @@ class _Wire:
 
     async def fetch(self, path: str) -> JSONObject | None:
         """Read one page; the deadline holds for the whole of it."""
+        limit = aiohttp.ClientTimeout(self._config.timeout)
         with _translated(self._url, path, self._config.timeout):
-            async with asyncio.timeout(self._config.timeout), aiohttp.ClientSession() as http:
-                async with http.get(self._url + path, ssl=self._tls or True) as answer:
-                    if answer.status == 404:
-                        return None
-                    if answer.status != 200:
-                        raise Transient(f"{self._url}: {path} was answered with {answer.status}")
-                    found = orjson.loads(await answer.read())
+            async with aiohttp.ClientSession(timeout=limit) as http, http.get(self._url + path, ssl=self._tls or True) as answer:
+                if answer.status == 404:
+                    return None
+                if answer.status != 200:
+                    raise Transient(f"{self._url}: {path} was answered with {answer.status}")
+                found = orjson.loads(await answer.read())
         if not isinstance(found, dict):
             raise Permanent(f"{self._url}: {path} is not an object; is this Uptime Kuma?")
         return found
@@ -187,7 +198,7 @@ class _Wire:
         if self._socket is not None and self._socket.connected and self._lost is not None and not self._lost.done():
             return
         await self.close()
-        self._pushed, self._beats = {}, {}
+        self._pushed, self._beats, self._stale = {}, {}, set()
         self._lost = lost = asyncio.get_running_loop().create_future()
         self._socket = socket = self._new_socket(lost)
         try:

@@ -237,7 +237,7 @@ class TestLogin:
     def test_a_wrong_password_is_permanent_and_tried_once(self, emulator: UptimeKumaEmulator) -> None:
         with bench_on(emulator, password="canary-wrong", login_pause=60) as bench:
             for _ in range(3):
-                with pytest.raises(Permanent, match="check username and password.*in [56][0-9] s at the earliest") as caught:
+                with pytest.raises(Permanent, match=r"check username and password.*in [56][0-9] s at the earliest") as caught:
                     bench.observe([])
                 assert "canary-wrong" not in str(caught.value)
             assert events(emulator, "login") == 1, "each try would lock out people, too"

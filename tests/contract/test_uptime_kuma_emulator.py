@@ -177,6 +177,7 @@ def tour(dialect: str) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
     yield "getTags()", "getTags", ()
     yield "deleteTag(2)", "deleteTag", (2,)
     yield "deleteTag(4242)", "deleteTag", (4242,)
+    yield from planned(dialect)
     for id in (6, 6, 99999):
         yield f"deleteMonitor({id})", "deleteMonitor", (id,)
     yield 'add({"type": "port", "name": "child3"', "add", (monitor(dialect, "port", "child3", **port, parent=5),)
@@ -188,7 +189,39 @@ def tour(dialect: str) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
         yield "getMonitor(9)", "getMonitor", (9,)
     yield "deleteNotification(1)", "deleteNotification", (1,)
     yield "deleteNotification(1)", "deleteNotification", (1,)
+    yield 'deleteStatusPage("my-page")', "deleteStatusPage", ("my-page",)
+    yield 'deleteStatusPage("my-page")', "deleteStatusPage", ("my-page",)
     yield "getMonitorList()", "getMonitorList", ()
+
+
+def planned(dialect: str) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
+    """The part of the tour that is about status pages, maintenances, proxies and Docker hosts."""
+    yield 'addStatusPage("Title", "My-Page")', "addStatusPage", ("Title", "My-Page")
+    yield 'addStatusPage("Title", "my-page")', "addStatusPage", ("Title", "my-page")
+    yield 'addStatusPage("Title", "bad slug!")', "addStatusPage", ("Title", "bad slug!")
+    yield 'getStatusPage("my-page")', "getStatusPage", ("my-page",)
+    more = {"analyticsType": None, "autoRefreshInterval": 300} if dialect == "2.x" else {"googleAnalyticsId": None}
+    config = {"slug": "my-page", "title": "Title", "theme": "auto", "showTags": False, "domainNameList": [], **more}
+    good, bad = {"name": "G1", "monitorList": [{"id": 1}]}, {"name": "G2", "monitorList": [{"id": 1}, {"id": 99999}]}
+    yield 'saveStatusPage("my-page"', "saveStatusPage", ("my-page", config, "/icon.svg", [good])
+    yield 'saveStatusPage("my-page"', "saveStatusPage", ("my-page", config, "/icon.svg", [{**good, "id": 1}, bad])
+    two, three = {"hours": 2, "minutes": 0}, {"hours": 3, "minutes": 0}
+    maintenance = {"title": "m1", "description": "", "strategy": "manual", "active": True, "intervalDay": 1, "dateRange": [None, None]}
+    maintenance |= {"timeRange": [two, three], "weekdays": [], "daysOfMonth": [], "timezoneOption": None, "cron": "", "durationMinutes": 60}
+    yield 'addMaintenance({"title": "m1"', "addMaintenance", (maintenance,)
+    yield 'addMonitorMaintenance(1, [{"id": 1}])', "addMonitorMaintenance", (1, [{"id": 1}])
+    yield "getMonitorMaintenance(1)", "getMonitorMaintenance", (1,)
+    yield "getMaintenance(1)", "getMaintenance", (1,)
+    yield "getMaintenanceList()", "getMaintenanceList", ()
+    yield "pauseMaintenance(1)", "pauseMaintenance", (1,)
+    yield "deleteMaintenance(1)", "deleteMaintenance", (1,)
+    proxy = {"protocol": "http", "host": "127.0.0.1", "port": 3128, "auth": False, "username": "", "password": "", "active": True}
+    yield 'addProxy({"protocol": "http"', "addProxy", ({**proxy, "default": False, "applyExisting": False}, None)
+    yield (
+        'addDockerHost({"name": "d"',
+        "addDockerHost",
+        ({"name": "d", "dockerDaemon": "/var/run/docker.sock", "dockerType": "socket"}, None),
+    )
 
 
 @recorded

@@ -1,5 +1,6 @@
 """The emulated HTTP side: push addresses and metrics."""
 
+import asyncio
 import base64
 from collections.abc import Awaitable, Callable
 
@@ -12,6 +13,8 @@ from reconciler.resource import JSONObject
 from reconciler_uptime_kuma.emulator.auth import Auth
 from reconciler_uptime_kuma.emulator.store import Store
 
+NEVER = 3600.0
+"""Seconds of a silence that outlasts every client."""
 _STATES = {"up": 1, "down": 0}
 
 
@@ -40,11 +43,27 @@ def application(store: Store, auth: Auth, show: Callable[[JSONObject], Awaitable
             lines = [_metric(store, id) for id in sorted(store.monitors) if store.beats.get(id)]
         return PlainTextResponse("\n".join(["# TYPE monitor_status gauge", *lines, ""]), media_type="text/plain; version=0.0.4")
 
+    async def status_page(request: Request) -> Response:
+        with store.lock:
+            shown = store.pages.public(request.path_params["slug"], store.monitors)
+        if shown is None and store.dialect.modern:
+            return JSONResponse({"status": "fail", "msg": "Status Page Not Found"}, status_code=404)
+        if shown is None:  # the real 1.23 never answers
+            await asyncio.sleep(NEVER)
+        return JSONResponse(shown)
+
     async def page(request: Request) -> Response:
         return HTMLResponse("<title>Uptime Kuma</title>")
 
     every = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-    return Starlette(routes=[Route("/api/push/{token}", push, methods=every), Route("/metrics", metrics), Route("/{path:path}", page)])
+    return Starlette(
+        routes=[
+            Route("/api/push/{token}", push, methods=every),
+            Route("/api/status-page/{slug}", status_page),
+            Route("/metrics", metrics),
+            Route("/{path:path}", page),
+        ]
+    )
 
 
 def _credentials(request: Request) -> str:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from reconciler.resource import ResourceId, SecretRef, Text
-from reconciler_uptime_kuma.spec import SHAPES, Monitor, Notification, derived_token
+from reconciler_uptime_kuma.shapes import REQUIRED_EXTRAS, SHAPES
+from reconciler_uptime_kuma.spec import Monitor, Notification, derived_token
 
 TOKEN = SecretRef('${vault("a", "b")}', (("a", "b"),))
 
@@ -55,7 +56,7 @@ def test_json_in_a_text_column_has_one_spelling() -> None:
         ({"type": "http", "url": "mail.example.org"}, "has no scheme"),
         ({"type": "keyword", "url": "https://a/"}, "needs keyword"),
         ({"type": "group", "url": "https://a/"}, "has no url"),
-        ({"type": "docker"}, "needs extra.docker_container"),
+        ({"type": "docker"}, "needs docker_container"),
         ({"type": "group", "retry_interval": 0}, "greater than or equal to 1"),
         ({"type": "group", "parent": "smtp"}, "names the monitor itself"),
         ({"type": "group", "extra": {"ignoreTLS": True}}, "did you mean ignoreTls"),
@@ -88,7 +89,16 @@ def test_secrets_appear_as_fingerprints_only() -> None:
     assert (canonical["push_token"], canonical["extra"]) == ("secret:f1", {"basic_auth_pass": "secret:f1"})
 
 
-TARGETS = {"hostname": "a", "port": 1, "url": "https://a/", "keyword": "k", "json_path": "$", "expected_value": "v"}
+TARGETS = {
+    "hostname": "a",
+    "port": 1,
+    "url": "https://a/",
+    "keyword": "k",
+    "json_path": "$",
+    "expected_value": "v",
+    "docker_container": "c",
+    "docker_host": "h",
+}
 
 
 @given(
@@ -99,7 +109,7 @@ TARGETS = {"hostname": "a", "port": 1, "url": "https://a/", "keyword": "k", "jso
 )
 def test_canonical_form_is_its_own_canonical_form(type: str, interval: int, names: list[str], token: Text) -> None:
     spec: dict[str, Any] = {field: TARGETS[field] for field in SHAPES[type][0]}
-    extra = {"docker_container": "c", "docker_host": 1} if type == "docker" else {"grpcUrl": "a:1"} if type == "grpc-keyword" else {}
+    extra = dict.fromkeys(REQUIRED_EXTRAS.get(type, ()), "x")
     token = token if type == "push" else ""
     one = monitor(type=type, interval=interval, notifications=names, push_token=token, extra=extra, **spec)
     again = Monitor.model_validate(one.model_dump())
