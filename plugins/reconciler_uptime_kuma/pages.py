@@ -30,8 +30,12 @@ class Pages:
     def find(self, id: int) -> Live | None:
         """Read one afresh."""
         with self._scope.span("EMIT getStatusPage", page=id):
-            row = self._client.page(self._slugs[id]) if id in self._slugs else None
-        return self._shown(row) if row is not None and row["id"] == id else None
+            row = self._by_number(id)
+            if row is None:  # made or moved since the login
+                self._client.outdate("statusPageList")
+                self._slugs = {int(row["id"]): str(row["slug"]) for row in self._client.pages()}
+                row = self._by_number(id)
+        return self._shown(row) if row is not None else None
 
     def add(self, resource: Resource) -> int:
         """Make it and give its number."""
@@ -74,6 +78,10 @@ class Pages:
         with self._scope.span("EMIT deleteStatusPage", page=live.id):
             self._client.delete_page(str(live.row["slug"]))
         self._client.outdate("statusPageList")
+
+    def _by_number(self, id: int) -> JSONObject | None:
+        row = self._client.page(self._slugs[id]) if id in self._slugs else None
+        return row if row is not None and row["id"] == id else None
 
     def _shown(self, row: JSONObject) -> Live:
         return match.page({**row, "groups": self._client.page_groups(str(row["slug"]))})

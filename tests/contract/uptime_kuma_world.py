@@ -111,12 +111,11 @@ class UptimeKumaWorld:
             Sample(MX, changed(MX, dns_resolve_server="9.9.9.9", active=True)),
             Sample(TAGGED, changed(TAGGED, tags={"team": "post", "noisy": "yes"})),
             Sample(NIGHT, changed(NIGHT, **self._daily, monitors=[], pages=[], description="", active=False), needs=(FOLDER, PUBLIC)),
-            Sample(ONCE, changed(ONCE, strategy="manual", start="", end="", title="Move"), needs=(FOLDER,)),
+            Sample(ONCE, changed(ONCE, strategy="manual", start="", end=""), needs=(FOLDER,)),
             Sample(
                 STATUS,
                 changed(
                     STATUS,
-                    slug="post",
                     theme="dark",
                     icon="/icon.png",
                     groups=[{"name": "Empty", "monitors": ["folder"]}, {"name": "More"}],
