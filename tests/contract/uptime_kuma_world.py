@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from reconciler.driver import Driver, Mark
 from reconciler.resource import JSONObject, Resource, ResourceId, SecretRef, Spec
@@ -84,6 +84,73 @@ TAGGED = resource("Monitor", "tagged", type="group", tags={"team": "mail", "crit
 MX = resource("Monitor", "mx", type="dns", hostname="example.org", dns_resolve_type="MX", active=False)
 
 
+DAILY = {
+    "strategy": "recurring-interval",
+    "weekdays": [],
+    "interval_days": 3,
+    "window_start": "22:00",
+    "window_end": "01:00",
+    "start": "2026-01-01 00:00",
+    "timezone": "UTC",
+}
+
+
+def samples(*, modern: bool) -> Sequence[Sample]:
+    return [
+        Sample(HOOK, changed(HOOK, config={"webhookURL": secret("hook"), "webhookCustomBody": "{}"}, default=True)),
+        Sample(GROUP, changed(GROUP, description="Everything that carries mail")),
+        Sample(PUSH, changed(PUSH, interval=1800)),
+        Sample(
+            WEB,
+            changed(
+                WEB,
+                method="POST",
+                accepted_statuscodes=["301", "200-299"],
+                extra={"ignoreTls": True, "basic_auth_pass": secret("pass")},
+            ),
+        ),
+        Sample(MX, changed(MX, dns_resolve_server="9.9.9.9", active=True)),
+        Sample(TAGGED, changed(TAGGED, tags={"team": "post", "noisy": "yes"})),
+        Sample(NIGHT, changed(NIGHT, **DAILY, monitors=[], pages=[], description="", active=False), needs=(FOLDER, PUBLIC)),
+        Sample(ONCE, changed(ONCE, strategy="manual", start="", end=""), needs=(FOLDER,)),
+        Sample(
+            STATUS,
+            changed(
+                STATUS,
+                theme="dark",
+                icon="/icon.png",
+                groups=[{"name": "Empty", "monitors": ["folder"]}, {"name": "More"}],
+                domains=[],
+                show_tags=True,
+                show_certificate_expiry=True,
+                show_powered_by=False,
+                footer="bye",
+                custom_css="",
+                extra={"autoRefreshInterval": 60} if modern else {"googleAnalyticsId": "G-1"},
+            ),
+            needs=(FOLDER,),
+        ),
+        Sample(
+            SMTP,
+            changed(
+                SMTP,
+                title="SMTP front door",
+                interval=120,
+                retry_interval=30,
+                resend_interval=5,
+                max_retries=2,
+                timeout=20,
+                upside_down=True,
+                parent="",
+                notifications=[],
+                description="Behind the firewall",
+                active=False,
+            ),
+            needs=(PAGER, FOLDER),
+        ),
+    ]
+
+
 class UptimeKumaWorld:
     owner = "test/contract"
     faults = frozenset({"rate-limit", "server-error", "latency", "cut-before", "cut-after"})
@@ -95,73 +162,7 @@ class UptimeKumaWorld:
         return UptimeKumaDriver(UptimeKumaConfig(**self.emulator.settings(), timeout=5, settle=0, login_pause=0))
 
     def samples(self) -> Sequence[Sample]:
-        return [
-            Sample(HOOK, changed(HOOK, config={"webhookURL": secret("hook"), "webhookCustomBody": "{}"}, default=True)),
-            Sample(GROUP, changed(GROUP, description="Everything that carries mail")),
-            Sample(PUSH, changed(PUSH, interval=1800)),
-            Sample(
-                WEB,
-                changed(
-                    WEB,
-                    method="POST",
-                    accepted_statuscodes=["301", "200-299"],
-                    extra={"ignoreTls": True, "basic_auth_pass": secret("pass")},
-                ),
-            ),
-            Sample(MX, changed(MX, dns_resolve_server="9.9.9.9", active=True)),
-            Sample(TAGGED, changed(TAGGED, tags={"team": "post", "noisy": "yes"})),
-            Sample(NIGHT, changed(NIGHT, **self._daily, monitors=[], pages=[], description="", active=False), needs=(FOLDER, PUBLIC)),
-            Sample(ONCE, changed(ONCE, strategy="manual", start="", end=""), needs=(FOLDER,)),
-            Sample(
-                STATUS,
-                changed(
-                    STATUS,
-                    theme="dark",
-                    icon="/icon.png",
-                    groups=[{"name": "Empty", "monitors": ["folder"]}, {"name": "More"}],
-                    domains=[],
-                    show_tags=True,
-                    show_certificate_expiry=True,
-                    show_powered_by=False,
-                    footer="bye",
-                    custom_css="",
-                    extra={"autoRefreshInterval": 60} if self.modern else {"googleAnalyticsId": "G-1"},
-                ),
-                needs=(FOLDER,),
-            ),
-            Sample(
-                SMTP,
-                changed(
-                    SMTP,
-                    title="SMTP front door",
-                    interval=120,
-                    retry_interval=30,
-                    resend_interval=5,
-                    max_retries=2,
-                    timeout=20,
-                    upside_down=True,
-                    parent="",
-                    notifications=[],
-                    description="Behind the firewall",
-                    active=False,
-                ),
-                needs=(PAGER, FOLDER),
-            ),
-        ]
-
-    _daily: ClassVar[dict[str, Any]] = {
-        "strategy": "recurring-interval",
-        "weekdays": [],
-        "interval_days": 3,
-        "window_start": "22:00",
-        "window_end": "01:00",
-        "start": "2026-01-01 00:00",
-        "timezone": "UTC",
-    }
-
-    @property
-    def modern(self) -> bool:
-        return self.emulator.store.dialect.modern
+        return samples(modern=self.emulator.store.dialect.modern)
 
     def peek(self) -> Mapping[str, tuple[str, JSONObject]]:
         found: dict[str, tuple[str, JSONObject]] = {}
