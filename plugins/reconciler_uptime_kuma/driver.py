@@ -3,10 +3,11 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
-from reconciler.driver import Change, Health, Level, Observation, Outcome, Ownership, Scope
+from reconciler.driver import Change, Health, Level, Observation, Outcome, Ownership, Quieted, Scope
 from reconciler.errors import DriverError
-from reconciler.resource import JSONObject, Resource
+from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler.writing import apply_each
 from reconciler_uptime_kuma import maintenance, page
 from reconciler_uptime_kuma.client import Client
@@ -18,6 +19,7 @@ from reconciler_uptime_kuma.native import Links, monitor_live, notification_live
 from reconciler_uptime_kuma.page import StatusPage
 from reconciler_uptime_kuma.sight import look
 from reconciler_uptime_kuma.spec import Monitor, Notification
+from reconciler_uptime_kuma.windows import Windows
 from reconciler_uptime_kuma.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,23 @@ class UptimeKumaDriver:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+    # -- the third face: it can keep quiet -----------------------------------------------------------------------------------
+
+    def quiet(self, ids: Sequence[ResourceId], scope: Scope, reason: str, seconds: float) -> None:
+        """Put monitors into the maintenance window of this stack; it ends by itself after ``seconds``."""
+        self._windows(scope).open(ids, reason, seconds)
+
+    def quieted(self, scope: Scope) -> Quieted | None:
+        """Say which monitors the window of this stack is for; None when there is none."""
+        return self._windows(scope).now()
+
+    def unquiet(self, scope: Scope) -> None:
+        """Close the window of this stack."""
+        self._windows(scope).close()
+
+    def _windows(self, scope: Scope) -> Windows:
+        return Windows(self._client, scope, lambda: datetime.now(UTC))
 
     def _monitor(self, found: Match, links: Links, scope: Scope, tokens: Mapping[str, int]) -> Observation:
         if found.live is None:
