@@ -26,7 +26,7 @@ from reconciler_uptime_kuma.login import Login, SocketLogin
 
 T = TypeVar("T")
 Listener: TypeAlias = Callable[[str, tuple[Any, ...]], None]
-"""Hears each push that tells of a change, and ``disconnect``; called in the thread of the connection."""
+"""Hears each push that tells of a change; called in the thread of the connection."""
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes of one message; a list of 500 monitors has 1.3 million, and aiohttp would stop at 4."""
@@ -48,6 +48,11 @@ class Client(Calls):
     def dialect(self) -> Dialect:
         """The server's way of speaking; known after the first call."""
         return self._wire.dialect
+
+    @property
+    def connected(self) -> bool:
+        """True while there is a connection, logged in."""
+        return self._wire.connected
 
     def call(self, event: str, *args: Any) -> JSONObject:
         """Send one call and give its answer."""
@@ -194,15 +199,20 @@ class _Wire:
 
     # -- connecting ----------------------------------------------------------------------------------------------------------
 
+    @property
+    def connected(self) -> bool:
+        """True while the socket lives."""
+        return self._socket is not None and self._socket.connected and self._lost is not None and not self._lost.done()
+
     async def _connected(self) -> None:
-        if self._socket is not None and self._socket.connected and self._lost is not None and not self._lost.done():
+        if self.connected:
             return
         await self.close()
         self._pushed, self._beats, self._stale = {}, {}, set()
         self._lost = lost = asyncio.get_running_loop().create_future()
         self._socket = socket = self._new_socket(lost)
         try:
-            await socket.connect(self._url, transports=["websocket"], wait_timeout=self._config.timeout)
+            await self._dial(socket)
             # 2.x takes no call before its first push: an earlier one is dropped without an answer.
             await self.until("info")
             await self._login.enter(self)
@@ -211,6 +221,12 @@ class _Wire:
             await self.close()
             raise
         self.dialect = Dialect.of(self._pushed["version"])
+
+    async def _dial(self, socket: socketio.AsyncClient) -> None:
+        try:
+            await socket.connect(self._url, transports=["websocket"], wait_timeout=self._config.timeout)
+        except TypeError:  # the library takes the code of a close for the first message
+            raise Transient(f"{self._url}: closed the connection at once; it may be starting") from None
 
     def _new_socket(self, lost: asyncio.Future[None]) -> socketio.AsyncClient:
         options: dict[str, Any] = {"max_msg_size": MAX_MESSAGE}
@@ -222,7 +238,7 @@ class _Wire:
         socket.on("info", self._on_info)
         socket.on("heartbeat", self._on_beat)
         socket.on("heartbeatList", self._on_beats)
-        socket.on("disconnect", partial(self._end, lost))
+        socket.on("disconnect", partial(_end, lost))
         return socket
 
     # -- sending -------------------------------------------------------------------------------------------------------------
@@ -289,11 +305,10 @@ class _Wire:
         if beats:
             self._beats[int(id)] = beats[-1]
 
-    def _end(self, lost: asyncio.Future[None], *_: Any) -> None:
-        if not lost.done():
-            lost.set_result(None)
-        if self._listen is not None:
-            self._listen("disconnect", ())
+
+def _end(lost: asyncio.Future[None], *_: Any) -> None:
+    if not lost.done():
+        lost.set_result(None)
 
 
 @contextmanager

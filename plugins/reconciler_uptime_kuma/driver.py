@@ -2,8 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from threading import Event
 
 from reconciler.driver import Change, Health, Level, Observation, Outcome, Ownership, Quieted, Scope
 from reconciler.errors import DriverError
@@ -12,13 +13,14 @@ from reconciler.writing import apply_each
 from reconciler_uptime_kuma import maintenance, page
 from reconciler_uptime_kuma.client import Client
 from reconciler_uptime_kuma.config import UptimeKumaConfig
-from reconciler_uptime_kuma.login import SocketLogin
+from reconciler_uptime_kuma.login import shared_login
 from reconciler_uptime_kuma.maintenance import Maintenance
 from reconciler_uptime_kuma.match import Live, Match
 from reconciler_uptime_kuma.native import Links, monitor_live, notification_live
 from reconciler_uptime_kuma.page import StatusPage
 from reconciler_uptime_kuma.sight import look
 from reconciler_uptime_kuma.spec import Monitor, Notification
+from reconciler_uptime_kuma.watch import Watch
 from reconciler_uptime_kuma.windows import Windows
 from reconciler_uptime_kuma.writer import Writer
 
@@ -40,7 +42,7 @@ class UptimeKumaDriver:
 
     def __init__(self, config: UptimeKumaConfig) -> None:
         self._config = config
-        self._login = SocketLogin(config)
+        self._login = shared_login(config)
         self._client = Client(config, self._login)
         self._warned = False
 
@@ -69,6 +71,12 @@ class UptimeKumaDriver:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+    # -- the second face: it gives hints -------------------------------------------------------------------------------------
+
+    def watch(self, scope: Scope, stop: Event) -> Iterator[ResourceId | None]:
+        """Yield what is not as git wants it whenever that changes, over a connection of its own, until ``stop`` is set."""
+        return Watch(self._config, self._login, scope, stop).run()
 
     # -- the third face: it can keep quiet -----------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from reconciler_uptime_kuma import PLUGIN, maintenance, page
 from reconciler_uptime_kuma.config import UptimeKumaConfig
 from reconciler_uptime_kuma.driver import UptimeKumaDriver
 from reconciler_uptime_kuma.emulator import UptimeKumaEmulator
+from reconciler_uptime_kuma.login import shared_login
 from reconciler_uptime_kuma.maintenance import Maintenance
 from reconciler_uptime_kuma.marks import Tag, split
 from reconciler_uptime_kuma.native import Links, monitor_payload
@@ -253,6 +254,7 @@ def reveal(value: Any) -> Any:
 @contextmanager
 def serving(**seed: Any) -> Iterator[UptimeKumaEmulator]:
     emulator = UptimeKumaEmulator({"password": "adminpass1", **seed})
+    shared_login.cache_clear()  # a port may be used again, and its token with it
     emulator.start()
     try:
         yield emulator
