@@ -103,13 +103,14 @@ def page(row: JSONObject) -> Live:
 
 @dataclass(slots=True)
 class Matcher:
-    """Matches the wishes of one kind with what is there."""
+    """Matches the wishes of one kind with what is there. ``unique`` says that there can be only one with a key, whosever it is."""
 
     kind: str
     owner: str
     live: Sequence[Live]
     key: Callable[[JSONObject], tuple[str, ...]]
     wish: Callable[[Any], tuple[str, ...]]
+    unique: bool = False
     _taken: set[int] = field(default_factory=set)
 
     def all(self, wanted: Sequence[Resource]) -> list[Match]:
@@ -148,7 +149,7 @@ class Matcher:
         wish, title = self.wish(resource.spec), getattr(resource.spec, "title", "")
         free = [one for one in self.live if one.id not in self._taken and self.key(one.row) == wish]
         renamed = [one for one in free if self._is_ours(one) and self._name(one) not in names]
-        by_hand = [one for one in free if one.tag is None]
+        by_hand = [one for one in free if one.tag is None or self.unique]
         candidates = renamed or by_hand
         titled = [one for one in candidates if _text(one.row.get("name")) == title]
         chosen = candidates if len(candidates) == 1 else titled
@@ -201,4 +202,6 @@ def of_maintenances(owner: str, rows: Iterable[JSONObject]) -> Matcher:
 
 def of_pages(owner: str, rows: Iterable[JSONObject]) -> Matcher:
     """Match status pages by address, of which there is one."""
-    return Matcher("StatusPage", owner, [page(row) for row in rows], lambda row: (_text(row.get("slug")),), lambda spec: (spec.slug,))
+    return Matcher(
+        "StatusPage", owner, [page(row) for row in rows], lambda row: (_text(row.get("slug")),), lambda spec: (spec.slug,), unique=True
+    )

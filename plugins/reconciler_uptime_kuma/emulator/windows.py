@@ -163,6 +163,7 @@ class Windows:
             return "inactive"
         if row["strategy"] == "manual":
             return "under-maintenance"
+        self._check_zone(row)
         now = datetime.now(ZoneInfo("UTC" if row["zone"] in (None, "", "SAME_AS_SERVER") else row["zone"])).replace(tzinfo=None)
         if row["start"] and now < datetime.fromisoformat(row["start"]):
             return "scheduled"
