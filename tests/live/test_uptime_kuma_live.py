@@ -6,15 +6,19 @@ is touched.
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import ClassVar
+from dataclasses import replace
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Any, ClassVar
 
 import pytest
 from uptime_kuma_hand import Hand
 
 from reconciler.driver import Driver
-from reconciler.resource import JSONObject, Resource
+from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler.testing import Bench, DriverContract, Sample, scope_for
 from reconciler_uptime_kuma import maintenance, page
 from reconciler_uptime_kuma.client import Client
@@ -165,3 +169,43 @@ def test_a_change_of_type_keeps_the_number_and_the_heartbeats(world: RealWorld) 
         assert world.hand.call("getMonitorBeats", id, 24)["data"][: len(beats)] == beats
     finally:
         bench.driver.close()
+
+
+def test_a_window_is_in_force_at_once_and_leaves_the_others_alone(world: RealWorld) -> None:
+    port = {"type": "port", "hostname": "127.0.0.1", "port": 9}
+    inside, outside = resource("Monitor", "smtp", **port), resource("Monitor", "mx", **port)
+    bench = Bench(world, world.open(), scope_for(world, secrets=SECRETS))
+    driver: Any = bench.driver
+    try:
+        bench.converge([inside, outside])
+        driver.quiet([inside.id], bench.scope, "live test", 60)
+        peek = world.peek()
+        assert [peek[f"Monitor/{name}"][1]["maintenance"] for name in ("smtp", "mx")] == [True, False]
+        assert driver.quieted(bench.scope).ids == (inside.id,)
+        driver.unquiet(bench.scope)
+        assert world.peek()["Monitor/smtp"][1]["maintenance"] is False
+        assert driver.quieted(bench.scope) is None
+    finally:
+        driver.unquiet(bench.scope)
+        driver.close()
+
+
+def test_a_hand_at_the_web_page_gives_a_hint(world: RealWorld) -> None:
+    bench, stop = Bench(world, world.open(), scope_for(world, secrets=SECRETS)), Event()
+    driver: Any = bench.driver
+    hints: SimpleQueue[ResourceId | None] = SimpleQueue()
+    try:
+        bench.converge([PAGER, FOLDER])
+        scope = replace(bench.scope, wanted={one.id: one for one in (PAGER, FOLDER)})
+        thread = Thread(target=lambda: [hints.put(one) for one in driver.watch(scope, stop)], daemon=True)
+        thread.start()
+        time.sleep(3)
+        assert hints.empty(), "nobody changed anything"
+        world.meddle(FOLDER)
+        assert hints.get(timeout=10) == FOLDER.id
+        bench.converge([PAGER, FOLDER])
+        world.remove(PAGER)
+        assert hints.get(timeout=10) == PAGER.id
+    finally:
+        stop.set()
+        driver.close()

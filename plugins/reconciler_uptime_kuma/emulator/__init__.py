@@ -48,6 +48,7 @@ class UptimeKumaEmulator:
 
     def start(self) -> None:
         """Listen; everything stored is still there, and everybody must log in again."""
+        self.store.labels = frozenset(self.store.tags)
         self._sockets = sockets = Sockets(self.store, self.auth, self.faults, self.knobs)
         pages = application(self.store, self.auth, sockets.show)
         self._server = AppServer(_prompt(socketio.ASGIApp(sockets.server, pages)), port=self._port)

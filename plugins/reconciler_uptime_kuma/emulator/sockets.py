@@ -103,8 +103,11 @@ class Sockets(Planning):
         if self.modern and not self._auth.password:
             await self.push("setup", to=sid)
         if not self._auth.enabled:
+            if not self.modern:
+                await self.push("autoLogin", to=sid)
             await self._welcome(sid)
-            await self.push("autoLogin", to=sid)
+            if self.modern:
+                await self.push("autoLogin", to=sid)
         elif self.modern:
             await self.push("loginRequired", to=sid)
 

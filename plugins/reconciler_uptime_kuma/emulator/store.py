@@ -39,7 +39,10 @@ _READ_ONLY = COMPUTED - {"active", "dns_last_result", "weight"} | {"notification
 
 @dataclass(slots=True)
 class Store:
-    """The database of one emulated server. ``check`` says whether what a monitor watches is up."""
+    """The database of one emulated server.
+
+    ``check`` says whether what a monitor watches is up; ``labels`` are the tags that there were at its start.
+    """
 
     dialect: Dialect = MODERN
     check: Callable[[JSONObject], bool] = lambda row: True
@@ -53,6 +56,7 @@ class Store:
     running: dict[int, JSONObject] = field(default_factory=dict)
     docker_hosts: dict[int, JSONObject] = field(default_factory=dict)
     proxies: dict[int, JSONObject] = field(default_factory=dict)
+    labels: frozenset[int] = frozenset()
     wedged: bool = False
     windows: Windows = field(init=False)
     pages: Pages = field(init=False)

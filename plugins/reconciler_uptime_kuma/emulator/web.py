@@ -40,7 +40,7 @@ def application(store: Store, auth: Auth, show: Callable[[JSONObject], Awaitable
         if not right:
             return HTMLResponse("", status_code=401)
         with store.lock:
-            lines = [_metric(store, id) for id in sorted(store.monitors) if store.beats.get(id)]
+            lines = [_metric(store, id) for id in sorted(store.monitors) if store.beats.get(id) and not _mislabelled(store, id)]
         return PlainTextResponse("\n".join(["# TYPE monitor_status gauge", *lines, ""]), media_type="text/plain; version=0.0.4")
 
     async def status_page(request: Request) -> Response:
@@ -72,6 +72,11 @@ def _credentials(request: Request) -> str:
         return base64.b64decode(value).decode() if scheme.lower() == "basic" else ""
     except ValueError:
         return ""
+
+
+def _mislabelled(store: Store, id: int) -> bool:
+    """Say whether a monitor has a tag that the metrics of 2.x did not know at the start, and so is left out of them."""
+    return store.dialect.modern and any(one["monitor_id"] == id and one["tag_id"] not in store.labels for one in store.monitor_tags)
 
 
 def _metric(store: Store, id: int) -> str:
