@@ -513,10 +513,10 @@ class TestTraps:
             visit(emulator, run)
             assert len(emulator.store.monitors) == 1
 
-    def test_a_client_that_polls_is_served_too(self) -> None:
+    def test_a_client_that_polls_first_and_then_changes_over_is_served_too(self) -> None:
         async def run() -> None:
             client = Stranger()
-            await client.socket.connect(emulator.url, transports=["polling"])
+            await client.socket.connect(emulator.url)
             await client.until("info")
             assert (await client.call("login", LOGIN))[1]["ok"]
             await client.socket.disconnect()

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -43,15 +44,6 @@ def application(store: Store, auth: Auth, show: Callable[[JSONObject], Awaitable
             lines = [_metric(store, id) for id in sorted(store.monitors) if store.beats.get(id) and not _mislabelled(store, id)]
         return PlainTextResponse("\n".join(["# TYPE monitor_status gauge", *lines, ""]), media_type="text/plain; version=0.0.4")
 
-    async def status_page(request: Request) -> Response:
-        with store.lock:
-            shown = store.pages.public(request.path_params["slug"], store.monitors)
-        if shown is None and store.dialect.modern:
-            return JSONResponse({"status": "fail", "msg": "Status Page Not Found"}, status_code=404)
-        if shown is None:  # the real 1.23 never answers
-            await asyncio.sleep(NEVER)
-        return JSONResponse(shown)
-
     async def page(request: Request) -> Response:
         return HTMLResponse("<title>Uptime Kuma</title>")
 
@@ -59,11 +51,21 @@ def application(store: Store, auth: Auth, show: Callable[[JSONObject], Awaitable
     return Starlette(
         routes=[
             Route("/api/push/{token}", push, methods=every),
-            Route("/api/status-page/{slug}", status_page),
+            Route("/api/status-page/{slug}", partial(_status_page, store)),
             Route("/metrics", metrics),
             Route("/{path:path}", page),
         ]
     )
+
+
+async def _status_page(store: Store, request: Request) -> Response:
+    with store.lock:
+        shown = store.pages.public(request.path_params["slug"], store.monitors)
+    if shown is None and store.dialect.modern:
+        return JSONResponse({"status": "fail", "msg": "Status Page Not Found"}, status_code=404)
+    if shown is None:  # the real 1.23 never answers
+        await asyncio.sleep(NEVER)
+    return JSONResponse(shown)
 
 
 def _credentials(request: Request) -> str:
