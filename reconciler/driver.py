@@ -229,6 +229,33 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Quieted:
+    """What a system raises no alarm about at our wish: the resources, and until when (aware datetime) where it ends by itself."""
+
+    ids: tuple[ResourceId, ...]
+    until: datetime | None = None
+
+
+class Quieter(Protocol):
+    """Optional face of a driver whose system raises alarms. What it makes carries ``scope.owner`` and is found by that alone.
+
+    It must end by itself, so that nothing is ever forgotten. Each raises DriverError.
+    """
+
+    def quiet(self, ids: Sequence[ResourceId], scope: Scope, reason: str, seconds: float) -> None:
+        """Raise no alarm about ``ids``, for at most ``seconds`` from the first such wish until ``unquiet``; effective when it returns."""
+        ...
+
+    def quieted(self, scope: Scope) -> Quieted | None:
+        """Say what it is quiet about, whichever process wished it; None when nothing is there."""
+        ...
+
+    def unquiet(self, scope: Scope) -> None:
+        """End it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class SecretNote:
     """What was learnt of the values of one path when they were last read. It holds none of them, and it is kept beside them.
 

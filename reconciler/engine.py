@@ -21,6 +21,7 @@ from reconciler.errors import PlanChanged
 from reconciler.observing import Observer, Seen
 from reconciler.plan import Applied, Exemption, Plan
 from reconciler.policy import guard, pending
+from reconciler.quiet import Hush
 from reconciler.report import Report, Verdict
 from reconciler.resource import ResourceId
 from reconciler.resting import Rests
@@ -142,6 +143,7 @@ class Engine:
         started = clock.now()
         seen = self._look(stack, revision, exact=True)
         outcomes: dict[ResourceId, Outcome] = {}
+        hush = Hush(self.observer, self.retry)
         try:
             with span("plan"):
                 plan = remaining = self._guarded(seen, revision, approved)
@@ -149,6 +151,7 @@ class Engine:
                 raise PlanChanged(f"{stack.name}: the plan is not the one that was shown (now {plan.digest[:12]}); look at it again")
             self.listen(Event("plan", plan=plan))
             if plan.waves:
+                hush.begin(seen, plan)
                 deadline = clock.monotonic() + stack.spec.health_deadline
                 applier = Applier(self.observer, self.retry, seen, self.listen, self.settings.poll, deadline)
                 outcomes, seen = applier.run(plan), applier.seen
@@ -156,7 +159,9 @@ class Engine:
         finally:
             seen.secrets.close()
         health = {id: one for id, one in seen.health().items() if not one.ok}
-        verdict = _verdict(remaining, outcomes, health, interrupted=self.retry.stop.is_set() and bool(plan.waves))
+        interrupted = self.retry.stop.is_set() and bool(plan.waves)
+        verdict = _verdict(remaining, outcomes, health, interrupted=interrupted)
+        remaining = hush.end(seen, remaining, outcomes, interrupted=interrupted)
         report = Report(stack.name, revision, reason, verdict, started, clock.now(), plan, remaining, tuple(outcomes.values()), health)
         return report, seen
 

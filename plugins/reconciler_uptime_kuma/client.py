@@ -26,7 +26,7 @@ from reconciler_uptime_kuma.login import Login, SocketLogin
 
 T = TypeVar("T")
 Listener: TypeAlias = Callable[[str, tuple[Any, ...]], None]
-"""Hears each push that tells of a change, and ``disconnect``; called in the thread of the connection."""
+"""Hears each push that tells of a change; called in the thread of the connection."""
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes of one message; a list of 500 monitors has 1.3 million, and aiohttp would stop at 4."""
@@ -49,6 +49,11 @@ class Client(Calls):
         """The server's way of speaking; known after the first call."""
         return self._wire.dialect
 
+    @property
+    def connected(self) -> bool:
+        """True while there is a connection, logged in."""
+        return self._wire.connected
+
     def call(self, event: str, *args: Any) -> JSONObject:
         """Send one call and give its answer."""
         return self._run(self._wire.call(event, *args))
@@ -68,6 +73,10 @@ class Client(Calls):
     def fetch(self, path: str) -> JSONObject | None:
         """Read a page of JSON that anybody may read; None when there is none."""
         return self._run(self._wire.fetch(path))
+
+    def outdate(self, event: str) -> None:
+        """Say that a list which comes at a login only is no longer true, so that the next look at it logs in anew."""
+        self._run(self._wire.outdate(event))
 
     def beat(self, id: int) -> JSONObject | None:
         """Give the last heartbeat of a monitor: status 0 down, 1 up, 2 pending, 3 maintenance; None when there is none since an edit."""
@@ -118,6 +127,7 @@ class _Wire:
         self._pushed: dict[str, Any] = {}
         self._beats: dict[int, JSONObject] = {}
         self._outdated: dict[int, Any] = {}
+        self._stale: set[str] = set()
         self._lost: asyncio.Future[None] | None = None
         self.dialect = CLASSIC
 
@@ -130,9 +140,15 @@ class _Wire:
             await self.until(push)
             return self._pushed[push]
 
+    async def outdate(self, event: str) -> None:
+        """Have a list fetched anew by a new login, when it is asked for."""
+        self._stale.add(event)
+
     async def pushed(self, event: str) -> Any:
         """Give what was last pushed."""
         async with self._deadline(event):
+            if event in self._stale:
+                await self.close()
             await self._connected()
             await self.until(event)
             return self._pushed[event]
@@ -163,14 +179,14 @@ class _Wire:
 
     async def fetch(self, path: str) -> JSONObject | None:
         """Read one page; the deadline holds for the whole of it."""
+        limit = aiohttp.ClientTimeout(self._config.timeout)
         with _translated(self._url, path, self._config.timeout):
-            async with asyncio.timeout(self._config.timeout), aiohttp.ClientSession() as http:
-                async with http.get(self._url + path, ssl=self._tls or True) as answer:
-                    if answer.status == 404:
-                        return None
-                    if answer.status != 200:
-                        raise Transient(f"{self._url}: {path} was answered with {answer.status}")
-                    found = orjson.loads(await answer.read())
+            async with aiohttp.ClientSession(timeout=limit) as http, http.get(self._url + path, ssl=self._tls or True) as answer:
+                if answer.status == 404:
+                    return None
+                if answer.status != 200:
+                    raise Transient(f"{self._url}: {path} was answered with {answer.status}")
+                found = orjson.loads(await answer.read())
         if not isinstance(found, dict):
             raise Permanent(f"{self._url}: {path} is not an object; is this Uptime Kuma?")
         return found
@@ -183,15 +199,20 @@ class _Wire:
 
     # -- connecting ----------------------------------------------------------------------------------------------------------
 
+    @property
+    def connected(self) -> bool:
+        """True while the socket lives."""
+        return self._socket is not None and self._socket.connected and self._lost is not None and not self._lost.done()
+
     async def _connected(self) -> None:
-        if self._socket is not None and self._socket.connected and self._lost is not None and not self._lost.done():
+        if self.connected:
             return
         await self.close()
-        self._pushed, self._beats = {}, {}
+        self._pushed, self._beats, self._stale = {}, {}, set()
         self._lost = lost = asyncio.get_running_loop().create_future()
         self._socket = socket = self._new_socket(lost)
         try:
-            await socket.connect(self._url, transports=["websocket"], wait_timeout=self._config.timeout)
+            await self._dial(socket)
             # 2.x takes no call before its first push: an earlier one is dropped without an answer.
             await self.until("info")
             await self._login.enter(self)
@@ -200,6 +221,12 @@ class _Wire:
             await self.close()
             raise
         self.dialect = Dialect.of(self._pushed["version"])
+
+    async def _dial(self, socket: socketio.AsyncClient) -> None:
+        try:
+            await socket.connect(self._url, transports=["websocket"], wait_timeout=self._config.timeout)
+        except TypeError:  # the library takes the code of a close for the first message
+            raise Transient(f"{self._url}: closed the connection at once; it may be starting") from None
 
     def _new_socket(self, lost: asyncio.Future[None]) -> socketio.AsyncClient:
         options: dict[str, Any] = {"max_msg_size": MAX_MESSAGE}
@@ -211,7 +238,7 @@ class _Wire:
         socket.on("info", self._on_info)
         socket.on("heartbeat", self._on_beat)
         socket.on("heartbeatList", self._on_beats)
-        socket.on("disconnect", partial(self._end, lost))
+        socket.on("disconnect", partial(_end, lost))
         return socket
 
     # -- sending -------------------------------------------------------------------------------------------------------------
@@ -278,11 +305,10 @@ class _Wire:
         if beats:
             self._beats[int(id)] = beats[-1]
 
-    def _end(self, lost: asyncio.Future[None], *_: Any) -> None:
-        if not lost.done():
-            lost.set_result(None)
-        if self._listen is not None:
-            self._listen("disconnect", ())
+
+def _end(lost: asyncio.Future[None], *_: Any) -> None:
+    if not lost.done():
+        lost.set_result(None)
 
 
 @contextmanager

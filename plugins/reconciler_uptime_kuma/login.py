@@ -5,6 +5,7 @@ Uptime Kuma 3.0 moves the login from the socket to HTTP, so everything else asks
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
 from reconciler.errors import Permanent, Transient
@@ -36,7 +37,7 @@ class Login(Protocol):
 class SocketLogin:
     """The login of 1.23 and 2.x: the session token first, whose logins nobody counts, then the password.
 
-    Shared by every connection of a driver, so that a process spends one password login. After a refusal the password is kept back for
+    Shared by every connection of a process, so that it spends one password login. After a refusal the password is kept back for
     ``login_pause`` seconds and the refusal is repeated from memory, because each try would lock out people, too.
     """
 
@@ -75,3 +76,9 @@ class SocketLogin:
         if isinstance(refusal, TooMany):
             return Transient(str(refusal), retry_after=left)
         return Permanent(f"{refusal}; it is tried again in {left:.0f} s at the earliest, because logins are limited")
+
+
+@lru_cache(maxsize=64)
+def shared_login(config: UptimeKumaConfig) -> Login:
+    """Give the login that every connection with these settings shares."""
+    return SocketLogin(config)

@@ -6,14 +6,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from uptime_kuma_world import FOLDER, MX, PAGER, PUSH, SECRETS, SMTP, WEB, UptimeKumaWorld, bench_on, changed, resource, serving
 
-from reconciler.driver import Action, Health, Level, Observation, Ownership, Status
+from reconciler.driver import Action, Health, Level, Observation, Ownership, Scope, Status
 from reconciler.errors import Permanent, Transient
 from reconciler.resource import Resource
+from reconciler.sandbox.server import AppServer
 from reconciler.testing import Bench, DriverContract, adopting
+from reconciler_uptime_kuma.config import UptimeKumaConfig
+from reconciler_uptime_kuma.driver import UptimeKumaDriver
 from reconciler_uptime_kuma.emulator import UptimeKumaEmulator
 
 
@@ -237,7 +241,7 @@ class TestLogin:
     def test_a_wrong_password_is_permanent_and_tried_once(self, emulator: UptimeKumaEmulator) -> None:
         with bench_on(emulator, password="canary-wrong", login_pause=60) as bench:
             for _ in range(3):
-                with pytest.raises(Permanent, match="check username and password.*in [56][0-9] s at the earliest") as caught:
+                with pytest.raises(Permanent, match=r"check username and password.*in [56][0-9] s at the earliest") as caught:
                     bench.observe([])
                 assert "canary-wrong" not in str(caught.value)
             assert events(emulator, "login") == 1, "each try would lock out people, too"
@@ -282,6 +286,23 @@ class TestLogin:
         emulator.stop()
         with bench_on(emulator) as bench, pytest.raises(Transient, match="cannot connect"):
             bench.observe([])
+
+    def test_a_server_that_closes_every_connection_at_once_is_transient(self) -> None:
+        async def slam(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.accept"})
+                await send({"type": "websocket.close", "code": 1001})
+
+        server = AppServer(slam)
+        server.start()
+        driver = UptimeKumaDriver(UptimeKumaConfig(url=server.url, username="a", timeout=5))
+        try:
+            with pytest.raises(Transient, match="closed the connection at once"):
+                driver.observe([], Scope("test/x"))
+        finally:
+            driver.close()
+            server.stop()
 
 
 class TestMeaning:

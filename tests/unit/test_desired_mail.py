@@ -353,6 +353,21 @@ class TestTheMonitors:
     def test_dial_the_name_that_strangers_dial(self, stack: Stack) -> None:
         assert one(stack, "uptime-kuma/Monitor/external-smtp").hostname == "mail.viktorbarzin.me"
 
+    def test_stand_on_one_page_each_once(self, stack: Stack) -> None:
+        shown = [name for group in one(stack, "uptime-kuma/StatusPage/mail").groups for name in group.monitors]
+        assert sorted(shown) == sorted(resource.id.name for resource in of(stack, "uptime-kuma") if resource.id.kind == "Monitor")
+
+    def test_keep_quiet_while_the_pod_moves_and_speak_again_after_half_an_hour(self, stack: Stack) -> None:
+        assert (stack.spec.monitoring.quiet, stack.spec.monitoring.at_most) == (True, 1800)
+
+        def quiet(changed: str) -> set[str]:
+            return {id.name for id in stack.graph.downstream([ResourceId.parse(changed)]) if id.kind == "Monitor"}
+
+        everything = {resource.id.name for resource in of(stack, "uptime-kuma") if resource.id.kind == "Monitor"}
+        assert quiet("k8s/Deployment/mailserver/mailserver") == everything
+        assert quiet("pfsense/HAProxyBackend/mailserver_nodes_imaps") == {"haproxy-imaps", "external-smtp"}
+        assert quiet("cloudflare/DNSRecord/tls-reports") == set(), "a change of what nobody dials silences nobody"
+
 
 class TestTheManifests:
     def test_are_kubernetes_objects_to_kubectl(self, stack: Stack, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_stack_in_the_guide_loads(text: str) -> None:
 
 
 def test_a_complete_stack_in_the_guide_says_that_it_is_one() -> None:
-    assert len(blocks("complete stack")) == 3
+    assert len(blocks("complete stack")) == 4
     assert all(text.startswith("apiVersion: reconciler/v1\nkind: Stack\n") for text in blocks("complete stack"))
 
 
@@ -131,7 +131,7 @@ def test_the_complete_stacks_are_accepted_by_validate(tmp_path: Path, capsys: py
     with pytest.raises(SystemExit) as end:
         cli.main(["validate", str(tmp_path)])
     assert end.value.code == 0
-    assert capsys.readouterr().out.count("no problems") == 3
+    assert capsys.readouterr().out.count("no problems") == 4
 
 
 def settings_in(text: str, folder: Path) -> Settings:
