@@ -5,6 +5,7 @@ from datetime import date
 from functools import cache
 
 from reconciler.checks import Finding, Resolver, check
+from reconciler.checks.view import NO_FACTS, Facts
 from reconciler.load import load_stack
 from reconciler.registry import catalog
 from reconciler.resource import ResourceId
@@ -240,6 +241,7 @@ spec:
     sasl_passwd:
       pattern: '^\[smtp-relay\.brevo\.com\]:587 \S+:\S+$'
       consumers: [k8s/Secret/mail/relay]
+      form: password-map
     push_token:
       consumers: [k8s/Secret/mail/probe, uptime-kuma/Monitor/round-trip]
 """
@@ -298,9 +300,9 @@ def record(name: str, type: str, content: str, place: str = "example.com", **fie
     return f"apiVersion: cloudflare/v1\nkind: DNSRecord\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n"
 
 
-def found(stack: Stack, resolver: Resolver | None = recorded, leaving: Sequence[str] = ()) -> list[Finding]:
+def found(stack: Stack, resolver: Resolver | None = recorded, leaving: Sequence[str] = (), facts: Facts = NO_FACTS) -> list[Finding]:
     """Run every rule."""
-    return list(check(stack, resolver=resolver, leaving=[ResourceId.parse(one) for one in leaving]))
+    return list(check(stack, resolver=resolver, leaving=[ResourceId.parse(one) for one in leaving], facts=facts))
 
 
 def said(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
