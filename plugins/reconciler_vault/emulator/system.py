@@ -1,5 +1,6 @@
 """The whole server below ``/v1/``: routing, access control, mounts, policies and health."""
 
+import json
 import uuid
 from collections.abc import Mapping
 
@@ -121,7 +122,7 @@ class System:
                 return {"data": {"keys": sorted({*self.policies, "root"})}}
             case "GET":
                 if name not in self.policies:
-                    raise Refused(404, f"No policy named: {name}")
+                    raise Refused(404)
                 return {"data": {"name": name, "policy": self.policies[name]}}
             case "POST" | "PUT":
                 if name == "root":
@@ -134,7 +135,7 @@ class System:
                 return None
             case "DELETE":
                 if name in BUILT_IN:
-                    raise Refused(400, f'cannot delete "{name}" policy')
+                    raise Refused(400, f"cannot delete {name if name == 'default' else json.dumps(name)} policy")
                 self.policies.pop(name, None)
                 return None
         raise unsupported()
