@@ -33,6 +33,11 @@ class Reply:
         return "" if credential and credential in self.errors else self.errors
 
     @property
+    def sealed(self) -> bool:
+        """True for what a sealed server says to everything."""
+        return self.status == 503 and "sealed" in self.errors.lower()
+
+    @property
     def refused(self) -> bool:
         """True for an error other than "nothing is there"."""
         return self.status >= 400 and self.status != 404

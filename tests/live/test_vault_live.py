@@ -184,6 +184,20 @@ def test_a_token_is_renewed_by_itself_and_an_approle_logs_in_by_a_file(world: Li
     world.ask("DELETE", "sys/policies/acl/all-live")
 
 
+def test_a_namespace_is_a_world_of_its_own_and_one_that_is_not_there_is_said_to_be_missing(world: LiveVault, bench: Bench) -> None:
+    lost = world.open(namespace="never-was")
+    with pytest.raises(Permanent, match="there is no namespace never-was"):
+        lost.observe([], bench.scope)
+    lost.close()
+    if world.ask("POST", "sys/namespaces/live", {}) is None:
+        pytest.skip("this server has no namespaces")
+    inside = world.open(namespace="live")
+    (seen,) = inside.observe([secret(SHARED, theirs=BY_HAND)], bench.scope) or [None]
+    assert seen is None
+    inside.close()
+    world.ask("DELETE", "sys/namespaces/live")
+
+
 # -- the emulator beside the real server ---------------------------------------------------------------------------------------
 
 MERGE = {"Content-Type": "application/merge-patch+json"}

@@ -41,14 +41,19 @@ LOOKUP: Canned = (200, {"data": {"ttl": 0}}, {})
 
 def vault(*answers: Canned) -> tuple[Vault, Wire]:
     """A client whose token was already looked up."""
-    wire = Wire(LOOKUP, *answers)
+    return opened({"method": "token", "token": "hvs.canary"}, LOOKUP, *answers)
+
+
+def opened(auth: dict[str, str], *answers: Canned) -> tuple[Vault, Wire]:
+    """A client that gets these answers, one after the other."""
+    wire = Wire(*answers)
 
     def session() -> requests.Session:
         made = requests.Session()
         made.mount("https://", wire)
         return made
 
-    config = VaultConfig.model_validate({"url": "https://vault", "auth": {"method": "token", "token": "hvs.canary"}})
+    config = VaultConfig.model_validate({"url": "https://vault", "auth": auth})
     return Vault(config, sessions=session), wire
 
 
@@ -100,6 +105,18 @@ def test_the_words_of_a_refused_value_stay_unsaid() -> None:
     with pytest.raises(Permanent) as caught:
         client.write("POST", "secret/data/a", {"data": {}}, SCOPE, sensitive=True)
     assert "canary-value" not in str(caught.value)
+
+
+def test_a_credential_that_the_server_quotes_is_not_passed_on() -> None:
+    client, _ = vault((500, {"errors": ["cannot handle token hvs.canary"]}, {}))
+    with pytest.raises(Transient) as caught:
+        client.get("secret/metadata/a", SCOPE)
+    assert "hvs.canary" not in str(caught.value)
+    auth = {"method": "approle", "role_id": "r", "secret_id": "canary-secret-id"}
+    client, _ = opened(auth, (400, {"errors": ["bad secret_id canary-secret-id"]}, {}))
+    with pytest.raises(Permanent, match=r"login refused \(400\)") as refused:
+        client.get("secret/metadata/a", SCOPE)
+    assert "canary" not in str(refused.value)
 
 
 def test_the_errors_are_understood_whatever_a_proxy_adds_to_the_content_type() -> None:
