@@ -30,7 +30,8 @@ WEAK = "fingerprint_key is no long random text, so nothing about its values may 
 class Secrets:
     """The secrets of one pass. ``key`` makes fingerprints that two installations cannot compare, and tags that nobody else can try out.
 
-    ``trouble`` says why no secret can be had; ``patiently`` runs a look at the versions, and again when it fails for a moment.
+    ``trouble`` says why no secret can be had; ``patiently`` runs a look at the versions, and again when it fails for a moment. ``target`` is
+    the name of the target that ``store`` is.
     """
 
     store: SecretStore | None
@@ -39,6 +40,7 @@ class Secrets:
     versions: Mapping[str, SecretVersion] = field(default_factory=dict)
     trouble: str = ""
     patiently: Callable[[Callable[[], Mapping[str, SecretVersion]]], Mapping[str, SecretVersion]] = lambda work: work()
+    target: str = ""
     _notes: dict[str, SecretNote] = field(default_factory=dict)
     _coarse: dict[str, str] = field(default_factory=dict)
     _unread: dict[str, str] = field(default_factory=dict)
