@@ -12,6 +12,10 @@ from reconciler.resource import JSONObject
 CAPABILITY = {"GET": "read", "LIST": "list", "POST": "create and update", "PUT": "create and update", "PATCH": "patch", "DELETE": "delete"}
 
 
+class Raced(Conflict):
+    """Somebody else wrote a version first (check-and-set). Nothing was written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a call came back with; ``body`` is empty when the answer is not a JSON object."""
@@ -59,7 +63,7 @@ def judged(where: str, method: str, path: str, reply: Reply, words: str) -> Driv
     if (trouble := _of_the_whole_server(where, reply, known, said)) is not None:
         return trouble
     if "check-and-set" in known:
-        return Conflict(f"{what}: somebody else wrote first (check-and-set); the next pass looks again")
+        return Raced(f"{what}: somebody else wrote first (check-and-set); the next pass looks again")
     if reply.status == 400 and "upgrading from non-versioned" in known:
         return Transient(f"{what}: the mount is being upgraded to versions; it is back in a moment")
     if reply.status == 403:

@@ -8,7 +8,8 @@ import requests
 from requests.adapters import BaseAdapter
 
 from reconciler.driver import Scope
-from reconciler.errors import Conflict, DriverError, Permanent, Transient
+from reconciler.errors import DriverError, Permanent, Transient
+from reconciler_vault.answers import Raced
 from reconciler_vault.client import Vault
 from reconciler_vault.config import VaultConfig
 
@@ -78,7 +79,7 @@ def refusal(status: int, *errors: str, **headers: str) -> DriverError:
         (412, "required index state not present", Transient, "412"),
         (429, "rate limit quota exceeded", Transient, "429"),
         (502, "upstream", Transient, "502"),
-        (400, "check-and-set parameter did not match the current version", Conflict, "the next pass looks again"),
+        (400, "check-and-set parameter did not match the current version", Raced, "the next pass looks again"),
         (400, "Upgrading from non-versioned to versioned data. This backend will be unavailable", Transient, "being upgraded"),
         (400, "custom_metadata validation failed: too long", Permanent, "400: custom_metadata validation failed: too long"),
         (400, "a sealed envelope is no trouble", Permanent, "a sealed envelope"),
