@@ -96,7 +96,7 @@ class Echoing:
         self.app, self.system, self.trouble = app, system, trouble
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or b"watch=" in scope.get("query_string", b""):
+        if scope["type"] != "http" or b"watch=" in scope.get("query_string", b"") or self._is_the_world(scope):
             await self.app(scope, receive, send)
             return
         body, more = b"", True
@@ -113,6 +113,10 @@ class Echoing:
             return next(left, None) or await receive()
 
         await self.app(scope, again, send)
+
+    def _is_the_world(self, scope: Scope) -> bool:
+        """Let the emulated network look where packets go: it is no driver, and without it nothing answers."""
+        return any(name == b"user-agent" and b"python-httpx" in value for name, value in scope["headers"])
 
     def _quoted(self, scope: Scope, body: bytes) -> str:
         headers = " ".join(value.decode("latin-1") for _, value in scope["headers"])
@@ -160,7 +164,7 @@ def _haunt_monitoring(world: Any, trouble: Trouble, monkeypatch: pytest.MonkeyPa
     async def echoing(self: Sockets, event: str, sid: str, *args: Any) -> Any:
         text = json.dumps(args, default=str)
         trouble.sent.append(("uptime-kuma", "EVENT", event, text.encode()))
-        if trouble.due(f"uptime-kuma {event} {args[0].get('name', '') if args and isinstance(args[0], dict) else ''}"):
+        if trouble.due(f"uptime-kuma {event}"):
             return {"ok": False, "msg": f"SQLITE_ERROR: cannot process {text}"}
         return await call(self, event, sid, *args)
 
