@@ -5,7 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 
-NAMES = ("help", "validate", "plan", "engine", "cloudflare", "pfsense", "idle", "k8s", "uptime_kuma", "http", "daemon")
+NAMES = ("help", "validate", "plan", "engine", "cloudflare", "pfsense", "idle", "k8s", "uptime_kuma", "vault", "http", "daemon")
 
 
 def main(arguments: list[str]) -> int:

@@ -112,8 +112,8 @@ class Observer:
         unmanaged: dict[str, int] = {}
         owner = f"{self.instance}/{stack.name}"
         bare = Scope(owner=owner, revision=revision, applied=frozenset(applied), count=unmanaged.__setitem__, span=call)
-        store, trouble = self._store(stack)
-        secrets = Secrets(store, bare, self.key, trouble=trouble, patiently=self.retry.call)
+        store, name, trouble = self._store(stack)
+        secrets = Secrets(store, bare, self.key, trouble=trouble, patiently=self.retry.call, target=name)
         scope = replace(bare, fingerprint=secrets.fingerprint, reveal=secrets.reveal, status_of=_statuses(stack.graph))
         graph = self._with_providers(stack.graph, secrets.store)
         scope = replace(scope, wanted=graph.resources)
@@ -157,18 +157,21 @@ class Observer:
                 found.update({one.id: one.health for one in observations if one.id in wanted and one.live is not None})
         return found
 
-    def _store(self, stack: Stack) -> tuple[SecretStore | None, str]:
-        """Open the driver that keeps secrets, when any are needed: the stack's own choice, else the first configured one."""
+    def _store(self, stack: Stack) -> tuple[SecretStore | None, str, str]:
+        """Open the driver that keeps secrets, when any are needed: the stack's own choice, else the first configured one.
+
+        Gives it with the name of its target, or the trouble with it.
+        """
         if not any(one.spec.secrets() for one in stack.graph):
-            return None, ""
+            return None, "", ""
         trouble = ""
         for target in dict.fromkeys([*stack.spec.targets.values(), *self.targets.names()]):
             try:
                 if self.catalog.plugin(self.targets.driver_name(target)).keeps_secrets:
-                    return cast("SecretStore", self.targets.get(target)), ""
+                    return cast("SecretStore", self.targets.get(target)), target, ""
             except SettingsError as error:
                 trouble = f"the secret store cannot be opened: {error}"
-        return None, trouble
+        return None, "", trouble
 
     def _with_providers(self, graph: Graph, store: SecretStore | None) -> Graph:
         """Add an edge from every consumer of a secret to the resource that declares it."""

@@ -30,7 +30,8 @@ WEAK = "fingerprint_key is no long random text, so nothing about its values may 
 class Secrets:
     """The secrets of one pass. ``key`` makes fingerprints that two installations cannot compare, and tags that nobody else can try out.
 
-    ``trouble`` says why no secret can be had; ``patiently`` runs a look at the versions, and again when it fails for a moment.
+    ``trouble`` says why no secret can be had; ``patiently`` runs a look at the versions, and again when it fails for a moment;
+    ``target`` names the target that ``store`` is.
     """
 
     store: SecretStore | None
@@ -39,6 +40,7 @@ class Secrets:
     versions: Mapping[str, SecretVersion] = field(default_factory=dict)
     trouble: str = ""
     patiently: Callable[[Callable[[], Mapping[str, SecretVersion]]], Mapping[str, SecretVersion]] = lambda work: work()
+    target: str = ""
     _notes: dict[str, SecretNote] = field(default_factory=dict)
     _coarse: dict[str, str] = field(default_factory=dict)
     _unread: dict[str, str] = field(default_factory=dict)
@@ -56,7 +58,8 @@ class Secrets:
             self._learn(sorted({path for path, _ in places}))
         if exact and not self.trouble:
             self._settle(places)
-        return {id: reason for id, found in refs.items() if (reason := self._missing(found))}
+        facts = self.facts()
+        return {id: reason for id, found in refs.items() if (reason := self._missing(found, facts))}
 
     def renew(self, resources: Iterable[Resource]) -> dict[ResourceId, str]:
         """Learn the versions anew, after something was written to the store, and drop the values of what has another one now."""
@@ -156,10 +159,9 @@ class Secrets:
 
     # -- fingerprints and values -----------------------------------------------------------------------------------------------
 
-    def _missing(self, refs: Sequence[SecretRef]) -> str:
+    def _missing(self, refs: Sequence[SecretRef], facts: Mapping[Place, Mapping[str, str]]) -> str:
         if self.trouble:
             return self.trouble
-        facts = self.facts()
         for path, key in sorted({place for ref in refs for place in ref.inputs}):
             known = self.versions.get(path)
             if known is None:

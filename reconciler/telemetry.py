@@ -6,6 +6,8 @@ counts and ids; never a value from a spec. Without ``configure`` every span is a
 
 import hashlib
 import logging
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -204,6 +206,29 @@ def shutdown() -> None:
         _shutdown.pop()()
 
 
+class TextFormatter(logging.Formatter):
+    """One line for people, and below it where an exception came from: the places, and its type. What it says may quote a secret."""
+
+    def __init__(self) -> None:
+        """Set the form of a line."""
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is the standard library's
+        """Give the places of a traceback and the type of its exception; no other exception is shown that led to it."""
+        import traceback
+
+        kind, _, trail = ei
+        return "".join([*traceback.format_tb(trail), getattr(kind, "__name__", "")]).rstrip()
+
+
+def crashed(kind: type[BaseException], error: BaseException | None, trail: Any) -> None:
+    """Log what nobody caught, in the place of the interpreter's own report, which shows what the exception says."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error or kind(), trail)
+        return
+    logging.getLogger("reconciler").critical("bug: nobody caught %s", kind.__name__, exc_info=(kind, error or kind(), trail))
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line, with the trace id of the pass that wrote it."""
 
@@ -222,7 +247,12 @@ class JsonFormatter(logging.Formatter):
 def configure_logging(level: str, form: str) -> None:
     """Log to standard error as ``text`` or ``json`` from ``level`` on. Vendor libraries stay at warning: their debug logs print bodies."""
     handler = logging.StreamHandler()
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    handler.setFormatter(JsonFormatter() if form == "json" else text)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("reconciler").setLevel(level.upper())
+
+
+def catch_crashes() -> None:
+    """Have uncaught exceptions of every thread logged, without what they say. For a program of its own, not for a library."""
+    sys.excepthook = crashed
+    threading.excepthook = lambda one: None if one.exc_type is SystemExit else crashed(one.exc_type, one.exc_value, one.exc_traceback)

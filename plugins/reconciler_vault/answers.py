@@ -12,6 +12,10 @@ from reconciler.resource import JSONObject
 CAPABILITY = {"GET": "read", "LIST": "list", "POST": "create and update", "PUT": "create and update", "PATCH": "patch", "DELETE": "delete"}
 
 
+class Raced(Conflict):
+    """Somebody else wrote a version first (check-and-set). Nothing was written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a call came back with; ``body`` is empty when the answer is not a JSON object."""
@@ -31,6 +35,11 @@ class Reply:
     def without(self, credential: str) -> str:
         """Give the server's words, or nothing when they quote a credential that was sent."""
         return "" if credential and credential in self.errors else self.errors
+
+    @property
+    def sealed(self) -> bool:
+        """True for what a sealed server says to everything."""
+        return self.status == 503 and "sealed" in self.errors.lower()
 
     @property
     def refused(self) -> bool:
@@ -54,7 +63,7 @@ def judged(where: str, method: str, path: str, reply: Reply, words: str) -> Driv
     if (trouble := _of_the_whole_server(where, reply, known, said)) is not None:
         return trouble
     if "check-and-set" in known:
-        return Conflict(f"{what}: somebody else wrote first (check-and-set); the next pass looks again")
+        return Raced(f"{what}: somebody else wrote first (check-and-set); the next pass looks again")
     if reply.status == 400 and "upgrading from non-versioned" in known:
         return Transient(f"{what}: the mount is being upgraded to versions; it is back in a moment")
     if reply.status == 403:

@@ -97,8 +97,21 @@ class Vault:
             if reply.status == 403 and self.tokens.replace_dead(token):
                 reply = self._send(method, path, self.tokens.good(), body, params)
         if reply.refused:
-            raise judged(self.where, method, path, reply, "" if sensitive else reply.without(token.value))
+            raise self._judged(method, path, reply, "" if sensitive else reply.without(token.value))
+        if reply.status == 404 and "namespace not found" in reply.errors:
+            raise Permanent(f"{self.where}: there is no namespace {self.config.namespace}; make it, or correct namespace in the target")
         return reply
+
+    def _judged(self, method: str, path: str, reply: Reply, words: str) -> DriverError:
+        if reply.sealed and not self._initialised():
+            return Transient(f"{self.where}: not initialised; initialise and unseal it, then everything goes on by itself")
+        return judged(self.where, method, path, reply, words)
+
+    def _initialised(self) -> bool:
+        """Ask the health of the server, which needs no token; a server that was never initialised calls itself sealed otherwise."""
+        with self._translate("GET sys/health"), self._adapter("") as adapter:
+            headers = {"X-Vault-Namespace": ""}  # health is known in the root namespace only
+            return _reply(adapter.request("GET", "/v1/sys/health", headers=headers)).body.get("initialized") is not False
 
     def _send(self, method: str, path: str, token: Token, body: Mapping[str, Any] | None, params: Mapping[str, str] | None) -> Reply:
         headers = dict(MERGE) if method == "PATCH" else {}
@@ -162,8 +175,9 @@ class Vault:
         if reply.status < 400:
             return False
         if reply.status != 403:
-            raise judged(self.where, "GET", "auth/token/lookup-self", reply, reply.without(token.value))
-        return True
+            raise self._judged("GET", "auth/token/lookup-self", reply, reply.without(token.value))
+        # A given token without the policy "default" may not even look itself up; what it lacks is then to be told, not that it is dead.
+        return self.can_login or "invalid token" in reply.errors or "bad token" in reply.errors
 
     def renewed(self, token: Token) -> Token | None:
         """Renew; None when that is refused or the end of all renewals has come."""
@@ -171,7 +185,7 @@ class Vault:
         if reply.status in (400, 403):
             return None
         if reply.status >= 400:
-            raise judged(self.where, "POST", "auth/token/renew-self", reply, reply.without(token.value))
+            raise self._judged("POST", "auth/token/renew-self", reply, reply.without(token.value))
         fresh = self._given(reply, token.value)
         return fresh if fresh.dies_at is not None else None
 
@@ -205,7 +219,7 @@ class Vault:
             said = f": {words}" if words else ""
             raise Permanent(f"{self.where}: POST {what}: login refused ({reply.status}{said}); check the role and what it is bound to")
         if reply.status >= 400:
-            raise judged(self.where, "POST", what, reply, words)
+            raise self._judged("POST", what, reply, words)
         return self._given(reply, "")
 
     def _inspect(self, value: str) -> Token:
@@ -214,7 +228,7 @@ class Vault:
         if reply.status in (403, 404):
             return Token(value)
         if reply.status >= 400:
-            raise judged(self.where, "GET", "auth/token/lookup-self", reply, reply.without(value))
+            raise self._judged("GET", "auth/token/lookup-self", reply, reply.without(value))
         data = data_of(self.where, "GET auth/token/lookup-self", reply)
         return Token.lasting(value, int(data.get("ttl") or 0), self._clock(), renewable=bool(data.get("renewable")))
 

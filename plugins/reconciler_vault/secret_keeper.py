@@ -8,10 +8,11 @@ merged in with PATCH, so that what other tools note there stays.
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from reconciler.driver import Evidence, Health, Level, Mark, Scope
-from reconciler.errors import Conflict, Permanent
+from reconciler.driver import Change, Evidence, Health, Level, Mark, Scope
+from reconciler.errors import Permanent, Transient
 from reconciler.resource import JSONObject, Resource, digest
 from reconciler_vault import generate, shape
+from reconciler_vault.answers import Raced
 from reconciler_vault.keeper import Keeper, Seen
 from reconciler_vault.kv import KV, Metadata
 from reconciler_vault.registry import DIGEST, MARK, Claim, Registry
@@ -56,6 +57,16 @@ class SecretKeeper(Keeper):
             status={"version": metadata.version, "keys": sorted(names)},
             notes=tuple(_notes(natural, spec, metadata)) if spec else (),
         )
+
+    def write(self, change: Change, scope: Scope) -> str | None:
+        """Write as every kind; who loses a race looks again at once, because nothing was written. Raises Transient after a second loss."""
+        try:
+            return super().write(change, scope)
+        except Raced:
+            try:
+                return super().write(change, scope)
+            except Raced as error:
+                raise Transient(str(error)) from None
 
     def put(self, resource: Resource, scope: Scope) -> str | None:
         """Mark first, then make what is missing, then record it: cut off anywhere, the next pass goes on without making it twice."""
@@ -118,7 +129,7 @@ class SecretKeeper(Keeper):
         write = self._kv.patch if metadata.alive else self._kv.put
         try:
             return write(spec.path, values, metadata.version, scope)
-        except Conflict:
+        except Raced:
             if changed:  # the next version is somebody else's and must not be taken for the intended one
                 self._kv.note(spec.path, {MAKING: None}, scope)
             raise

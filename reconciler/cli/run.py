@@ -25,6 +25,7 @@ def command(ctx: click.Context, path: Path | None, workers: int) -> int:
 
     settings = common.settings_of(ctx)
     telemetry.configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
+    telemetry.catch_crashes()
     telemetry.configure(settings.telemetry.exporter, file=settings.telemetry.file, endpoint=settings.telemetry.endpoint)
     from reconciler.daemon.news import news
 

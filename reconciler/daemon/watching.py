@@ -149,7 +149,8 @@ class Watchers:
         if self.workshop.settings.engine.watches == 0:
             return
         scope = Scope(seen.scope.owner, seen.scope.revision, fingerprint=seen.scope.fingerprint, wanted=seen.graph.resources)
-        for target in sorted({seen.target(id) for id in seen.graph.resources}):
+        read = {seen.secrets.target} - {""}  # a stack may read secrets and declare none
+        for target in sorted({*(seen.target(id) for id in seen.graph.resources), *read}):
             if not self._can_watch(target):
                 continue
             if len(self._watches) >= self.workshop.settings.engine.watches:

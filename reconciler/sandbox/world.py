@@ -6,6 +6,7 @@ The drivers reach it only through the vendor clients and the addresses in the se
 import base64
 import json
 import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -42,6 +43,7 @@ class World:
         self.dialled = frozenset({*_dialled(stack), *also})
         first = seeds()
         self.accounts: dict[str, str] = json.loads(first["vault"]["secrets"]["secret/platform"]["mailserver_accounts"])
+        self._fingerprint_key = secrets.token_hex(32)
         self._key = str(first["vault"]["secrets"]["secret/platform"]["mailserver_opendkim_key"])
         self._probe_seed(first)
         self.systems: dict[str, Any] = {}
@@ -96,6 +98,7 @@ class World:
             targets["probe"]["connect_to"] = {**targets["probe"].get("connect_to", {}), **self.wires.connect_to()}
         return {
             "instance": "demo",
+            "fingerprint_key": self._fingerprint_key,
             "repository": {"url": self.remote.url, "poll": 1},
             "targets": targets,
             "state": {"path": str(self.root / "reconciler.db")},

@@ -207,16 +207,29 @@ class TestWritingSecrets:
         patient.driver.close()
         bench.driver.close()
 
-    def test_somebody_who_writes_in_between_wins_and_the_next_pass_looks_again(self, world: EmulatedVault, bench: Bench) -> None:
+    def test_somebody_who_writes_in_between_wins_and_ours_comes_after_it(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = [adopting(secret(SHARED, ours=TOKEN))]
         plan = bench.plan(wanted)
         interlope(world, "PATCH", "/data/", lambda: world.emulator.ask("PATCH", "secret/data/platform", {"data": {"theirs": "new"}}))
         (outcome,) = bench.apply(plan)
-        assert outcome.status is Status.FAILED
-        assert not outcome.transient
-        assert "check-and-set" in outcome.message
-        bench.converge(wanted)
+        assert outcome.status is Status.APPLIED, outcome
+        assert not bench.plan(wanted).changes
         assert versions(world, SHARED)["3"]["theirs"] == "new"
+        assert "ours" not in versions(world, SHARED)["2"]
+
+    def test_who_loses_every_race_is_asked_again_later(self, world: EmulatedVault, bench: Bench) -> None:
+        plan = bench.plan([adopting(secret(SHARED, ours=TOKEN))])
+
+        def always_first(method: str, path: str) -> bool:
+            if method == "PATCH" and "/data/" in path:
+                world.emulator.ask("PATCH", "secret/data/platform", {"data": {"theirs": "busy"}})
+            return False
+
+        world.emulator.faults.active.append(Fault("busy", matches=always_first))
+        (outcome,) = bench.apply(plan)
+        world.emulator.faults.active.clear()
+        assert outcome.transient
+        assert "check-and-set" in outcome.message
 
     def test_a_rotation_that_is_ignored_for_now_is_made_when_that_ends(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([secret(password=PASSWORD)])

@@ -5,6 +5,7 @@ from datetime import date
 from functools import cache
 
 from reconciler.checks import Finding, Resolver, check
+from reconciler.checks.view import NO_FACTS, Facts
 from reconciler.driver import Action, Change
 from reconciler.expressions import mta_sts_id
 from reconciler.load import load_stack
@@ -245,6 +246,7 @@ spec:
     sasl_passwd:
       pattern: '^\[smtp-relay\.brevo\.com\]:587 \S+:\S+$'
       consumers: [k8s/Secret/mail/relay]
+      form: password-map
     push_token:
       consumers: [k8s/Secret/mail/probe, uptime-kuma/Monitor/round-trip]
 """
@@ -303,10 +305,16 @@ def record(name: str, type: str, content: str, place: str = "example.com", **fie
     return f"apiVersion: cloudflare/v1\nkind: DNSRecord\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n"
 
 
-def found(stack: Stack, resolver: Resolver | None = recorded, leaving: Sequence[str] = (), plan: Plan | None = None) -> list[Finding]:
-    """Run every rule; ``leaving`` is what a plan would delete."""
+def found(
+    stack: Stack,
+    resolver: Resolver | None = recorded,
+    leaving: Sequence[str] = (),
+    plan: Plan | None = None,
+    facts: Facts = NO_FACTS,
+) -> list[Finding]:
+    """Run every rule; ``leaving`` is what a plan would delete, ``facts`` what is told of stored secrets."""
     deletes = tuple(Change(Action.DELETE, ResourceId.parse(one), "target") for one in leaving)
-    return list(check(stack, resolver=resolver, plan=plan or Plan(stack.name, "", (deletes,))))
+    return list(check(stack, resolver=resolver, plan=plan or Plan(stack.name, "", (deletes,)), facts=facts))
 
 
 def said(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
