@@ -16,18 +16,24 @@ LEVELS: Mapping[Sort, NoticeLevel] = {
     Sort.UNHEALTHY: "error",
     Sort.COMMIT: "ok",
 }
-PLAN, FIX, ACKNOWLEDGE, APPROVE, LOOK = "reconciler_plan", "reconciler_fix", "reconciler_acknowledge", "reconciler_approve", "reconciler_look"
+PLAN, FIX, ACKNOWLEDGE, APPROVE, LOOK = (
+    "reconciler_plan",
+    "reconciler_fix",
+    "reconciler_acknowledge",
+    "reconciler_approve",
+    "reconciler_look",
+)
 
 
 def card(one: Incident, address: Callable[[Part, str], str] = lambda part, stack: "") -> Notice:
     """Give the card of an incident as it is now. ``address`` gives the page with more to read about a part and its stack."""
     stacks = ", ".join(one.parts)
     name, part = max(one.parts.items(), key=lambda item: item[1].run)
-    over = "over: " if one.closed is not None and not one.event else ""
+    over = one.closed is not None and not one.event
     level: NoticeLevel = "ok" if over else LEVELS.get(one.sort, "warning")
     lines = _lines(one)
     return Notice(
-        title=f"{over}{_title(one)}",
+        title=_over(one) if over else _title(one),
         level=level,
         stack=stacks,
         lines=(*lines[:MOST], *([f"and {len(lines) - MOST} more"] if len(lines) > MOST else []), *_waits(one), *one.said),
@@ -68,6 +74,17 @@ def _title(one: Incident) -> str:
         case Sort.COMMIT:
             return f"converged: {parts[0].about}" if len(parts) == 1 else f"{len(parts)} stacks converged"
     return parts[0].about
+
+
+def _over(one: Incident) -> str:
+    match one.sort:
+        case Sort.SOURCE:
+            return "the repository can be read again"
+        case Sort.REJECTED:
+            return "the newest revision can be used"
+        case Sort.UNSEEN:
+            return f"{one.key.partition(':')[2]} can be seen again"
+    return f"over: {_title(one)}"
 
 
 def _many(count: int, what: str) -> str:

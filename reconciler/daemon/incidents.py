@@ -4,7 +4,7 @@ Pure. ``merge`` compares what is known with what one pass found and gives the in
 Nothing is decided here about when or how it is said.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -104,24 +104,22 @@ def merge(
     now: datetime,
     *,
     sorts: Iterable[Sort] = tuple(Sort),
-    unknown: Callable[[str], bool] = lambda id: False,
+    unknown: Collection[str] = (),
 ) -> list[Step]:
     """Give every incident that a pass of ``stack`` opened, changed or ended. Pure: merging the same twice gives nothing the second time.
 
     ``known`` are the incidents that are open or ended not long ago. ``sorts`` are those that the pass can judge: the others stay as they
     are. What is ``unknown`` now stays as it was: not seeing is not seeing nothing.
     """
-    latest: dict[str, Incident] = {}
-    for one in sorted(known, key=lambda one: one.opened):
-        latest[one.key] = one
-    steps = []
-    for one in found:
-        before = latest.pop(one.key, None)
+    latest = {one.key: one for one in sorted(known, key=lambda one: one.opened)}
+    steps: list[Step | None] = []
+    for each in found:
+        before = latest.pop(each.key, None)
         if before is not None and before.closed is not None and now - before.closed > QUIET and before.sort is not Sort.COMMIT:
             before = None
-        steps.append(_opened(stack, one, now) if before is None else _met(stack, before, one, now, unknown))
+        steps.append(_opened(stack, each, now) if before is None else _met(stack, before, each, now, unknown))
     judged = set(sorts)
-    left = (one for one in latest.values() if one.open and stack in one.parts and one.sort in judged)
+    left = [one for one in latest.values() if one.open and stack in one.parts and one.sort in judged]
     steps += [_left(stack, one, now, unknown) for one in left]
     return [step for step in steps if step is not None]
 
@@ -132,7 +130,7 @@ def _opened(stack: str, one: Found, now: datetime) -> Step:
     return Step(incident, "opened", (*one.news, *one.details))
 
 
-def _met(stack: str, before: Incident, one: Found, now: datetime, unknown: Callable[[str], bool]) -> Step | None:
+def _met(stack: str, before: Incident, one: Found, now: datetime, unknown: Collection[str]) -> Step | None:
     """Handle something that is known already: still there, there for another stack, or there again."""
     if not before.open:
         return _again(stack, before, one, now)
@@ -160,7 +158,7 @@ def _again(stack: str, before: Incident, one: Found, now: datetime) -> Step | No
     return Step(replace(before, parts={**before.parts, stack: one.part}, changed=now), "changed", (*one.news, *one.details))
 
 
-def _left(stack: str, before: Incident, now: datetime, unknown: Callable[[str], bool]) -> Step | None:
+def _left(stack: str, before: Incident, now: datetime, unknown: Collection[str]) -> Step | None:
     """Take a stack out of an incident that a pass no longer found, but for what it could not see."""
     old = before.parts[stack]
     kept = _kept(before, old, unknown)
@@ -179,9 +177,9 @@ def _over(stack: str, before: Incident, now: datetime, news: tuple[str, ...]) ->
     return Step(replace(before, changed=now, closed=now), "over", lines)
 
 
-def _kept(before: Incident, old: Part, unknown: Callable[[str], bool]) -> dict[str, str]:
+def _kept(before: Incident, old: Part, unknown: Collection[str]) -> dict[str, str]:
     """Keep what cannot be judged now. What is unseen is what the incident of that sort is about, and is judged by it alone."""
-    return {} if before.sort is Sort.UNSEEN else {id: line for id, line in old.items.items() if unknown(id)}
+    return {} if before.sort is Sort.UNSEEN else {id: line for id, line in old.items.items() if id in unknown}
 
 
 def _shown(part: Part | None) -> object:

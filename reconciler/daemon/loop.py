@@ -8,13 +8,15 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from threading import Event, Lock, Thread
 from typing import Protocol
 
 from reconciler.applying import Listener
 from reconciler.compose import Workshop
+from reconciler.daemon import cards
+from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.queue import Claim, KeyedQueue
 from reconciler.daemon.vitals import Vitals
@@ -22,12 +24,11 @@ from reconciler.daemon.watching import Watchers
 from reconciler.desired import Desired
 from reconciler.engine import Engine, silent
 from reconciler.errors import InputError, Problem, ReconcilerError, SourceError
-from reconciler.notify import Notice, NoticeLevel
 from reconciler.observing import Seen
 from reconciler.plan import Plan
 from reconciler.report import Report, Verdict, repaired
 from reconciler.stack import Stack
-from reconciler.state import Owed, Store
+from reconciler.state import Store
 from reconciler.telemetry import commit as in_trace_of
 from reconciler.telemetry import span, trace_id
 
@@ -161,7 +162,7 @@ class Daemon:
             self._reject(REPOSITORY, "", error.problems)
             desired, how = None, "rejected"
         if self._misses >= MISSES:
-            self._tell("source-back", "the repository can be read again", "ok")
+            self._tell(REPOSITORY, Sort.SOURCE)
         self._said, self._misses = "", 0
         if desired is not None:
             commit = desired.revision.commit
@@ -177,11 +178,13 @@ class Daemon:
             log.error("%s", message)
             self._said = message
         if self._misses == MISSES:
-            self._tell("source", "the repository cannot be read; the last good revision stays in force", "error", message)
+            part = Part("the repository cannot be read; the last good revision stays in force", {"": message})
+            self._tell(REPOSITORY, Sort.SOURCE, Found("source", Sort.SOURCE, part))
 
-    def _tell(self, what: str, title: str, level: NoticeLevel, *lines: str, stack: str = REPOSITORY) -> None:
-        now = self.workshop.clock.now().isoformat()
-        self.store.owe(Owed(f"{what}:{stack}:{now}", asdict(Notice(title, level, stack, lines, key=stack))), now)
+    def _tell(self, stack: str, sort: Sort, *found: Found) -> None:
+        """Say what is found of one sort outside of a pass; without ``found``, that it is over."""
+        with self.store.transaction() as connection:
+            cards.tell(connection, stack, found, [sort], self.workshop.clock.now())
 
     def accept(self, desired: Desired, reason: str = "") -> None:
         """Take a revision: load each stack, reject those with problems, and ask for a pass of the others."""
@@ -193,8 +196,8 @@ class Daemon:
         reason = reason or (f"commit {commit[:12]}" if commit else "a saved file")
         if desired.rewritten:
             reason += ", history was rewritten"
-            title = "history was rewritten; deletes wait for approval until the next commit"
-            self._tell("rewritten", title, "warning", f"now at {commit[:12]}")
+            part = Part("history was rewritten; deletes wait for approval until the next commit", {"": f"now at {commit[:12]}"})
+            self._tell(REPOSITORY, Sort.REWRITTEN, Found(f"rewritten:{commit}", Sort.REWRITTEN, part, lasting=False))
         for name in sorted(one for one, force in self.force.items() if one not in desired.names and not force.gone):
             self.force[name].gone = True
             self.watchers.forget(name)
@@ -237,7 +240,7 @@ class Daemon:
         if name not in self._rejected:
             return
         self._rejected.remove(name)
-        self._tell("accepted", "the newest revision can be used", "ok", commit[:12], stack=name)
+        self._tell(name, Sort.REJECTED)
         if name == REPOSITORY:  # a stack has a pass now that says how it fares
             self._note(name, commit, Verdict.CONVERGED, ())
 

@@ -42,9 +42,9 @@ def found(report: Report) -> list[Found]:
         *_failed(report, roots),
         *_held(report, roots),
         *_unhealthy(report, roots),
+        *_ended(report),
         *_drift(report, roots),
         *_stuck(report, roots),
-        *_ended(report),
         *_commit(report),
     ]
 

@@ -124,7 +124,9 @@ class SlackSink:
     def send(self, notice: Notice) -> None:
         """Post once. Raises Transient when Slack cannot be reached, is busy or broken, Permanent when it will never take this."""
         try:
-            response = self._client.send(text=fallback(notice), blocks=blocks(notice, buttons=False), unfurl_links=False, unfurl_media=False)
+            response = self._client.send(
+                text=fallback(notice), blocks=blocks(notice, buttons=False), unfurl_links=False, unfurl_media=False
+            )
         except OSError as error:
             reason = getattr(error, "reason", error)
             raise Transient(f"slack: cannot be reached: {type(reason).__name__}; check the network and the proxy") from None

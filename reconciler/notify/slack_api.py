@@ -67,7 +67,9 @@ class SlackBot:
     def post(self, notice: Notice, mark: str, thread: str = "") -> Place:
         """Post a notice, in a thread if one is given. Raises Transient, Permanent, Closed or Gone."""
         more = {"thread_ts": thread} if thread else {}
-        answer = self._call("chat.postMessage", channel=self._channel, unfurl_links=False, unfurl_media=False, **_body(notice, mark), **more)
+        answer = self._call(
+            "chat.postMessage", channel=self._channel, unfurl_links=False, unfurl_media=False, **_body(notice, mark), **more
+        )
         return Place(str(answer["channel"]), str(answer["ts"]))
 
     def edit(self, place: Place, notice: Notice, mark: str) -> None:
@@ -131,7 +133,9 @@ def _judged(method: str, error: SlackApiError) -> DriverError:
     found = data if isinstance(data, Mapping) else {}
     word = str(found.get("error", ""))
     if status == 429 or word in LATER:
-        return Transient("slack: too many messages; the next one waits" if status == 429 else f"slack: {word}", retry_after=_delay(response))
+        return Transient(
+            "slack: too many messages; the next one waits" if status == 429 else f"slack: {word}", retry_after=_delay(response)
+        )
     if status >= 500 or status == 408 or not WORD.fullmatch(word):  # a proxy's page, not Slack's answer
         return Transient(f"slack: {method} answered {status}")
     if word in GONE:

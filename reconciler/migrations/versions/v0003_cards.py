@@ -16,7 +16,7 @@ def upgrade() -> None:
     op.create_table(
         "cards",
         sa.Column("id", sa.Integer, primary_key=True),
-        *_texts("key", "sort", "opened", "changed", "closed", "payload", "channel", "ts", "shown", "tried"),
+        *_texts("key", "sort", "opened", "changed", "closed", "payload", "face", "loud", "channel", "ts", "shown", "heard", "tried"),
     )
     op.create_index("cards_by_key", "cards", ["key", "closed"])
     op.create_table("conditions", sa.Column("name", sa.Text, primary_key=True), *_texts("message", "since"))
