@@ -168,6 +168,17 @@ class Settings(BaseSettings):
     forge: Forge = Forge()
     http: Http = Http()
 
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        buttons = bool(self.notify.slack.signing_secret.get_secret_value())
+        if self.http.webhook_listen and not self.http.webhooks and not buttons:
+            raise ValueError("http.webhook_listen is set, but no sender is in http.webhooks, and Slack has no signing_secret")
+        if buttons and not (self.http.listen or self.http.webhook_listen):
+            raise ValueError("notify.slack.signing_secret is set, but nothing listens; set http.webhook_listen or http.listen")
+        if self.repository.pull_requests and not self.forge.kind:
+            raise ValueError("repository.pull_requests is set, but there is no forge to ask; set forge.kind")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -75,7 +75,7 @@ class OwedNote:
 
 def record(connection: sa.Connection, report: Report, recorded: Recorded) -> None:
     """Write down what a pass means for the incidents; called inside the transaction that records it."""
-    found = [replace(one, part=replace(one.part, run=recorded.run)) for one in news.found(report)]
+    found = [replace(one, part=replace(one.part, run=recorded.run)) for one in news.found(report, recorded.flapping)]
     steps = merge(
         report.stack,
         known(connection, report.finished, [one.key for one in found]),

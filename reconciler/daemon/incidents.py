@@ -15,7 +15,7 @@ MOST_NOTED = 20
 
 
 class Sort(StrEnum):
-    """The sorts of incident. ``COMMIT``, ``REWRITTEN`` and a repaired drift are events: told, and over at once."""
+    """The sorts of incident. ``COMMIT``, ``REWRITTEN``, ``FLAPPING`` and a repaired drift are events: told, and over at once."""
 
     SOURCE = "source"
     REWRITTEN = "rewritten"
@@ -24,10 +24,15 @@ class Sort(StrEnum):
     FAILED = "failed"
     HELD = "held"
     DRIFT = "drift"
+    FLAPPING = "flapping"
     UNHEALTHY = "unhealthy"
     STUCK = "stuck"
     ENDED = "ended"
     COMMIT = "commit"
+
+
+NAMED = (Sort.COMMIT, Sort.FLAPPING)
+"""Events whose key names the commit or the day, so that they are the same however late they are met again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ def merge(
     steps: list[Step | None] = []
     for each in found:
         before = latest.pop(each.key, None)
-        if before is not None and before.closed is not None and now - before.closed > QUIET and before.sort is not Sort.COMMIT:
+        if before is not None and before.closed is not None and now - before.closed > QUIET and before.sort not in NAMED:
             before = None
         steps.append(_opened(stack, each, now) if before is None else _met(stack, before, each, now, unknown))
     judged = set(sorts)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from reconciler.applying import Listener
 from reconciler.compose import Workshop
-from reconciler.daemon import cards
+from reconciler.daemon import acks, cards
 from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.queue import Claim, KeyedQueue
@@ -26,7 +26,7 @@ from reconciler.engine import Engine, silent
 from reconciler.errors import InputError, Problem, ReconcilerError, SourceError
 from reconciler.observing import Seen
 from reconciler.plan import Plan
-from reconciler.report import Report, Verdict, repaired
+from reconciler.report import Report, Verdict, plan_text, repaired
 from reconciler.stack import Stack
 from reconciler.state import Store
 from reconciler.telemetry import commit as in_trace_of
@@ -277,9 +277,10 @@ class Daemon:
         with self._lock:
             force = self.force[claim.key]
         self._renew(force, claim.key)
-        revision = force.desired.revision
+        revision, why = force.desired.revision, ", ".join(claim.reasons)
+        granted = self._granted(claim.key)
         try:
-            report = engine.converge(force.stack, revision.commit, reason=", ".join(claim.reasons), subject=revision.subject)
+            report = engine.converge(force.stack, revision.commit, reason=why, subject=revision.subject, approved=granted)
         except Exception as error:  # a bug in a pass must not end the daemon
             log.exception("bug: the pass of %s raised %s", claim.key, type(error).__name__)
             self._again(force, claim.key, well=False)
@@ -287,8 +288,25 @@ class Daemon:
         with in_trace_of(revision.commit):
             log.info("%s: %s in %.1f s: %s", report.stack, report.verdict, report.seconds, report.reason)
         self._again(force, claim.key, well=report.verdict is Verdict.CONVERGED)
+        if granted and report.verdict is not Verdict.INTERRUPTED:
+            with self.store.transaction() as connection:
+                acks.used(connection, claim.key, granted, self.workshop.clock.now())
         self._heard(report)
         return report
+
+    def _granted(self, name: str) -> tuple[str, ...]:
+        """Give the plans of a stack that somebody let pass once."""
+        with self.store.transaction() as connection:
+            return acks.granted(connection, name)
+
+    def planned(self, name: str) -> str:
+        """Make a plan of a stack now, beside the passes, and give it as text. Raises ReconcilerError when there is no such stack."""
+        with self._lock:
+            force = self.force.get(name)
+        if force is None:
+            raise ReconcilerError(f"{name}: there is no such stack in force")
+        with self.workshop.engine(self.store) as engine:
+            return plan_text(engine.plan(force.stack, force.desired.revision.commit, approved=self._granted(name))[0])
 
     def _renew(self, force: InForce, name: str) -> None:
         """Load the stack anew on a new day, because exceptions end with the day."""

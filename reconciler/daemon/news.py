@@ -5,7 +5,7 @@ its own. A system that cannot be seen is one incident for all stacks, and so is 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.daemon.incidents import Found, Part, Sort
@@ -13,6 +13,7 @@ from reconciler.driver import Change, Status
 from reconciler.plan import Held
 from reconciler.policy import pending
 from reconciler.report import Report, Verdict, change_line, diff_lines, drifted, summary
+from reconciler.report import repaired as written_back
 from reconciler.resource import ResourceId
 
 ENDED = " has ended ("
@@ -20,7 +21,8 @@ ENDED = " has ended ("
 UNSEEN = re.compile(r"(?:(?P<target>\S+) )?cannot be seen: (?P<why>.*)", re.DOTALL)
 STORE = re.compile(r"the secret store cannot be (?:seen|opened): (?P<why>.*)", re.DOTALL)
 WAITS = re.compile(r"waits for (?P<id>\S+): ")
-JUDGED = tuple(sort for sort in Sort if sort not in (Sort.REJECTED, Sort.SOURCE, Sort.REWRITTEN, Sort.COMMIT))
+JUDGED = tuple(sort for sort in Sort if sort not in (Sort.REJECTED, Sort.SOURCE, Sort.REWRITTEN, Sort.COMMIT, Sort.FLAPPING))
+ADVICE = "stop the other, take the resource out of git, or name the field in reconciler/ignore"
 
 
 def judged(report: Report) -> tuple[Sort, ...]:
@@ -30,12 +32,12 @@ def judged(report: Report) -> tuple[Sort, ...]:
     return (Sort.REJECTED,) if report.verdict is Verdict.REJECTED else JUDGED
 
 
-def found(report: Report) -> list[Found]:
-    """List what a pass found, the worst first."""
+def found(report: Report, flapping: Collection[str] = ()) -> list[Found]:
+    """List what a pass found, the worst first. ``flapping`` are resources that were repaired several times of late."""
     if report.verdict is Verdict.REJECTED:
         return [rejected(report)]
     if report.verdict is Verdict.INTERRUPTED:
-        return [*_drift(report, _Roots(report), over=True)]
+        return [*_drift(report, _Roots(report), flapping, over=True)]
     roots = _Roots(report)
     return [
         *_unseen(report, roots),
@@ -43,7 +45,8 @@ def found(report: Report) -> list[Found]:
         *_held(report, roots),
         *_unhealthy(report, roots),
         *_ended(report),
-        *_drift(report, roots),
+        *_flapping(report, flapping),
+        *_drift(report, roots, flapping),
         *_stuck(report, roots),
         *_commit(report),
     ]
@@ -69,10 +72,11 @@ class _Roots:
         """Index what a pass left open."""
         self.targets = {one.id: one.target for one in _changes(report)}
         self.failed = {one.id: one.message for one in report.outcomes if one.status is Status.FAILED}
+        self.failed |= {one.id: one.reason for one in report.remaining.stuck if one.resting}
         self.held = {one.change.id: one for one in pending(report.remaining)}
         self.sick = report.health
         self.reasons = {one.id: one.message for one in report.outcomes if one.status is Status.BLOCKED}
-        self.reasons |= {one.id: one.reason for one in report.remaining.stuck if not one.unknown}
+        self.reasons |= {one.id: one.reason for one in report.remaining.stuck if not (one.unknown or one.resting)}
         self.unseen = _unseen_targets(report)
         self.by_unseen = {id: target for target, one in self.unseen.items() for id in one.ids}
         self.waiting: dict[str, list[str]] = {}
@@ -193,10 +197,19 @@ def _unhealthy(report: Report, roots: _Roots) -> Iterator[Found]:
         yield Found(f"unhealthy:{report.stack}", Sort.UNHEALTHY, _part(report, "", items, waits=roots.waits(_of(Sort.UNHEALTHY))))
 
 
-def _drift(report: Report, roots: _Roots, *, over: bool = False) -> Iterator[Found]:
+def _flapping(report: Report, flapping: Collection[str]) -> Iterator[Found]:
+    """Tell once a day of a fight with another hand; each single repair is no news any more."""
+    for change in drifted(report.plan):
+        if str(change.id) in flapping:
+            lines = (change_line(change), *diff_lines(change.diffs, 2), ADVICE)
+            part = _part(report, f"{change.id} is changed again and again", {line: line for line in lines})
+            yield Found(f"flapping:{report.stack}:{change.id}:{report.finished:%Y-%m-%d}", Sort.FLAPPING, part, lasting=False)
+
+
+def _drift(report: Report, roots: _Roots, flapping: Collection[str], *, over: bool = False) -> Iterator[Found]:
     """Tell of drift that is still there, and of what was repaired in this pass."""
-    applied = {one.id for one in report.outcomes if one.status is Status.APPLIED}
-    repaired = [change for change in drifted(report.plan) if change.id in applied]
+    written = set(written_back(report))
+    repaired = [change for change in drifted(report.plan) if change.id in written and str(change.id) not in flapping]
     accepted = {held.change.id for held in report.remaining.held if held.quiet}
     left = () if over else drifted(report.remaining)
     still = [one for one in left if not {one.id} & (accepted | roots.failed.keys() | roots.reasons.keys())]
@@ -224,7 +237,8 @@ def _details(changes: Iterable[Change]) -> tuple[str, ...]:
 def _stuck(report: Report, roots: _Roots) -> Iterator[Found]:
     """Tell of what cannot be applied for a reason of its own, such as an object that belongs to somebody else."""
     waiting = {id for ids in roots.waiting.values() for id in ids}
-    items = {str(one.id): f"{one.id}: {one.reason}" for one in report.remaining.stuck if not one.unknown and str(one.id) not in waiting}
+    own = {str(one.id) for one in report.remaining.stuck if not (one.unknown or one.resting)} - waiting
+    items = {str(one.id): f"{one.id}: {one.reason}" for one in report.remaining.stuck if str(one.id) in own}
     if items:
         yield Found(f"stuck:{report.stack}", Sort.STUCK, _part(report, "", items))
 

@@ -6,11 +6,9 @@ from reconciler.applying import Listener
 from reconciler.compose import Workshop, git_source
 from reconciler.daemon.heads import DirectoryHead, GitHead
 from reconciler.daemon.loop import Daemon, Head
-from reconciler.daemon.outbox import Outbox
+from reconciler.daemon.telling import outbox, routes
 from reconciler.engine import silent
 from reconciler.errors import SettingsError
-from reconciler.notify import LogSink, Sink
-from reconciler.resource import SecretValue
 from reconciler.settings import Settings
 from reconciler.state import Store
 
@@ -18,8 +16,7 @@ from reconciler.state import Store
 def daemon(settings: Settings, store: Store, *, path: Path | None = None, workers: int = 1, listen: Listener = silent) -> Daemon:
     """Make a daemon that watches ``path``, or the repository of the settings. Raises SettingsError."""
     workshop = Workshop(settings)
-    outbox = Outbox(store, _sink(settings), workshop.clock)
-    made = Daemon(workshop, store, _head(settings, workshop, path), outbox, listen, workers=workers)
+    made = Daemon(workshop, store, _head(settings, workshop, path), outbox(settings, store, workshop.clock), listen, workers=workers)
     if settings.http.listen or settings.http.webhook_listen:
         _listen(settings, made)
     return made
@@ -34,7 +31,7 @@ def _listen(settings: Settings, made: Daemon) -> None:
     meters = Meters(made)
     telemetry.ears[:] = [meters]  # of one daemon in this process: the newest
     made.meter = meters.passed
-    made.doors = doors(settings.http, made, meters)
+    made.doors = doors(settings.http, made, meters, routes(made))
 
 
 def _head(settings: Settings, workshop: Workshop, path: Path | None) -> Head:
@@ -44,12 +41,3 @@ def _head(settings: Settings, workshop: Workshop, path: Path | None) -> Head:
     if not repository.url:
         raise SettingsError("there is nothing to watch: set repository.url in reconciler.yaml, or give --path DIR")
     return GitHead(git_source(settings, settings.state.path.parent / "git"), repository.folder, repository.poll)
-
-
-def _sink(settings: Settings) -> Sink:
-    webhook = settings.notify.slack_webhook.get_secret_value()
-    if not webhook:
-        return LogSink()
-    from reconciler.notify.slack import SlackSink  # a quarter of a second that only Slack's users pay
-
-    return SlackSink(SecretValue(webhook))

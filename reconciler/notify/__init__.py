@@ -90,6 +90,15 @@ class Board(Protocol):
         ...
 
 
+@runtime_checkable
+class Whisperer(Protocol):
+    """A way out that can speak to one person alone. Raises what a Sink raises."""
+
+    def whisper(self, user: str, text: str) -> None:
+        """Show a line to one person."""
+        ...
+
+
 class LogSink:
     """Writes notices to the program's own log; what is left when nothing else is configured."""
 

@@ -1,10 +1,10 @@
-"""What people are told and what they answer: cards, conditions, grants, acknowledgements, presses, and what a forge was told."""
+"""What people are told and what they answer: cards, conditions, grants, presses, and what a forge was told."""
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 
 def _texts(*names: str) -> list["sa.Column[str]"]:
@@ -21,11 +21,6 @@ def upgrade() -> None:
     op.create_index("cards_by_key", "cards", ["key", "closed"])
     op.create_table("conditions", sa.Column("name", sa.Text, primary_key=True), *_texts("message", "since"))
     op.create_table("grants", sa.Column("id", sa.Integer, primary_key=True), *_texts("stack", "digest", "who", "at", "used"))
-    op.create_table(
-        "acknowledgements",
-        sa.Column("id", sa.Integer, primary_key=True),
-        *_texts("stack", "resource", "fields", "accepted", "reason", "who", "at", "until"),
-    )
     op.create_table("presses", sa.Column("key", sa.Text, primary_key=True), *_texts("who", "at", "outcome"))
     op.create_table(
         "statuses",
