@@ -203,7 +203,7 @@ def load_settings(file: Path | None = None) -> Settings:
     try:
         settings = Settings(**data)
     except ValidationError as error:
-        problems += [f"{'.'.join(str(part) for part in one['loc'])}: {_said(one)}" for one in error.errors(include_input=False)]
+        problems += [": ".join(filter(None, [".".join(map(str, one["loc"])), _said(one)])) for one in error.errors(include_input=False)]
     if problems:
         raise SettingsError("\n".join(f"{path or 'environment'}: {one}" for one in problems))
     return settings

@@ -78,20 +78,18 @@ def preformatted(code: str) -> JSONObject:
 
 def button(one: Button) -> JSONObject:
     """Make a button; one that asks first gets a question."""
-    found: JSONObject = {
-        "type": "button",
-        "action_id": one.action,
-        "value": one.value[:VALUE],
-        "text": {"type": "plain_text", "text": escape(one.label, BUTTON)},
-    }
+    label = escape(one.label, BUTTON) or one.action[:BUTTON]
+    found: JSONObject = {"type": "button", "action_id": one.action, "value": one.value[:VALUE], "text": plain(label)}
     if one.style:
         found["style"] = one.style
-    if one.ask:
-        words = {"title": "Sure?", "confirm": one.label[:30], "deny": "Cancel"}
-        found["confirm"] = {name: {"type": "plain_text", "text": text} for name, text in words.items()} | {
-            "text": {"type": "plain_text", "text": escape(one.ask, QUESTION)}
-        }
+    if ask := escape(one.ask, QUESTION):
+        found["confirm"] = {"title": plain("Sure?"), "text": plain(ask), "confirm": plain(label[:30]), "deny": plain("Cancel")}
     return found
+
+
+def plain(text: str) -> JSONObject:
+    """Make a text object that Slack does not parse."""
+    return {"type": "plain_text", "text": text}
 
 
 def verbatim(text: str) -> JSONObject:
