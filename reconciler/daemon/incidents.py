@@ -158,7 +158,7 @@ def _again(stack: str, before: Incident, one: Found, now: datetime) -> Step | No
     if before.sort is Sort.DRIFT:
         after = replace(before, parts={**before.parts, stack: one.part}, changed=now, closed=now, times=before.times + 1)
         return Step(after, "again", (*one.news, *one.details))
-    if _shown(before.parts.get(stack)) == _shown(one.part):
+    if before.sort is Sort.FLAPPING or _shown(before.parts.get(stack)) == _shown(one.part):
         return None
     return Step(replace(before, parts={**before.parts, stack: one.part}, changed=now), "changed", (*one.news, *one.details))
 

@@ -15,6 +15,10 @@ class Closed(Permanent):
     """The way out is shut for every notice until somebody changes the settings or the rights. Nothing is dropped meanwhile."""
 
 
+class Blind(Permanent):
+    """What was posted may not be looked for."""
+
+
 class Gone(Permanent):
     """What was to be edited or answered is no longer there, or may no longer be edited."""
 
@@ -86,7 +90,7 @@ class Board(Protocol):
         ...
 
     def find(self, mark: str, since: float, thread: str = "") -> Place | None:
-        """Look for what was posted under ``mark`` since a time (seconds of the epoch). Raises Closed when we may not look."""
+        """Look for what was posted under ``mark`` since a time (seconds of the epoch). Raises Blind when we may not look."""
         ...
 
 

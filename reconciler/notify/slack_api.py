@@ -13,7 +13,7 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
 from reconciler.errors import DriverError, Permanent, Transient
-from reconciler.notify import Closed, Gone, Notice, Place
+from reconciler.notify import Blind, Closed, Gone, Notice, Place
 from reconciler.notify.slack import blocks, escape, fallback
 from reconciler.resource import SecretValue
 
@@ -77,7 +77,7 @@ class SlackBot:
         self._call("chat.update", channel=place.channel, ts=place.ts, **_body(notice, mark))
 
     def find(self, mark: str, since: float, thread: str = "") -> Place | None:
-        """Look through the channel, or a thread of it, for what was posted under ``mark``. Raises Transient or Closed."""
+        """Look through the channel, or a thread of it, for what was posted under ``mark``. Raises Transient, Blind or Closed."""
         method = "conversations.replies" if thread else "conversations.history"
         asked: dict[str, Any] = {"channel": self._channel, "oldest": f"{since:.6f}", "include_all_metadata": True, "limit": PAGE}
         if thread:
@@ -144,7 +144,8 @@ def _judged(method: str, error: SlackApiError) -> DriverError:
     if word in NOT_THIS:
         return Permanent(f"slack: {method}: {told}")
     if word == "missing_scope":
-        return Closed(f"slack: {method}: give the app the scope {found.get('needed', '')} and install it again")
+        kind = Blind if method.startswith("conversations.") else Closed
+        return kind(f"slack: {method}: give the app the scope {found.get('needed', '')} and install it again")
     return Closed(f"slack: {method}: {told}; {ADVICE.get(word, 'check notify.slack and the settings of the app')}")
 
 

@@ -13,7 +13,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.models.blocks import Block
 
 from reconciler.errors import Permanent, Transient
-from reconciler.notify import Button, Closed, Gone, Notice, Place
+from reconciler.notify import Blind, Button, Closed, Gone, Notice, Place
 from reconciler.notify.slack import blocks, fallback
 from reconciler.notify.slack_api import SlackBot
 from reconciler.resource import SecretValue
@@ -124,7 +124,7 @@ class TestARefusal:
 
     def test_for_want_of_a_scope_names_it(self, slack: SlackEmulator, bot: SlackBot) -> None:
         slack.workspace.scopes.discard("channels:history")
-        with pytest.raises(Closed, match="give the app the scope channels:history"):
+        with pytest.raises(Blind, match="give the app the scope channels:history"):
             bot.find("m1", 0)
 
     def test_of_one_message_is_about_that_message(self, slack: SlackEmulator, bot: SlackBot, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from reconciler.daemon import cards
 from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
 from reconciler.errors import Permanent, Transient
-from reconciler.notify import Closed, Gone, Notice, Place
+from reconciler.notify import Blind, Closed, Gone, Notice, Place
 from reconciler.state import Store
 from tests.unit.core.memory import FakeTime
 
@@ -78,7 +78,7 @@ class Wall:
 
     def find(self, mark: str, since: float, thread: str = "") -> Place | None:
         if not self.searchable:
-            raise Closed("wall: missing_scope")
+            raise Blind("wall: missing_scope")
         found = [one for one in self.messages if one["mark"] == mark and one["thread"] == thread and float(one["ts"]) > since]
         place: Place | None = self._call(lambda: Place("C1", found[0]["ts"]) if found else None)
         return place
