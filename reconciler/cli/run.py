@@ -25,9 +25,9 @@ def command(ctx: click.Context, path: Path | None, workers: int) -> int:
     settings = common.settings_of(ctx)
     telemetry.configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
     telemetry.configure(settings.telemetry.exporter, file=settings.telemetry.file, endpoint=settings.telemetry.endpoint)
-    from reconciler.daemon.cards import record
+    from reconciler.daemon.recording import recorder
 
-    store = Store(settings.state.path, news=record)
+    store = Store(settings.state.path, news=recorder(settings))
     service = daemon(settings, store, path=path, workers=workers)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: service.workshop.stop.set())

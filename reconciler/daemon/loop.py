@@ -7,7 +7,7 @@ stack that disappears from git is reported and its resources stay.
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from threading import Event, Lock, Thread
@@ -19,6 +19,7 @@ from reconciler.daemon import acks, cards
 from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.queue import Claim, KeyedQueue
+from reconciler.daemon.recording import begun
 from reconciler.daemon.vitals import Vitals
 from reconciler.daemon.watching import Watchers
 from reconciler.desired import Desired
@@ -81,7 +82,10 @@ class InForce:
 
 @dataclass(slots=True)
 class Daemon:
-    """Runs until ``workshop.stop`` is set. ``listen`` hears the events of every pass, for whoever watches live."""
+    """Runs until ``workshop.stop`` is set. ``listen`` hears the events of every pass, for whoever watches live.
+
+    ``aside`` is further work by name, each on a thread of its own until the same event is set.
+    """
 
     workshop: Workshop
     store: Store
@@ -90,6 +94,7 @@ class Daemon:
     listen: Listener = silent
     done: Callable[[Report], None] = lambda report: None
     meter: Callable[[Report], None] = lambda report: None
+    aside: Mapping[str, Callable[[Event], None]] = field(default_factory=dict)
     vitals: Vitals = field(default_factory=Vitals)
     workers: int = 1
     doors: Sequence[Door] = ()
@@ -113,6 +118,7 @@ class Daemon:
         self.threads = [Thread(target=self._watch, name="source", daemon=True)]
         self.threads += [Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(self.workers)]
         self.threads.append(Thread(target=self.outbox.run, args=(self.workshop.stop,), name="outbox", daemon=True))
+        self.threads += [Thread(target=work, args=(self.workshop.stop,), name=name, daemon=True) for name, work in self.aside.items()]
         try:
             for door in self.doors:
                 door.open()
@@ -209,6 +215,8 @@ class Daemon:
                 self._reject(name, commit, error.problems)
                 continue
             self._well(name, commit)
+            with self.store.transaction() as connection:
+                begun(self.workshop.settings, connection, commit, name, self.workshop.clock.now())
             with self._lock:
                 self.force[name] = InForce(desired, stack, self.workshop.today())
             self.queue.request(name, reason)

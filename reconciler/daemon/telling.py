@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING
 
 from reconciler.clock import Clock
 from reconciler.daemon.digest import owe_digest
-from reconciler.daemon.incidents import Part
 from reconciler.daemon.outbox import Outbox
+from reconciler.daemon.recording import page
 from reconciler.notify import LogSink, Sink, Whisperer
 from reconciler.resource import SecretValue
 from reconciler.settings import Notify, Settings
 from reconciler.state import Store
-from reconciler.telemetry import trace_link
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -33,7 +32,7 @@ def outbox(settings: Settings, store: Store, clock: Clock) -> Outbox:
         notify.debounce if _speaks(notify) else 0.0,
         "slack" if _speaks(notify) else "log",
         settings.instance,
-        lambda part, stack: address(notify.link, part, stack) or trace_link(settings.telemetry.trace_url, part.trace),
+        lambda part, stack: page(settings, part, stack),
         lambda now: owe_digest(store, notify.digest_hour, now.astimezone(UTC)),
     )
 
@@ -54,13 +53,6 @@ def sink(notify: Notify) -> Sink:
     from reconciler.notify.slack import SlackSink  # as above
 
     return SlackSink(SecretValue(webhook))
-
-
-def address(template: str, part: Part, stack: str) -> str:
-    """Give the page about a part of an incident; empty where no page is known or nothing ran."""
-    if not template or ("{run}" in template and not part.run) or ("{trace}" in template and not part.trace):
-        return ""
-    return template.format(run=part.run, stack=stack, revision=part.revision, trace=part.trace)
 
 
 def routes(daemon: "Daemon") -> "list[BaseRoute]":
