@@ -215,6 +215,8 @@ class Observer:
             problem = next((text for one in wanted if (text := self.targets.problem(target, one.id.driver))), "")
             if problem:
                 return (), problem
+            if not self.trusting and self.catalog.plugin(self.targets.driver_name(target)).acts:
+                return tuple(Observation(one.id, one.spec.canonical(scope.fingerprint)) for one in wanted), ""
             driver = self.targets.get(target)
             with at(target, "observe", wanted=len(wanted)):
                 return tuple(self.retry.call(lambda: driver.observe(wanted, scope))), ""
