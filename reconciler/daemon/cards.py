@@ -34,6 +34,7 @@ CONDITIONS = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     *(sa.Column(name, sa.Text, nullable=False) for name in ("message", "since")),
 )
+KEPT = timedelta(days=30)
 WAITING = 20
 """So many notes of one card may wait to be sent; the oldest beyond are dropped and counted, so that a long outage fills no disk."""
 
@@ -112,10 +113,18 @@ def save(connection: sa.Connection, step: Step) -> int:
     else:
         fresh = {**row, "channel": "", "ts": "", "shown": "", "heard": "", "tried": ""}
         number = int(connection.execute(sa.insert(CARDS).returning(CARDS.c.id), fresh).scalar_one())
+        _prune(connection, step.incident.changed)
     if step.lines:
         said = replace(step, incident=replace(step.incident, id=number))
         add_note(connection, number, asdict(note(said)), step.incident.changed)
     return number
+
+
+def _prune(connection: sa.Connection, now: datetime) -> None:
+    """Forget what is over, was told, and is old."""
+    old = (now - KEPT).isoformat()
+    connection.execute(sa.delete(CARDS).where(CARDS.c.closed != "", CARDS.c.closed < old, CARDS.c.shown == CARDS.c.face))
+    connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.sent != "", OUTBOX.c.created < old))
 
 
 def add_note(connection: sa.Connection, card: int, payload: Mapping[str, Any], now: datetime) -> None:

@@ -282,6 +282,20 @@ class TestAWayThatIsShut:
         assert len(site.wall.notes()) == cards.WAITING
 
 
+def test_what_is_over_and_was_told_is_forgotten_after_a_month_and_what_was_not_is_not(site: Site) -> None:
+    site.find("mail", failed("a"))
+    site.settle()
+    site.find("mail")
+    site.settle()
+    site.find("web", failed("w", stack="web"))
+    site.find("web")
+    site.time.now += timedelta(days=31)
+    site.find("blog", failed("b", stack="blog"))
+    with site.store.transaction() as connection:
+        kept = [card.incident.key for number in range(1, 4) if (card := cards.find(connection, number)) is not None]
+    assert kept == ["failed:web:vault", "failed:blog:vault"]
+
+
 FAULTS = st.sampled_from(["", "", "", "lost", "busy", "cut", "killed", "killed-before", "shut"])
 WISH = st.fixed_dictionaries({"mail": st.sets(st.sampled_from("ab")), "web": st.sets(st.sampled_from("c"))})
 
