@@ -318,6 +318,8 @@ class Plugin:
     to value, and ``owner``, the mark to come) and gives desired state, file name to YAML. It raises DriverError for what it cannot do.
     ``transactional`` says that ``apply`` makes all it is given in one transaction and brings it into order itself: changes that depend on
     one another within the target are then given together, deletes among them.
+    ``acts`` says that to observe is itself to act on addresses that the spec names, or with a secret, as a probe does: for a plan of what
+    nobody has merged yet it is not asked.
     """
 
     name: str
@@ -329,6 +331,7 @@ class Plugin:
     annotations: tuple[str, ...] = ()
     keeps_secrets: bool = False
     importer: str = ""
+    acts: bool = False
     transactional: bool = False
 
 

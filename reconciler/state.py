@@ -7,7 +7,7 @@ a secret ever reaches this room, because none is in a plan or a report.
 import fcntl
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -66,7 +66,7 @@ OUTBOX = sa.Table(
     sa.Column("sent", _text, nullable=False),
 )
 BEATS = sa.Table("beats", METADATA, sa.Column("who", _text, primary_key=True), sa.Column("at", _text, nullable=False))
-HEAD = "0002"
+HEAD = "0003"
 FLAPS, FLAP_TIME = 3, timedelta(hours=1)
 """So many repairs of one resource in so long mean that two hands work against each other."""
 
@@ -92,13 +92,12 @@ class Recorded:
     flapping: tuple[str, ...] = ()
 
 
-News: TypeAlias = Callable[[Report, Recorded], Iterable[Owed]]
-"""Decides which notices a pass owes to people; called inside the transaction that records the pass."""
+News: TypeAlias = Callable[[sa.Connection, Report, Recorded], None]
+"""Writes down what a pass owes to people; called inside the transaction that records the pass."""
 
 
-def no_news(report: Report, recorded: Recorded) -> Iterable[Owed]:
+def no_news(connection: sa.Connection, report: Report, recorded: Recorded) -> None:
     """Owe nothing."""
-    return ()
 
 
 class Store:
@@ -179,8 +178,7 @@ class Store:
             renewed = self._remember(connection, report, applied, run)
             opened = self._drift(connection, report, renewed)
             recorded = Recorded(run, before, tuple(opened), tuple(self._flapping(connection, report, opened)))
-            for one in self._news(report, recorded):
-                self._owe(connection, one, report.finished.isoformat())
+            self._news(connection, report, recorded)
         return recorded
 
     @contextmanager
@@ -240,11 +238,6 @@ class Store:
         mine = sa.select(DRIFT.c.resource, sa.func.count()).where(DRIFT.c.stack == report.stack, DRIFT.c.resource.in_(opened))
         lately = mine.where(DRIFT.c.state == "repaired", DRIFT.c.closed >= since).group_by(DRIFT.c.resource)
         return (resource for resource, count in connection.execute(lately) if count >= FLAPS)
-
-    def _owe(self, connection: sa.Connection, one: Owed, now: str) -> None:
-        if connection.execute(sa.select(OUTBOX.c.id).where(OUTBOX.c.key == one.key)).first() is None:
-            row = {"key": one.key, "payload": json.dumps(one.payload), "created": now, "tries": 0, "sent": ""}
-            connection.execute(sa.insert(OUTBOX), row)
 
     # -- what people ask -----------------------------------------------------------------------------------------------------
 
@@ -321,12 +314,18 @@ class Store:
         query = sa.select(DRIFT.c.stack, DRIFT.c.state, sa.func.count()).where(DRIFT.c.closed == "")
         return {(stack, state): count for stack, state, count in self._rows(query.group_by(DRIFT.c.stack, DRIFT.c.state))}
 
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Give a connection inside one transaction, for rooms that keep tables of their own in this database."""
+        with self._lock, self._engine.begin() as connection:
+            yield connection
+
     # -- the outbox ----------------------------------------------------------------------------------------------------------
 
     def owe(self, one: Owed, now: str) -> None:
         """Add a notice outside of a run."""
         with self._lock, self._engine.begin() as connection:
-            self._owe(connection, one, now)
+            owe(connection, one, now)
 
     def unsent(self, *, most: int = 50) -> list[tuple[int, dict[str, Any]]]:
         """Give the oldest notices that are still to be sent."""
@@ -353,6 +352,13 @@ class Store:
 
     def _dicts(self, query: Any) -> list[dict[str, Any]]:
         return [dict(row._mapping) for row in self._rows(query)]
+
+
+def owe(connection: sa.Connection, one: Owed, now: str) -> None:
+    """Add a notice to the outbox, unless one with its key is there."""
+    if connection.execute(sa.select(OUTBOX.c.id).where(OUTBOX.c.key == one.key)).first() is None:
+        row = {"key": one.key, "payload": json.dumps(one.payload), "created": now, "tries": 0, "sent": ""}
+        connection.execute(sa.insert(OUTBOX), row)
 
 
 def _ids(text: str) -> tuple[ResourceId, ...]:

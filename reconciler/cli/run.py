@@ -2,7 +2,6 @@
 
 import logging
 import signal
-from functools import partial
 from pathlib import Path
 
 import click
@@ -27,9 +26,9 @@ def command(ctx: click.Context, path: Path | None, workers: int) -> int:
     telemetry.configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
     telemetry.catch_crashes()
     telemetry.configure(settings.telemetry.exporter, file=settings.telemetry.file, endpoint=settings.telemetry.endpoint)
-    from reconciler.daemon.news import news
+    from reconciler.daemon.recording import recorder
 
-    store = Store(settings.state.path, news=partial(news, trace_url=settings.telemetry.trace_url))
+    store = Store(settings.state.path, news=recorder(settings))
     service = daemon(settings, store, path=path, workers=workers)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: service.workshop.stop.set())

@@ -20,19 +20,31 @@ def command(ctx: click.Context, wanted: tuple[str, ...], output: str) -> int:
     settings = common.settings_of(ctx)
     store = Store(settings.state.path, read_only=True)
     try:
+        untold = _conditions(store)
         rows = [row for name in (wanted or store.stacks()) if (row := _row(store, name, settings.telemetry.trace_url)) is not None]
     finally:
         store.close()
     if output == "json":
-        common.say_json(rows)
+        common.say_json([{**row, "conditions": untold} for row in rows])
     elif not rows:
         click.echo("no run yet; start one with: reconciler apply --path DIR")
     else:
         _print(rows, markdown=output == "markdown")
+    if output != "json":
+        for one in untold:
+            click.secho(f"{one['name']} cannot be told since {one['since'][:19]} UTC: {one['message']}", fg="red")
     verdicts = {row["verdict"] for row in rows}
     if verdicts - GOOD.keys():
         return common.ERROR
     return common.PENDING if verdicts - {"converged"} else common.IN_SYNC
+
+
+def _conditions(store: Store) -> list[dict[str, str]]:
+    """Give what keeps people from being told."""
+    from reconciler.daemon.cards import conditions  # with the words of the cards, which only this needs
+
+    with store.transaction() as connection:
+        return conditions(connection)
 
 
 def _row(store: Store, name: str, trace_url: str) -> dict[str, Any] | None:

@@ -7,27 +7,29 @@ stack that disappears from git is reported and its resources stay.
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from threading import Event, Lock, Thread
 from typing import Protocol
 
 from reconciler.applying import Listener
 from reconciler.compose import Workshop
+from reconciler.daemon import acks, cards
+from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.queue import Claim, KeyedQueue
+from reconciler.daemon.recording import begun
 from reconciler.daemon.vitals import Vitals
 from reconciler.daemon.watching import Watchers
 from reconciler.desired import Desired
 from reconciler.engine import Engine, silent
 from reconciler.errors import InputError, Problem, ReconcilerError, SourceError
-from reconciler.notify import Notice, NoticeLevel
 from reconciler.observing import Seen
 from reconciler.plan import Plan
-from reconciler.report import Report, Verdict, repaired
+from reconciler.report import Report, Verdict, plan_text, repaired
 from reconciler.stack import Stack
-from reconciler.state import Owed, Store
+from reconciler.state import Store
 from reconciler.telemetry import commit as in_trace_of
 from reconciler.telemetry import span, trace_id
 
@@ -80,7 +82,10 @@ class InForce:
 
 @dataclass(slots=True)
 class Daemon:
-    """Runs until ``workshop.stop`` is set. ``listen`` hears the events of every pass, for whoever watches live."""
+    """Runs until ``workshop.stop`` is set. ``listen`` hears the events of every pass, for whoever watches live.
+
+    ``aside`` is further work by name, each on a thread of its own until the same event is set.
+    """
 
     workshop: Workshop
     store: Store
@@ -89,6 +94,7 @@ class Daemon:
     listen: Listener = silent
     done: Callable[[Report], None] = lambda report: None
     meter: Callable[[Report], None] = lambda report: None
+    aside: Mapping[str, Callable[[Event], None]] = field(default_factory=dict)
     vitals: Vitals = field(default_factory=Vitals)
     workers: int = 1
     doors: Sequence[Door] = ()
@@ -112,6 +118,7 @@ class Daemon:
         self.threads = [Thread(target=self._watch, name="source", daemon=True)]
         self.threads += [Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(self.workers)]
         self.threads.append(Thread(target=self.outbox.run, args=(self.workshop.stop,), name="outbox", daemon=True))
+        self.threads += [Thread(target=work, args=(self.workshop.stop,), name=name, daemon=True) for name, work in self.aside.items()]
         try:
             for door in self.doors:
                 door.open()
@@ -161,7 +168,7 @@ class Daemon:
             self._reject(REPOSITORY, "", error.problems)
             desired, how = None, "rejected"
         if self._misses >= MISSES:
-            self._tell("source-back", "the repository can be read again", "ok")
+            self._tell(REPOSITORY, Sort.SOURCE)
         self._said, self._misses = "", 0
         if desired is not None:
             commit = desired.revision.commit
@@ -177,11 +184,13 @@ class Daemon:
             log.error("%s", message)
             self._said = message
         if self._misses == MISSES:
-            self._tell("source", "the repository cannot be read; the last good revision stays in force", "error", message)
+            part = Part("the repository cannot be read; the last good revision stays in force", {"": message})
+            self._tell(REPOSITORY, Sort.SOURCE, Found("source", Sort.SOURCE, part))
 
-    def _tell(self, what: str, title: str, level: NoticeLevel, *lines: str, stack: str = REPOSITORY) -> None:
-        now = self.workshop.clock.now().isoformat()
-        self.store.owe(Owed(f"{what}:{stack}:{now}", asdict(Notice(title, level, stack, lines, key=stack))), now)
+    def _tell(self, stack: str, sort: Sort, *found: Found) -> None:
+        """Say what is found of one sort outside of a pass; without ``found``, that it is over."""
+        with self.store.transaction() as connection:
+            cards.tell(connection, stack, found, [sort], self.workshop.clock.now())
 
     def accept(self, desired: Desired, reason: str = "") -> None:
         """Take a revision: load each stack, reject those with problems, and ask for a pass of the others."""
@@ -193,8 +202,8 @@ class Daemon:
         reason = reason or (f"commit {commit[:12]}" if commit else "a saved file")
         if desired.rewritten:
             reason += ", history was rewritten"
-            title = "history was rewritten; deletes wait for approval until the next commit"
-            self._tell("rewritten", title, "warning", f"now at {commit[:12]}")
+            part = Part("history was rewritten; deletes wait for approval until the next commit", {"": f"now at {commit[:12]}"})
+            self._tell(REPOSITORY, Sort.REWRITTEN, Found(f"rewritten:{commit}", Sort.REWRITTEN, part, lasting=False))
         for name in sorted(one for one, force in self.force.items() if one not in desired.names and not force.gone):
             self.force[name].gone = True
             self.watchers.forget(name)
@@ -206,6 +215,8 @@ class Daemon:
                 self._reject(name, commit, error.problems)
                 continue
             self._well(name, commit)
+            with self.store.transaction() as connection:
+                begun(self.workshop.settings, connection, commit, name, self.workshop.clock.now())
             with self._lock:
                 self.force[name] = InForce(desired, stack, self.workshop.today())
             self.queue.request(name, reason)
@@ -237,7 +248,7 @@ class Daemon:
         if name not in self._rejected:
             return
         self._rejected.remove(name)
-        self._tell("accepted", "the newest revision can be used", "ok", commit[:12], stack=name)
+        self._tell(name, Sort.REJECTED)
         if name == REPOSITORY:  # a stack has a pass now that says how it fares
             self._note(name, commit, Verdict.CONVERGED, ())
 
@@ -274,9 +285,10 @@ class Daemon:
         with self._lock:
             force = self.force[claim.key]
         self._renew(force, claim.key)
-        revision = force.desired.revision
+        revision, why = force.desired.revision, ", ".join(claim.reasons)
+        granted = self._granted(claim.key)
         try:
-            report = engine.converge(force.stack, revision.commit, reason=", ".join(claim.reasons), subject=revision.subject)
+            report = engine.converge(force.stack, revision.commit, reason=why, subject=revision.subject, approved=granted)
         except Exception as error:  # a bug in a pass must not end the daemon
             log.exception("bug: the pass of %s raised %s", claim.key, type(error).__name__)
             self._again(force, claim.key, well=False)
@@ -284,8 +296,25 @@ class Daemon:
         with in_trace_of(revision.commit):
             log.info("%s: %s in %.1f s: %s", report.stack, report.verdict, report.seconds, report.reason)
         self._again(force, claim.key, well=report.verdict is Verdict.CONVERGED)
+        if granted and report.verdict is not Verdict.INTERRUPTED:
+            with self.store.transaction() as connection:
+                acks.used(connection, claim.key, granted, self.workshop.clock.now())
         self._heard(report)
         return report
+
+    def _granted(self, name: str) -> tuple[str, ...]:
+        """Give the plans of a stack that somebody let pass once."""
+        with self.store.transaction() as connection:
+            return acks.granted(connection, name)
+
+    def planned(self, name: str) -> str:
+        """Make a plan of a stack now, beside the passes, and give it as text. Raises ReconcilerError when there is no such stack."""
+        with self._lock:
+            force = self.force.get(name)
+        if force is None:
+            raise ReconcilerError(f"{name}: there is no such stack in force")
+        with self.workshop.engine(self.store) as engine:
+            return plan_text(engine.plan(force.stack, force.desired.revision.commit, approved=self._granted(name))[0])
 
     def _renew(self, force: InForce, name: str) -> None:
         """Load the stack anew on a new day, because exceptions end with the day."""

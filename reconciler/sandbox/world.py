@@ -104,7 +104,7 @@ class World:
             "state": {"path": str(self.root / "reconciler.db")},
             "engine": {"poll": 0.2, "backoff": 0.2},
             "telemetry": {"exporter": "file", "file": str(self.root / "traces.jsonl"), "log_level": "warning"},
-            "notify": {"slack_webhook": self.slack.settings()["url"]},
+            "notify": {"slack_webhook": self.slack.settings()["url"], "debounce": 0},
         }
 
     def dkim_public(self) -> str:

@@ -76,7 +76,14 @@ def test_every_field_that_a_person_may_write_has_a_description() -> None:
 
 def test_every_credential_in_the_settings_is_marked_as_secret() -> None:
     page = generate.settings_page()
-    for name in ("repository.token", "notify.slack_webhook", "secret_id", "passphrase"):
+    for name in (
+        "repository.token",
+        "notify.slack_webhook",
+        "notify.slack.bot_token",
+        "notify.slack.signing_secret",
+        "forge.token",
+        "secret_id",
+    ):
         assert f"| `{name}` | **secret** text |" in page
 
 
@@ -179,7 +186,17 @@ def test_the_example_of_the_settings_names_every_section_and_holds_no_secret() -
 
 
 def secrets_in(data: object) -> Iterator[tuple[str, object]]:
-    names = ("token", "password", "private_key", "passphrase", "secret_id", "slack_webhook", "fingerprint_key")
+    names = (
+        "token",
+        "password",
+        "private_key",
+        "passphrase",
+        "secret_id",
+        "slack_webhook",
+        "bot_token",
+        "signing_secret",
+        "fingerprint_key",
+    )
     if isinstance(data, dict):
         for key, value in data.items():
             if key in names:

@@ -7,8 +7,8 @@ from threading import Event
 from typing import Any
 
 from reconciler.compose import Workshop
+from reconciler.daemon.cards import record
 from reconciler.daemon.loop import Daemon
-from reconciler.daemon.news import news
 from reconciler.daemon.outbox import Outbox
 from reconciler.desired import Desired, desired_from
 from reconciler.notify import Notice
@@ -75,7 +75,7 @@ class House:
     def __post_init__(self) -> None:
         self.stop = Event()
         self.mailbox = Mailbox()
-        self.store = Store(self.folder / "state.db", news=news)
+        self.store = Store(self.folder / "state.db", news=record)
         self.daemon = self.make()
 
     def make(self, **more: Any) -> Daemon:
@@ -90,7 +90,7 @@ class House:
     def restart(self) -> None:
         """Begin anew on the same database."""
         self.store.close()
-        self.store = Store(self.folder / "state.db", news=news)
+        self.store = Store(self.folder / "state.db", news=record)
         self.daemon = self.make()
 
     def passes(self, most: int = 10) -> list[str]:
