@@ -51,6 +51,7 @@ class World:
             if plugin.emulator:
                 self.systems[plugin.name] = load(plugin.emulator)(first.get(plugin.name))
         self.slack = SlackEmulator()
+        self._http = httpx.Client(timeout=5, trust_env=False)  # one for all: a new one reads the system's certificates each time
         self.remote = Remote(root)
         self.wires = Wires(self.dialled, self._ways)
         self._records: tuple[float, list[JSONObject]] | None = None
@@ -80,6 +81,7 @@ class World:
         self.wires.stop()
         for system in self._all():
             system.stop()
+        self._http.close()
 
     def _all(self) -> Iterable[Emulator]:
         return (*self.systems.values(), self.slack)
@@ -145,14 +147,14 @@ class World:
     def _cluster_api(self) -> Callable[[str], list[JSONObject]]:
         target = self.systems["k8s"].settings()
         headers = {"Authorization": f"Bearer {target['token']}"}
-        return lambda path: list(httpx.get(f"{target['url']}{path}", headers=headers, timeout=5).raise_for_status().json()["items"])
+        return lambda path: list(self._http.get(f"{target['url']}{path}", headers=headers).raise_for_status().json()["items"])
 
     def records(self) -> list[JSONObject]:
         """Give the records that the emulated DNS provider holds."""
         target = self.systems["cloudflare"].settings()
         headers, found = {"Authorization": f"Bearer {target['token']}"}, []
         for zone in target["zones"].values():
-            answer = httpx.get(f"{target['base_url']}/zones/{zone}/dns_records?per_page=5000", headers=headers, timeout=5)
+            answer = self._http.get(f"{target['base_url']}/zones/{zone}/dns_records?per_page=5000", headers=headers)
             found += answer.raise_for_status().json()["result"]
         return found
 

@@ -23,7 +23,7 @@ ORDER = ("0 baseline", "1a listener", "3 proxy", "5 all ports", "4 flip", "6a mo
 INNER = "10.0.20.1"
 BALANCER_OPEN = {(OLD, port) for port in PORTS.values()}
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 
 def play(story: Story) -> None:
