@@ -7,7 +7,7 @@ from reconciler.applying import Listener
 from reconciler.compose import Workshop, git_source
 from reconciler.daemon.heads import DirectoryHead, GitHead
 from reconciler.daemon.loop import Daemon, Head
-from reconciler.daemon.telling import outbox, routes
+from reconciler.daemon.telling import outbox
 from reconciler.engine import silent
 from reconciler.errors import SettingsError
 from reconciler.resource import SecretValue
@@ -34,11 +34,12 @@ def _listen(settings: Settings, made: Daemon) -> None:
     from reconciler import telemetry
     from reconciler.daemon.http.app import doors
     from reconciler.daemon.http.metrics import Meters
+    from reconciler.daemon.http.slack import slack_routes
 
     meters = Meters(made)
     telemetry.ears[:] = [meters]  # of one daemon in this process: the newest
     made.meter = meters.passed
-    made.doors = doors(settings.http, made, meters, routes(made))
+    made.doors = doors(settings.http, made, meters, slack_routes(made))
 
 
 def _desk(settings: Settings, made: Daemon) -> "Desk":

@@ -1,21 +1,15 @@
-"""Puts the half of the daemon together that speaks with people: the way out, the outbox, and who may answer."""
+"""Puts the half of the daemon together that tells people: the way out, and the outbox."""
 
 from datetime import UTC
-from typing import TYPE_CHECKING
 
 from reconciler.clock import Clock
 from reconciler.daemon.digest import owe_digest
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.recording import page
-from reconciler.notify import LogSink, Sink, Whisperer
+from reconciler.notify import LogSink, Sink
 from reconciler.resource import SecretValue
 from reconciler.settings import Notify, Settings
 from reconciler.state import Store
-
-if TYPE_CHECKING:
-    from starlette.routing import BaseRoute
-
-    from reconciler.daemon.loop import Daemon
 
 PACE = 1.2
 """Seconds between two messages: Slack allows one a second in a channel, and fifty edits a minute."""
@@ -53,18 +47,3 @@ def sink(notify: Notify) -> Sink:
     from reconciler.notify.slack import SlackSink  # as above
 
     return SlackSink(SecretValue(webhook))
-
-
-def routes(daemon: "Daemon") -> "list[BaseRoute]":
-    """Give the route for presses of Slack's buttons, where they can be told from forged ones."""
-    from reconciler.daemon.answers import Answers  # a web server that only those who listen pay for
-    from reconciler.daemon.http.slack import slack_route
-    from reconciler.notify.interactive import Seal
-
-    slack = daemon.workshop.settings.notify.slack
-    if not slack.signing_secret.get_secret_value():
-        return []
-    bot, clock = daemon.outbox.sink, daemon.workshop.clock
-    whisper = bot.whisper if isinstance(bot, Whisperer) else lambda user, text: None
-    answers = Answers(daemon.store, daemon.queue, slack.users, clock.now, daemon.planned, whisper)
-    return [slack_route(answers, Seal(SecretValue(slack.signing_secret.get_secret_value())), lambda: clock.now().timestamp())]

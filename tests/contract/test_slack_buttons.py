@@ -17,9 +17,9 @@ from reconciler.daemon.cards import record
 from reconciler.daemon.faces import ACKNOWLEDGE, APPROVE, FIX, LOOK, PLAN
 from reconciler.daemon.http.app import application
 from reconciler.daemon.http.door import Door
-from reconciler.daemon.http.slack import PATH
+from reconciler.daemon.http.slack import PATH, slack_routes
 from reconciler.daemon.outbox import Outbox
-from reconciler.daemon.telling import outbox, routes
+from reconciler.daemon.telling import outbox
 from reconciler.resource import JSONObject
 from reconciler.sandbox.slack import SlackEmulator
 from reconciler.settings import Settings
@@ -46,7 +46,7 @@ class Site(House):
         settings = Settings(notify=notify, http={"listen": "127.0.0.1:0"})  # type: ignore[arg-type]  # as the file gives them
         self.daemon.workshop.settings = settings.model_copy(update={"targets": {"mem": {"system": self.system}}})
         self.daemon.outbox = self.bot()
-        self.door = Door("http", "127.0.0.1:0", application(routes(self.daemon)))
+        self.door = Door("http", "127.0.0.1:0", application(slack_routes(self.daemon)))
         self.door.open()
 
     def bot(self) -> Outbox:

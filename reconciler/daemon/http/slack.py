@@ -9,10 +9,13 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from reconciler.daemon.answers import Answers
+from reconciler.daemon.loop import Daemon
+from reconciler.notify import Whisperer
 from reconciler.notify.interactive import Seal, presses
+from reconciler.resource import SecretValue
 
 log = logging.getLogger("reconciler.http")
 PATH = "/slack/interactivity"
@@ -22,6 +25,17 @@ MOST, SECONDS = 1_000_000, 3.0
 
 class TooLarge(Exception):
     """More bytes than a press has."""
+
+
+def slack_routes(daemon: Daemon) -> list[BaseRoute]:
+    """Give the route for presses of Slack's buttons, where they can be told from forged ones."""
+    slack = daemon.workshop.settings.notify.slack
+    if not slack.signing_secret.get_secret_value():
+        return []
+    bot, clock = daemon.outbox.sink, daemon.workshop.clock
+    whisper = bot.whisper if isinstance(bot, Whisperer) else lambda user, text: None
+    answers = Answers(daemon.store, daemon.queue, slack.users, clock.now, daemon.planned, whisper)
+    return [slack_route(answers, Seal(SecretValue(slack.signing_secret.get_secret_value())), lambda: clock.now().timestamp())]
 
 
 def slack_route(answers: Answers, seal: Seal, now: Callable[[], float] = time.time) -> Route:
