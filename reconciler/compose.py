@@ -13,6 +13,7 @@ from threading import Event
 from reconciler.applying import Listener
 from reconciler.clock import Clock
 from reconciler.engine import Engine, Forgetful, Memory, silent
+from reconciler.lanes import Lanes
 from reconciler.observing import Observer
 from reconciler.registry import Catalog, catalog
 from reconciler.resource import SecretValue
@@ -48,7 +49,9 @@ class Workshop:
         retry = Retry(self.settings.engine, self.stop, self.clock)
         key = self.settings.fingerprint_key.get_secret_value().encode()
         with Targets(self.settings.targets, self.kinds) as targets:
-            observer = Observer(targets, self.kinds, retry, self.settings.instance, key, self.settings.engine.workers)
+            observer = Observer(
+                targets, self.kinds, retry, self.settings.instance, key, self.settings.engine.workers, Lanes(self.settings.engine.deadline)
+            )
             yield Engine(observer, retry, memory or Forgetful(), self.settings.engine, listen)
 
     def today(self) -> date:

@@ -12,6 +12,7 @@ from typing import cast
 from reconciler.driver import Health, Observation, Ownership, Scope, SecretStore
 from reconciler.errors import DriverError, SettingsError
 from reconciler.graph import Graph, build
+from reconciler.lanes import Lanes
 from reconciler.plan import Applied, Inputs, Plan, make_plan
 from reconciler.registry import Catalog
 from reconciler.resolving import resolve
@@ -81,6 +82,7 @@ class Observer:
     instance: str
     key: bytes
     workers: int = 8
+    lanes: Lanes = field(default_factory=lambda: Lanes(900))
 
     def look(self, stack: Stack, revision: str, remembered: Collection[str]) -> Seen:
         """Look at everything the stack wants and owns. ``remembered`` are targets that may hold some of it though git asks for nothing."""
@@ -173,7 +175,7 @@ class Observer:
                 return (), problem
             driver = self.targets.get(target)
             with span(f"observe {target}", wanted=len(wanted)):
-                return tuple(self.retry.call(lambda: driver.observe(wanted, scope))), ""
+                return tuple(self.lanes.run(target, lambda _: self.retry.call(lambda: driver.observe(wanted, scope)))), ""
         except (DriverError, SettingsError) as error:
             return (), str(error)
         except Exception as error:  # a bug in one driver must not blind the others

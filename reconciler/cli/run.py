@@ -27,7 +27,7 @@ def command(ctx: click.Context, path: Path | None, workers: int) -> int:
     telemetry.configure(settings.telemetry.exporter, file=settings.telemetry.file, endpoint=settings.telemetry.endpoint)
     from reconciler.daemon.news import news
 
-    store = Store(settings.state.path, news=news)
+    store = Store(settings.state, news=news)
     service = daemon(settings, store, path=path, workers=workers)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: service.workshop.stop.set())

@@ -16,7 +16,7 @@ GOOD = {"converged": "green", "pending": "yellow", "degraded": "yellow"}
 @click.pass_context
 def command(ctx: click.Context, wanted: tuple[str, ...], output: str) -> int:
     """Show how the stacks fare, from the last runs. Exit code 0: all converged, 2: something is open, 1: a run failed."""
-    store = Store(common.settings_of(ctx).state.path, read_only=True)
+    store = Store(common.settings_of(ctx).state, read_only=True)
     try:
         rows = [row for name in (wanted or store.stacks()) if (row := _row(store, name)) is not None]
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, StoreError
 from reconciler.plan import Applied
 from reconciler.state import HEAD, METADATA, Owed, Store
 from tests.unit.core.memory import NOW, Bench, mem, stack_file, thing
@@ -186,7 +186,7 @@ def test_a_reader_sees_what_the_writer_wrote(tmp_path: Path) -> None:
     Bench(memory=writer).run(GIT)
     reader = Store(tmp_path / "with space?.db", read_only=True)
     assert len(reader.runs()) == 1
-    with pytest.raises(sa.exc.OperationalError):
+    with pytest.raises(StoreError, match="readonly"):
         reader.approve("x", "y", "z")
     reader.close()
     writer.close()
@@ -254,10 +254,10 @@ def test_a_reader_does_not_migrate(tmp_path: Path) -> None:
 
 def test_the_migrations_make_the_schema_that_the_code_speaks_of(tmp_path: Path) -> None:
     store = Store(tmp_path / "x.db")
-    inspector = sa.inspect(store._engine)
+    inspector = sa.inspect(store.database.engine)
     for table in METADATA.sorted_tables:
         made = {column["name"]: (str(column["type"]), column["nullable"]) for column in inspector.get_columns(table.name)}
         assert made == {column.name: (str(column.type), column.nullable) for column in table.columns}, table.name
-    with store._engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == HEAD
     store.close()
