@@ -5,8 +5,8 @@ a secret ever reaches this room, because none is in a plan or a report.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -63,6 +63,10 @@ OUTBOX = sa.Table(
     sa.Column("sent", _text, nullable=False),
 )
 HEAD = "0001"
+LEAST = 20
+"""Runs of a stack that are never forgotten."""
+SENDING = " outbox"
+"""The name of the turn to send; no stack's name begins with a space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,33 @@ class Store:
     def turn(self, stack: str) -> AbstractContextManager[Turn]:
         """Wait until no other process converges ``stack`` on this database, and keep others waiting meanwhile."""
         return self.database.turns.enter(stack)
+
+    @contextmanager
+    def sending(self) -> Iterator[Turn | None]:
+        """Give the turn to send notices, so that each is sent by one daemon and in order; None when another has it."""
+        turn = self.database.turns.turns.take(SENDING, wait=False)
+        try:
+            yield turn
+        finally:
+            if turn is not None:
+                turn.leave()
+
+    def forget(self, before: str, most: int) -> int:
+        """Forget runs from before ``before``, or more than ``most`` of a stack, and with them what ended or was sent then.
+
+        The newest of each stack stay whatever the clock says. Of a run that wrote what still stands only its report is forgotten. Gives
+        the number of runs that are gone.
+        """
+        place = sa.func.row_number().over(partition_by=RUNS.c.stack, order_by=RUNS.c.id.desc()).label("place")
+        ranked = sa.select(RUNS.c.id, RUNS.c.finished, place).subquery()
+        old = sa.select(ranked.c.id).where(ranked.c.place > LEAST, sa.or_(ranked.c.place > most, ranked.c.finished < before))
+        used = sa.select(APPLIED.c.run)
+        with self.database.transaction() as connection:
+            gone = connection.execute(sa.delete(RUNS).where(RUNS.c.id.in_(old), RUNS.c.id.not_in(used))).rowcount
+            connection.execute(sa.update(RUNS).where(RUNS.c.id.in_(old), RUNS.c.report != "{}"), {"report": "{}"})
+            connection.execute(sa.delete(DRIFT).where(DRIFT.c.closed != "", DRIFT.c.closed < before))
+            connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.sent != "", OUTBOX.c.sent < before))
+        return gone
 
     def _remember(self, connection: sa.Connection, report: Report, applied: Mapping[ResourceId, Applied], run: int) -> None:
         rows = connection.execute(sa.select(APPLIED).where(APPLIED.c.stack == report.stack))

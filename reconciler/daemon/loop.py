@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
-from threading import Event, Lock, Thread
+from threading import Event, Lock, RLock, Thread
 from typing import Protocol
 
 from reconciler.applying import Listener
 from reconciler.compose import Workshop
+from reconciler.daemon.housekeeping import Housekeeper
 from reconciler.daemon.outbox import Outbox
-from reconciler.daemon.queue import Claim, KeyedQueue
+from reconciler.daemon.queue import Claim, KeyedQueue, WorkQueue
+from reconciler.daemon.sharing import OWN, behind, known, noted, stumbles
 from reconciler.desired import Desired
 from reconciler.engine import Engine, silent
-from reconciler.errors import InputError, Problem, ReconcilerError, SourceError
+from reconciler.errors import InputError, Problem, ReconcilerError, SourceError, StoreError, TurnLost
 from reconciler.notify import Notice, NoticeLevel
 from reconciler.plan import Plan
 from reconciler.report import Report, Verdict
@@ -71,12 +73,13 @@ class Daemon:
     listen: Listener = silent
     done: Callable[[Report], None] = lambda report: None
     workers: int = 1
-    queue: KeyedQueue = field(default_factory=KeyedQueue)
+    queue: WorkQueue = field(default_factory=KeyedQueue)
     force: dict[str, InForce] = field(default_factory=dict)
     _said: str = ""
     _misses: int = 0
     _rejected: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
+    _looking: RLock = field(default_factory=RLock)
 
     def __post_init__(self) -> None:
         """Remember what was rejected before a restart, so that its end is told too."""
@@ -87,6 +90,8 @@ class Daemon:
         """Start every thread, wait for the stop signal, and let the writes that are under way finish."""
         threads = [Thread(target=self._watch, name="source", daemon=True)]
         threads += [Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(self.workers)]
+        house = Housekeeper(self.store, self.workshop.settings.state, self.workshop.clock)
+        threads.append(Thread(target=house.run, args=(self.workshop.stop,), name="housekeeper", daemon=True))
         outbox = Thread(target=self.outbox.run, args=(self.workshop.stop,), name="outbox", daemon=True)
         for thread in (*threads, outbox):
             thread.start()
@@ -104,6 +109,7 @@ class Daemon:
         self.queue.close()
         for thread in (*threads, outbox):
             thread.join(timeout=60)
+        self.queue.join(30)
 
     # -- the source ----------------------------------------------------------------------------------------------------------
 
@@ -112,13 +118,17 @@ class Daemon:
             self.look()
             self.head.wait(self.workshop.stop)
 
-    def look(self) -> None:
-        """Ask the source once."""
+    def look(self) -> bool:
+        """Ask the source once; say whether it answered."""
+        with self._looking:  # a worker looks, too, where it shares the work
+            return self._look()
+
+    def _look(self) -> bool:
         try:
             desired = self.head.changed()
         except SourceError as error:
             self._complain(str(error))
-            return
+            return False
         except InputError as error:
             self._reject(REPOSITORY, "", error.problems)
             desired = None
@@ -127,6 +137,7 @@ class Daemon:
         self._said, self._misses = "", 0
         if desired is not None:
             self.accept(desired)
+        return True
 
     def _complain(self, message: str) -> None:
         """Log a trouble with the source once, not every few seconds; tell people when it does not pass by itself."""
@@ -139,7 +150,16 @@ class Daemon:
 
     def _tell(self, what: str, title: str, level: NoticeLevel, *lines: str, stack: str = REPOSITORY) -> None:
         now = self.workshop.clock.now().isoformat()
-        self.store.owe(Owed(f"{what}:{stack}:{now}", asdict(Notice(title, level, stack, lines, key=stack))), now)
+        when = now[:13] if self.queue.shared else now  # what every daemon notices is told once an hour
+        owed = Owed(f"{what}:{stack}:{when}", asdict(Notice(title, level, stack, lines, key=stack)))
+        self._keep(lambda: self.store.owe(owed, now))
+
+    def _keep(self, write: Callable[[], object]) -> None:
+        """Write to the store if it can be written to: nothing that it keeps is worth an end."""
+        try:
+            write()
+        except StoreError as error:
+            log.error("%s", error)
 
     def accept(self, desired: Desired, reason: str = "") -> None:
         """Take a revision: load each stack, reject those with problems, and ask for a pass of the others."""
@@ -164,8 +184,9 @@ class Daemon:
                 continue
             self._well(name, commit)
             with self._lock:
-                self.force[name] = InForce(desired, stack, self.workshop.today())
-            self.queue.request(name, reason)
+                before, self.force[name] = self.force.get(name), InForce(desired, stack, self.workshop.today())
+            if before is None or not self.queue.shared or not known(self.store, name, commit):
+                self.queue.request(name, reason)
 
     def _load(self, desired: Desired, name: str) -> Stack:
         """Load a stack. Raises InputError, for a bug of ours too: one commit must not end the daemon for every stack."""
@@ -197,7 +218,8 @@ class Daemon:
         now = self.workshop.clock.now()
         empty = Plan(name, commit).sealed()
         report = Report(name, commit, "a new revision", verdict, now, now, empty, empty, problems=tuple(problems))
-        self.store.record(replace(report, trace_id=trace_id(commit)), {})
+        if not (self.queue.shared and noted(self.store, report)):
+            self._keep(lambda: self.store.record(replace(report, trace_id=trace_id(commit)), {}))
         return report
 
     # -- the passes ----------------------------------------------------------------------------------------------------------
@@ -214,12 +236,17 @@ class Daemon:
                     self.queue.done(claim)
 
     def _pass(self, engine: Engine, claim: Claim) -> None:
-        with self._lock:
-            force = self.force[claim.key]
+        force = self._newest(claim)
+        if force is None:
+            return
         self._renew(force, claim.key)
         revision = force.desired.revision
         try:
             report = engine.converge(force.stack, revision.commit, reason=", ".join(claim.reasons), subject=revision.subject)
+        except (TurnLost, StoreError) as error:
+            log.warning("%s", error)
+            self._again(force, claim.key, well=False)
+            return
         except Exception as error:  # a bug in a pass must not end the daemon
             log.exception("bug: the pass of %s raised %s", claim.key, type(error).__name__)
             self._again(force, claim.key, well=False)
@@ -227,6 +254,22 @@ class Daemon:
         log.info("%s: %s in %.1f s: %s", report.stack, report.verdict, report.seconds, report.reason)
         self._again(force, claim.key, well=report.verdict is Verdict.CONVERGED)
         self.done(report)
+
+    def _newest(self, claim: Claim) -> InForce | None:
+        """Give what is in force. Where daemons share the work, never what is older than what another of them has seen."""
+        key = claim.key
+        if not self.queue.shared:
+            return self.force[key]
+        force = self.force.get(key)
+        late = force is None or behind(self.store, key, force.desired.revision.commit)
+        if (late or set(claim.reasons) - OWN) and not self.look() and late:
+            log.warning("%s: another daemon knows a newer commit, and the repository cannot be read here; later", key)
+            self.queue.request(key, "another try", after=RETRY_FIRST)
+            return None
+        force = self.force.get(key)
+        if force is None:
+            log.info("%s: is no stack of the repository any more", key)
+        return force
 
     def _renew(self, force: InForce, name: str) -> None:
         """Load the stack anew on a new day, because exceptions end with the day."""
@@ -241,6 +284,8 @@ class Daemon:
     def _again(self, force: InForce, key: str, *, well: bool) -> None:
         """Ask for the next look: at the interval when all is well, sooner and then ever later when it is not."""
         force.failures = 0 if well else force.failures + 1
+        if self.queue.shared and not well:
+            force.failures = max(force.failures, stumbles(self.store, key))
         pause = force.stack.spec.interval
         if not well:
             pause = min(pause, RETRY_FIRST * 2.0 ** min(force.failures - 1, 16), RETRY_MOST)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from procrastinate import App, JobContext, PsycopgConnector, exceptions
 from procrastinate.jobs import Job, Status
@@ -215,8 +216,17 @@ class PostgresQueue:
             try:
                 await self._connected()
             except Exception as error:
-                log.error("the queue lost the database (%s); it tries again", type(error).__name__)
-                await asyncio.sleep(min(1.0, self._pace.poll))
+                log.error("the queue lost the database (%s); it tries again every second", type(error).__name__)
+                await self._reachable()
+
+    async def _reachable(self) -> None:
+        """Wait until the server answers, with even steps: a pool's own pauses grow with the outage."""
+        arguments = session(self._database)
+        while not self._closing:
+            await asyncio.sleep(min(1.0, self._pace.poll))
+            with suppress(psycopg.Error):
+                await (await psycopg.AsyncConnection.connect(**arguments)).close()
+                return
 
     async def _connected(self) -> None:
         app = App(connector=connector(self._database))
@@ -330,10 +340,15 @@ def label(number: int) -> str:
     return f"reconciler pass {number}"
 
 
+def session(database: PostgresDatabase) -> dict[str, Any]:
+    """Give what a connection of the queue is opened with."""
+    _, arguments = database.engine.dialect.create_connect_args(database.url)
+    return {**arguments, **connecting()}
+
+
 def connector(database: PostgresDatabase) -> PsycopgConnector:
     """Give procrastinate connections of its own."""
-    _, arguments = database.engine.dialect.create_connect_args(database.url)
-    return PsycopgConnector(kwargs={**arguments, **connecting()}, min_size=1, max_size=4, timeout=5.0)
+    return PsycopgConnector(kwargs=session(database), min_size=1, max_size=4, timeout=3.0, reconnect_timeout=2.0)
 
 
 def make_tables(database: PostgresDatabase) -> None:

@@ -7,6 +7,8 @@ from reconciler.compose import Workshop, git_source
 from reconciler.daemon.heads import DirectoryHead, GitHead
 from reconciler.daemon.loop import Daemon, Head
 from reconciler.daemon.outbox import Outbox
+from reconciler.daemon.queue import KeyedQueue, WorkQueue
+from reconciler.database import PostgresDatabase
 from reconciler.engine import silent
 from reconciler.errors import SettingsError
 from reconciler.notify import LogSink, Sink
@@ -18,7 +20,17 @@ from reconciler.state import Store
 def daemon(settings: Settings, store: Store, *, path: Path | None = None, workers: int = 1, listen: Listener = silent) -> Daemon:
     """Make a daemon that watches ``path``, or the repository of the settings. Raises SettingsError."""
     workshop = Workshop(settings)
-    return Daemon(workshop, store, _head(settings, workshop, path), Outbox(store, _sink(settings), workshop.clock), listen, workers=workers)
+    head, outbox = _head(settings, workshop, path), Outbox(store, _sink(settings), workshop.clock)
+    return Daemon(workshop, store, head, outbox, listen, workers=workers, queue=_queue(store, workers))
+
+
+def _queue(store: Store, workers: int) -> WorkQueue:
+    """Keep the queue where the store is: in PostgreSQL when daemons share it."""
+    if not isinstance(store.database, PostgresDatabase):
+        return KeyedQueue()
+    from reconciler.daemon.pgqueue import PostgresQueue  # half a second that only those pay who share
+
+    return PostgresQueue(store.database, workers=workers)
 
 
 def _head(settings: Settings, workshop: Workshop, path: Path | None) -> Head:

@@ -185,21 +185,18 @@ def test_a_queue_gives_out_what_is_due_once_and_loses_nothing(kind: Kind) -> Non
 
 
 def test_a_burst_is_one_pass_and_a_push_during_it_exactly_one_more(crew: Crew, kind: Kind) -> None:
-    for number in range(50):
-        crew.queue.request("mail", f"webhook {number % 30}")
+    crew.queue.request("mail", "webhook")
     until(lambda: "mail" in crew.running)
     for number in range(200):
         crew.queue.request("mail", f"push {number}")
     time.sleep(kind.watch)
-    assert len(crew.taken) <= 2, "the first of the burst may already run while the rest comes in"
-    for _ in range(len(crew.taken), 3):
-        crew.finish("mail")
-        time.sleep(kind.watch)
-        if "mail" not in crew.running:
-            break
-    assert len(crew.taken) <= 3
-    assert len(crew.taken[-1].reasons) <= 20
-    until(lambda: "mail" not in crew.running or crew.finish("mail") is not None or not len(crew.queue))
+    assert len(crew.taken) == 1
+    crew.finish("mail")
+    until(lambda: "mail" in crew.running)
+    crew.finish("mail")
+    time.sleep(kind.watch)
+    assert (len(crew.taken), len(crew.queue)) == (2, 0)
+    assert len(crew.taken[-1].reasons) == 20, "the reasons of a burst are told, and not without end"
 
 
 def test_a_back_off_is_brought_forward_by_a_request_for_now_and_never_put_off(crew: Crew, kind: Kind) -> None:
@@ -399,7 +396,7 @@ def test_requests_made_while_the_server_is_away_are_kept_and_made_when_it_is_bac
         own.start()
         until(lambda: "web" in crew.running, "the request that was kept", 20)
         crew.finish("web")
-        until(lambda: len(crew.taken) >= 3, "mail is looked at again, because its end could not be written", 20)
+        until(lambda: "mail" in crew.running, "mail is looked at again, because its end could not be written", 20)
         crew.finish("mail")
     finally:
         crew.end()
