@@ -7,7 +7,7 @@ holds a password.
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
@@ -17,12 +17,12 @@ import sqlalchemy as sa
 
 from reconciler.errors import ReconcilerError, SettingsError, StoreError
 from reconciler.settings import State
-from reconciler.turns import AdvisoryTurns, FileTurns, Lent
+from reconciler.turns import AdvisoryTurn, AdvisoryTurns, FileTurns, Lent
 
 log = logging.getLogger("reconciler.database")
 DRIVER = "postgresql+psycopg"
 MAGIC = b"SQLite format 3\x00"
-BROKEN = ("malformed", "not a database", "disk I/O error", "corrupt")
+BROKEN = ("malformed", "not a database")
 FULL = ("is full", "No space left", "could not extend")
 MIGRATING = 7_236_412_518
 """The advisory lock under which one daemon at a time looks at the schema."""
@@ -221,8 +221,12 @@ class PostgresDatabase:
     @contextmanager
     def recording(self, stack: str) -> Iterator[sa.Connection]:
         """Write in the session that has the turn at ``stack``: when the turn is lost, so is the transaction."""
-        turn: Any = self.turns.current(stack)
-        with turn.lock if turn else nullcontext(), turn.connection.begin() if turn else self.engine.begin() as connection:
+        turn = self.turns.current(stack)
+        if isinstance(turn, AdvisoryTurn):
+            with turn.lock, turn.connection.begin():
+                yield turn.connection
+            return
+        with self.engine.begin() as connection:
             yield connection
 
     def mend(self, error: StoreError) -> bool:

@@ -94,6 +94,7 @@ class PostgresQueue:
         self._app: App | None = None
         self._worker: Worker | None = None
         self._suspects: set[int] = set()
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # a server that is away is told once, not at every try
         make_tables(database)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="queue", daemon=True)
