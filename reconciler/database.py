@@ -67,6 +67,8 @@ def _complaining(engine: sa.Engine, name: str) -> None:
     @sa.event.listens_for(engine, "handle_error")
     def _(context: Any) -> None:
         error = context.original_exception
+        if context.is_pre_ping:  # a connection that was cut is replaced; only when that fails is there trouble
+            return
         if isinstance(context.sqlalchemy_exception, sa.exc.IntegrityError | sa.exc.ProgrammingError | sa.exc.DataError):
             return
         if isinstance(context.sqlalchemy_exception, sa.exc.DBAPIError) or isinstance(error, sqlite3.Error):
@@ -218,16 +220,10 @@ class PostgresDatabase:
         """Read."""
         return self.engine.connect()
 
-    @contextmanager
-    def recording(self, stack: str) -> Iterator[sa.Connection]:
+    def recording(self, stack: str) -> AbstractContextManager[sa.Connection]:
         """Write in the session that has the turn at ``stack``: when the turn is lost, so is the transaction."""
         turn = self.turns.current(stack)
-        if isinstance(turn, AdvisoryTurn):
-            with turn.lock, turn.connection.begin():
-                yield turn.connection
-            return
-        with self.engine.begin() as connection:
-            yield connection
+        return turn.transaction() if isinstance(turn, AdvisoryTurn) else self.engine.begin()
 
     def mend(self, error: StoreError) -> bool:
         """Do nothing: a server is mended by its people."""

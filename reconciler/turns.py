@@ -108,22 +108,36 @@ class AdvisoryTurn:
         with self.lock:
             if not self._lost:
                 try:
-                    outside = not self.connection.in_transaction()
-                    self.connection.execute(sa.text("SELECT 1"))
-                    if outside:
+                    with self._session():
+                        self.connection.execute(sa.text("SELECT 1"))
                         self.connection.commit()
                 except Exception as error:  # whatever the reason, the lock cannot be vouched for
                     self._lost = True
                     log.warning("%s: the turn was lost (%s)", self.name, type(error).__name__)
             return not self._lost
 
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Give a transaction in the session that has the lock. Raises StoreError when that session has ended; nothing is written then."""
+        with self.lock, self._session(), self.connection.begin():
+            yield self.connection
+
+    @contextmanager
+    def _session(self) -> Iterator[None]:
+        """Use the connection as long as it is the one that has the lock: the library would quietly open another in its place."""
+        if self._lost or self.connection.invalidated:
+            self._lost = True
+            raise StoreError(f"{self.name}: the session that had the turn has ended")
+        yield
+
     def leave(self) -> None:
         """Release the lock and the connection."""
         with self.lock:
             try:
                 if not self._lost:
-                    self.connection.execute(LEAVE)
-                    self.connection.commit()
+                    with self._session():
+                        self.connection.execute(LEAVE)
+                        self.connection.commit()
             except Exception:  # the session is gone, and the lock with it
                 self._lost = True
             if self._lost:

@@ -60,8 +60,8 @@ class Pace:
     """How often the queue looks, in seconds: for work, for its own heartbeat, for the dead. ``stalled`` + ``sweep`` is the takeover."""
 
     poll: float = 0.5
-    heartbeat: float = 5.0
-    stalled: float = 20.0
+    heartbeat: float = 3.0
+    stalled: float = 15.0
     sweep: float = 2.0
     grace: float = 30.0
     keep_hours: int = 24

@@ -325,7 +325,7 @@ def test_the_key_of_a_killed_worker_goes_to_another_by_itself(shared: Shared) ->
     first.end()
     killed = time.monotonic()
     until(lambda: any(what == "end" for what, *_ in shared.lines()), "the second worker", 20)
-    assert time.monotonic() - killed < 10, "with a heartbeat of 1.5 s; 20 s unless a test says otherwise"
+    assert time.monotonic() - killed < 10, "a worker is taken for dead after 1.5 s here, after 15 s otherwise"
     assert shared.writers() == [first.process.pid, second.process.pid]
 
 
