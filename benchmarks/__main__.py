@@ -5,7 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 
-NAMES = ("help", "validate", "plan", "engine", "cloudflare", "idle", "k8s")
+NAMES = ("help", "validate", "plan", "engine", "cloudflare", "idle", "k8s", "scale", "day")
 
 
 def main(arguments: list[str]) -> int:

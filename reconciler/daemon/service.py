@@ -21,10 +21,10 @@ def daemon(settings: Settings, store: Store, *, path: Path | None = None, worker
     """Make a daemon that watches ``path``, or the repository of the settings. Raises SettingsError."""
     workshop = Workshop(settings)
     head, outbox = _head(settings, workshop, path), Outbox(store, _sink(settings), workshop.clock)
-    return Daemon(workshop, store, head, outbox, listen, workers=workers, queue=_queue(store, workers))
+    return Daemon(workshop, store, head, outbox, listen, workers=workers, queue=queue_of(store, workers))
 
 
-def _queue(store: Store, workers: int) -> WorkQueue:
+def queue_of(store: Store, workers: int) -> WorkQueue:
     """Keep the queue where the store is: in PostgreSQL when daemons share it."""
     if not isinstance(store.database, PostgresDatabase):
         return KeyedQueue()
