@@ -112,7 +112,7 @@ class Day:
 def resident() -> float:
     """Give the memory of this process now, in MB."""
     text = Path("/proc/self/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS")) / 1024
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS")) / 1024
 
 
 def measure() -> list[dict[str, object]]:
@@ -138,4 +138,5 @@ def measure() -> list[dict[str, object]]:
 
 def _bad(store: Store) -> float:
     rows = store.runs(most=100_000)
-    return sum(row["verdict"] != "converged" for row in rows) / len(rows)
+    bad = [row for row in rows if row["verdict"] != "converged"]
+    return len(bad) / len(rows)

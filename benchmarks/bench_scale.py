@@ -39,7 +39,7 @@ def measure() -> list[dict[str, object]]:
 
 
 def _sweep(server: PostgresServer, answer: float, workers: int) -> float:
-    """Give the seconds from the first request to the end of the last pass, every daemon having made its first round before."""
+    """Give the seconds from the first request to the end of the last pass, the faster of two, after every daemon's first round."""
     from pydantic import SecretStr
 
     from reconciler.daemon.pgqueue import PostgresQueue
@@ -54,12 +54,15 @@ def _sweep(server: PostgresServer, answer: float, workers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         processes = [_worker(folder, number, answer, url) for number in range(workers)]
         try:
-            _settled(database, STACKS, processes)
-            started = time.monotonic()
-            for number in range(STACKS):
-                queue.request(f"s{number:03}", "resync")
-            _settled(database, 2 * STACKS, processes)
-            return time.monotonic() - started
+            _settled(database, STACKS, processes, quiet=8.0)  # the last to start has loaded its stacks, too
+            found = []
+            for number in (2, 3):
+                started = time.monotonic()
+                for stack in range(STACKS):
+                    queue.request(f"s{stack:03}", "resync")
+                _settled(database, number * STACKS, processes)
+                found.append(time.monotonic() - started)
+            return min(found)
         finally:
             for one in processes:
                 one.terminate()
@@ -76,8 +79,8 @@ def _worker(folder: str, number: int, answer: float, url: str) -> subprocess.Pop
     return subprocess.Popen(command)
 
 
-def _settled(database: object, runs: int, processes: list[subprocess.Popen[bytes]]) -> None:
-    """Wait until at least so many passes are recorded, and nothing is due."""
+def _settled(database: object, runs: int, processes: list[subprocess.Popen[bytes]], *, quiet: float = 0.0) -> None:
+    """Wait until at least so many passes are recorded, and nothing has been due for ``quiet`` seconds."""
     import sqlalchemy as sa
 
     from reconciler.database import PostgresDatabase
@@ -87,12 +90,14 @@ def _settled(database: object, runs: int, processes: list[subprocess.Popen[bytes
         "SELECT (SELECT count(*) FROM runs) AS runs, (SELECT count(*) FROM procrastinate_jobs"
         " WHERE lock IS NOT NULL AND (status = 'doing' OR status = 'todo' AND (scheduled_at IS NULL OR scheduled_at < now()))) AS due"
     )
-    end = time.monotonic() + 300
+    end, since = time.monotonic() + 300, time.monotonic()
     while True:
-        time.sleep(0.1)
+        time.sleep(0.05)
         with database.reading() as connection:
             found = connection.execute(due).one()
-        if found.runs >= runs and found.due == 0:
+        if found.runs < runs or found.due:
+            since = time.monotonic()
+        elif time.monotonic() - since >= quiet:
             return
         if time.monotonic() > end or any(one.poll() is not None for one in processes):
             raise RuntimeError(f"{found.runs} of {runs} passes after five minutes, or a worker ended")
