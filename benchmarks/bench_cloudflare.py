@@ -25,6 +25,10 @@ IMPORT = "import time; t = time.perf_counter(); import reconciler_cloudflare.dri
 UNASKED = "import sys; from reconciler.registry import catalog; catalog(); print(int('cloudflare' in sys.modules))"
 
 
+TIMES = 5
+"""A plan is made so often, each time from a fresh connection, and the least of each figure counts: the machine has other work."""
+
+
 class Cost(NamedTuple):
     """Requests, seconds of this thread's processor time, and seconds of the clock; the emulator has a thread of its own."""
 
@@ -41,7 +45,7 @@ def measure() -> list[dict[str, object]]:
         planned, applied, batches = _ours(emulator)
         emulator.load(_seed(marked=False))
         return [
-            figure(f"requests of a plan of {COUNT} DNS records", planned.requests, "requests", 2),
+            figure(f"requests of a first plan of {COUNT} DNS records", planned.requests, "requests", 3),
             figure("processor time of that", planned.processor, "s", 1.5),
             figure(f"batch calls of {CHANGED} changes", batches, "calls", 2),
             figure("import of the Cloudflare driver", min(_child(IMPORT) for _ in range(3)), "s", 1.3),
@@ -74,6 +78,11 @@ def _cost(emulator: CloudflareEmulator, work: Callable[[], Any]) -> tuple[Any, C
     return done, Cost(len(emulator.faults.requests), time.thread_time() - processor, time.perf_counter() - clock)
 
 
+def _least(emulator: CloudflareEmulator, work: Callable[[], Any]) -> Cost:
+    costs = [_cost(emulator, work)[1] for _ in range(TIMES)]
+    return Cost(*(min(one) for one in zip(*costs, strict=True)))
+
+
 def _child(program: str) -> float:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return float(done.stdout)
@@ -84,10 +93,15 @@ def _child(program: str) -> float:
 
 def _ours(emulator: CloudflareEmulator) -> tuple[Cost, Cost, int]:
     """Plan a zone that has not changed, then change some of it, and count the calls that wrote."""
-    driver = CloudflareDriver(Config.model_validate(emulator.settings()))
     same, other = _wanted(0), _wanted(CHANGED)
-    plan, planned = _cost(emulator, lambda: _plan(driver, same))
-    assert plan.in_sync
+
+    def plan_all() -> None:
+        fresh = CloudflareDriver(Config.model_validate(emulator.settings()))
+        assert _plan(fresh, same).in_sync
+        fresh.close()
+
+    planned = _least(emulator, plan_all)
+    driver = CloudflareDriver(Config.model_validate(emulator.settings()))
     changes = [change for wave in _plan(driver, other).waves for change in wave]
     assert len(changes) == CHANGED
     outcomes, applied = _cost(emulator, lambda: driver.apply(changes, SCOPE))
@@ -116,6 +130,7 @@ def _beside(emulator: CloudflareEmulator, planned: Cost, applied: Cost) -> list[
     return [
         *_pair(f"plan of {COUNT} records", planned, theirs_planned),
         *_pair(f"{CHANGED} changes", applied, theirs_applied),
+        figure(f"seconds of a plan of {COUNT} records, ours to one of octoDNS", planned.clock / theirs_planned.clock, "", 1.25),
         figure(f"requests of {CHANGED} changes, ours to one of octoDNS", applied.requests / theirs_applied.requests, "", 1),
         figure(f"seconds of {CHANGED} changes, ours to one of octoDNS", applied.clock / theirs_applied.clock, "", 1),
     ]
@@ -140,9 +155,12 @@ def _octodns(emulator: CloudflareEmulator) -> tuple[Cost, Cost]:
     def provider() -> Any:
         return provider_of("cf", token=settings["token"], api_url=settings["base_url"], pagerules=False, records_per_page=5000)
 
-    first, second, same, other = provider(), provider(), _zone(0), _zone(CHANGED)
-    plan, planned = _cost(emulator, lambda: first.plan(same))
-    assert plan is None
+    same, other = _zone(0), _zone(CHANGED)
+
+    def plan_all() -> None:
+        assert provider().plan(same) is None
+
+    planned, second = _least(emulator, plan_all), provider()
     plan = second.plan(other)
     assert len(plan.changes) == CHANGED
     _, applied = _cost(emulator, lambda: second.apply(plan))

@@ -17,9 +17,9 @@ from reconciler.clock import Clock
 from reconciler.compose import Workshop
 from reconciler.daemon.housekeeping import Housekeeper
 from reconciler.daemon.loop import Daemon
-from reconciler.daemon.news import news
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.queue import KeyedQueue
+from reconciler.daemon.recording import recorder
 from reconciler.desired import Desired, desired_from
 from reconciler.engine import Engine
 from reconciler.notify import Notice
@@ -78,7 +78,7 @@ class Day:
         state = State(path=folder / "state.db", keep_days=1 / 12, keep_runs=50)
         settings = Settings(targets={"bench": {"trouble": 0.04}}, engine=engine, state=state)
         workshop = Workshop(settings, self.time.clock(), kinds=CATALOG)
-        self.store = Store(state, news=news)
+        self.store = Store(state, news=recorder(settings))
         outbox = Outbox(self.store, self.nobody, workshop.clock, pace=0)
         self.daemon = Daemon(workshop, self.store, self.nobody, outbox, queue=KeyedQueue(lambda: self.time.seconds))
         self.house = Housekeeper(self.store, state, workshop.clock)

@@ -5,12 +5,20 @@ import tempfile
 import time
 from pathlib import Path
 
+import yaml
+
 from benchmarks.common import PROGRAM, figure
 from reconciler.clock import Clock
 from reconciler.desired import desired_below
 from reconciler.registry import catalog
 from reconciler.sandbox.world import World
 from reconciler.state import Store
+
+HTTP = {
+    "listen": "127.0.0.1:0",
+    "tokens": {"bench": {"token": "a-token-of-the-benchmark", "role": "read"}},
+    "webhooks": {"forge": {"scheme": "github", "secrets": ["a-secret-of-the-benchmark"]}},
+}
 
 
 def measure() -> list[dict[str, object]]:
@@ -23,7 +31,7 @@ def measure() -> list[dict[str, object]]:
         world.remote.copy(Path("desired"), "desired")
         world.remote.push("Run our own mail")
         settings = Path(folder) / "reconciler.yaml"
-        settings.write_text(world.settings_text(), encoding="utf-8")
+        settings.write_text(yaml.safe_dump({**yaml.safe_load(world.settings_text()), "http": HTTP}), encoding="utf-8")
         daemon = subprocess.Popen([PROGRAM, "--settings", str(settings), "run"])
         try:
             _wait(Path(folder) / "reconciler.db")

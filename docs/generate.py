@@ -21,6 +21,9 @@ from pydantic_core import PydanticUndefined
 from reconciler import errors
 from reconciler.checks.findings import RULES
 from reconciler.cli import VERBS, group
+from reconciler.daemon.http.api import OPERATIONS, PREFIX
+from reconciler.daemon.http.openapi import document
+from reconciler.daemon.http.operations import Operation
 from reconciler.driver import Plugin
 from reconciler.registry import OWN_GROUP, catalog
 from reconciler.resource import Spec
@@ -223,7 +226,13 @@ def settings_page() -> str:
             for part in parts_of(plugin.config)
         )
         targets.append(f"### {plugin.name}\n\n{first_paragraph(plugin.config)}\n\n{table(head, list(setting_rows(plugin.config)))}{inner}")
-    return SETTINGS.format(note=NOTE, table=table(head, list(setting_rows(Settings))), targets="\n".join(targets))
+    listed = table(head, list(setting_rows(Settings)))
+    parts = "".join(
+        f"\n### {part.__name__}\n\n{first_paragraph(part)}\n\n{table(head, list(setting_rows(part)))}"
+        for part in parts_of(Settings)
+        if f"(#{slug(part.__name__)})" in listed
+    )
+    return SETTINGS.format(note=NOTE, table=listed + parts, targets="\n".join(targets))
 
 
 SETTINGS = """{note}
@@ -414,6 +423,38 @@ of a finding. `reconciler/waive` takes the names in the first column.
 {table}"""
 
 
+# -- the API -------------------------------------------------------------------------------------------------------------------
+
+
+def api_page() -> str:
+    """Give the page of every operation of the API."""
+    rows = [(f"`{one.method} {PREFIX}{one.template}`", f"`{one.role}`", one.about, _shape(one)) for one in OPERATIONS]
+    shapes = [one.body for one in OPERATIONS if one.body is not None] + [one.query for one in OPERATIONS if one.query is not None]
+    sections = "\n".join(f"## {one.__name__}\n\n{first_paragraph(one)}\n\n{fields_of(one)}" for one in shapes)
+    return API.format(note=NOTE, prefix=PREFIX, table=table(("Operation", "Role", "What it does", "Takes"), rows), sections=sections)
+
+
+def _shape(one: Operation) -> str:
+    shape = one.body or one.query
+    return f"[{shape.__name__}](#{slug(shape.__name__)})" if shape is not None else ""
+
+
+def api_document() -> str:
+    """Give the OpenAPI document."""
+    return json.dumps(document(OPERATIONS, PREFIX), indent=2) + "\n"
+
+
+API = """{note}
+# API
+
+Served at `http.listen` where `http.tokens` are set, to whoever shows one of them: `Authorization: Bearer TOKEN`. The roles are `read`,
+`operate` and `approve`; each may do what those before it may. What cannot be done is answered by a problem document (RFC 9457). The whole
+of it as OpenAPI 3.1: [openapi.json](openapi.json), served at `{prefix}/openapi.json`.
+
+{table}
+{sections}"""
+
+
 # -- included files ------------------------------------------------------------------------------------------------------------
 
 INCLUDED = re.compile(r"<!-- file: (?P<path>\S+) -->\n```python\n.*?```\n", re.DOTALL)
@@ -439,6 +480,8 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/cli.md": cli_page,
     "reference/errors.md": errors_page,
     "reference/checks.md": checks_page,
+    "reference/api.md": api_page,
+    "reference/openapi.json": api_document,
     "drivers.md": _drivers_page,
 }
 """Path below this folder -> what it must hold."""

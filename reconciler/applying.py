@@ -17,7 +17,7 @@ from reconciler.observing import Observer, Seen
 from reconciler.plan import Plan
 from reconciler.resource import ResourceId
 from reconciler.retry import Retry
-from reconciler.telemetry import completed, span
+from reconciler.telemetry import at, completed, span
 from reconciler.writing import gated
 
 
@@ -147,7 +147,7 @@ class Applier:
                 asked = [outcome.retry_after for outcome in again if outcome.retry_after is not None]
                 raise Transient(again[0].message, retry_after=max(asked, default=None))
 
-        with span(f"apply {target}", changes=len(changes)):
+        with at(target, "apply", changes=len(changes)):
             try:
                 self.observer.lanes.run(target, lambda call: self.retry.call(lambda: once(call)))
             except Overdue as error:

@@ -3,7 +3,7 @@
 The command line and the daemon are both thin shells round what is built here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,11 +12,12 @@ from threading import Event
 
 from reconciler.applying import Listener
 from reconciler.clock import Clock
-from reconciler.engine import Engine, Forgetful, Memory, silent
+from reconciler.engine import Engine, Forgetful, Memory, silent, unheeded
 from reconciler.lanes import Lanes
-from reconciler.observing import Observer
+from reconciler.observing import Observer, Seen
 from reconciler.registry import Catalog, catalog
 from reconciler.resource import SecretValue
+from reconciler.resting import Rests
 from reconciler.retry import Retry
 from reconciler.settings import Settings
 from reconciler.source import GitSource
@@ -36,23 +37,23 @@ def git_source(settings: Settings, cache: Path) -> GitSource:
 
 @dataclass(slots=True)
 class Workshop:
-    """Builds engines that share the settings, the clock and the stop signal, but no connection."""
+    """Builds engines that share the settings, the clock, the stop signal and what failed of late, but no connection."""
 
     settings: Settings
     clock: Clock = field(default_factory=Clock)
     stop: Event = field(default_factory=Event)
     kinds: Catalog = field(default_factory=catalog)
+    rests: Rests = field(default_factory=Rests)
 
     @contextmanager
-    def engine(self, memory: Memory | None = None, listen: Listener = silent) -> Iterator[Engine]:
+    def engine(self, memory: Memory | None = None, listen: Listener = silent, after: Callable[[Seen], None] = unheeded) -> Iterator[Engine]:
         """Give an engine with connections of its own, closed at the end."""
         retry = Retry(self.settings.engine, self.stop, self.clock)
         key = self.settings.fingerprint_key.get_secret_value().encode()
         with Targets(self.settings.targets, self.kinds) as targets:
-            observer = Observer(
-                targets, self.kinds, retry, self.settings.instance, key, self.settings.engine.workers, Lanes(self.settings.engine.deadline)
-            )
-            yield Engine(observer, retry, memory or Forgetful(), self.settings.engine, listen)
+            engine = self.settings.engine
+            observer = Observer(targets, self.kinds, retry, self.settings.instance, key, engine.workers, lanes=Lanes(engine.deadline))
+            yield Engine(observer, retry, memory or Forgetful(), self.settings.engine, listen, after, self.rests)
 
     def today(self) -> date:
         """Give the date by which exceptions end, in UTC."""

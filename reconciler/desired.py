@@ -1,13 +1,13 @@
 """What one revision asks for: its stacks by name, from a commit or from a working tree. Reads git and files; asks no system."""
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path, PurePosixPath
 
 from reconciler.errors import InputError, Problem
-from reconciler.load import load_stack, stack_names
+from reconciler.load import load_stack
 from reconciler.registry import Catalog
 from reconciler.source import Revision, WorkingTree
 from reconciler.stack import STACK_FILE, Stack
@@ -75,3 +75,10 @@ def _read(tree: WorkingTree, path: Path) -> tuple[Revision, str]:
 def chosen(desired: Desired, wanted: Sequence[str]) -> Sequence[str]:
     """Give the stacks that were asked for, or all."""
     return wanted or desired.names
+
+
+def stack_names(tree: Mapping[str, bytes], below: str = "desired") -> list[str]:
+    """List the stacks of a tree: every folder below ``below`` with a ``stack.yaml``."""
+    prefix = f"{below}/" if below else ""
+    suffix = f"/{STACK_FILE}"
+    return sorted(path[len(prefix) : -len(suffix)] for path in tree if path.startswith(prefix) and path.endswith(suffix))

@@ -63,8 +63,9 @@ class Ownership(StrEnum):
 class Observation:
     """What a driver saw of one resource. One is returned for every wanted resource that exists and for everything the stack owns.
 
-    ``live`` has the keys of ``Spec.canonical``; None means that the object does not exist (only useful together with ``refused`` or
-    ``status``). ``predicted`` is what the server says the object would become; when it is given, it is compared instead of the spec.
+    ``live`` has the keys of ``Spec.canonical``; None means that the object does not exist (only useful together with ``refused``,
+    ``status``, ``notes``, or ``evidence`` of who took it away). ``predicted`` is what the server says the object would become; when it is
+    given, it is compared instead of the spec.
     ``handle`` is the system's own id and whatever the driver wants back at the write; opaque to the core, must be JSON.
     ``unknown`` says why the object could not be seen: nothing is then created or deleted. ``refused`` says why it was seen but must
     not be written. ``replace`` says why the change cannot be made in place. ``keep`` is true when the mark forbids pruning.
@@ -179,8 +180,9 @@ class Scope:
     exception is a driver whose observing is itself a use of the secret (a probe that logs in), see docs/decisions/0006.
     ``since`` is the time of the newest write of this pass (``time.monotonic``, seconds): what a driver learned earlier proves nothing.
     ``wanted`` is the whole stack, for a driver whose objects depend on one another's content; ``observe`` may be asked about a part of it.
-    ``status_of`` names the resources whose ``Observation.status`` some expression needs. ``span`` opens a span round an outgoing
-    call: ``with scope.span("POST /batch", records=12): ...``; attributes must not carry secrets.
+    ``applied`` names what is remembered as having been as git wants it: one of them that is missing was taken away by somebody, of whom
+    the system may know. ``status_of`` names the resources whose ``Observation.status`` some expression needs. ``span`` opens a span round
+    an outgoing call: ``with scope.span("POST /batch", records=12): ...``; attributes must not carry secrets.
     """
 
     owner: str
@@ -188,8 +190,10 @@ class Scope:
     fingerprint: Callable[[SecretRef], str] = lambda ref: "unresolved"
     reveal: Callable[[SecretRef], SecretValue] = _no_reveal
     wanted: Mapping[ResourceId, Resource] = field(default_factory=dict)
+    applied: frozenset[ResourceId] = frozenset()
     status_of: frozenset[ResourceId] = frozenset()
     since: float = 0.0
+    count: Callable[[str, int], None] = lambda place, number: None
     span: SpanFactory = no_span
 
 
@@ -224,15 +228,78 @@ class Watcher(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Quieted:
+    """What a system raises no alarm about at our wish: the resources, and until when (aware datetime) where it ends by itself."""
+
+    ids: tuple[ResourceId, ...]
+    until: datetime | None = None
+
+
+class Quieter(Protocol):
+    """Optional face of a driver whose system raises alarms. What it makes carries ``scope.owner`` and is found by that alone.
+
+    It must end by itself, so that nothing is ever forgotten. Each raises DriverError.
+    """
+
+    def quiet(self, ids: Sequence[ResourceId], scope: Scope, reason: str, seconds: float) -> None:
+        """Raise no alarm about ``ids``, for at most ``seconds`` from the first such wish until ``unquiet``; effective when it returns."""
+        ...
+
+    def quieted(self, scope: Scope) -> Quieted | None:
+        """Say what it is quiet about, whichever process wished it; None when nothing is there."""
+        ...
+
+    def unquiet(self, scope: Scope) -> None:
+        """End it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SecretNote:
+    """What was learnt of the values of one path when they were last read. It holds none of them, and it is kept beside them.
+
+    ``version`` is the one that was read. ``tags`` maps a key to a keyed digest of its value. ``facts`` maps a key to what may be told of
+    its value; the fact ``fault`` says which rule of its declaration the value breaks. ``seal`` is the core's own digest over all of it.
+    """
+
+    version: str
+    tags: Mapping[str, str]
+    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    seal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretVersion:
+    """What a store tells of a path without reading it: the newest version, the names of its keys where it knows them, and the note."""
+
+    text: str
+    keys: frozenset[str] | None = None
+    note: SecretNote | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretReading:
+    """The values of one version of a path, and the facts that the declaration of each key lets be told (see ``SecretNote``)."""
+
+    values: Mapping[str, SecretValue]
+    version: str = ""
+    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
 class SecretStore(Protocol):
     """Optional face of a driver whose system keeps secrets. Expressions name a secret as ``(path, key)``."""
 
-    def versions(self, paths: Sequence[str], scope: Scope) -> Mapping[str, str]:
-        """Give a version text for each path that exists, without reading values. Raises DriverError when the store cannot be seen."""
+    def versions(self, paths: Sequence[str], scope: Scope) -> Mapping[str, SecretVersion]:
+        """Tell of each path that has a live version what can be told without reading it. Raises DriverError when none can be seen."""
         ...
 
-    def read(self, path: str, scope: Scope) -> Mapping[str, SecretValue]:
+    def read(self, path: str, scope: Scope) -> SecretReading:
         """Give all keys of one path at its present version. Raises Permanent when it does not exist."""
+        ...
+
+    def note(self, path: str, note: SecretNote, scope: Scope) -> None:
+        """Keep ``note`` beside a path, in the place of an older one, without a new version. Raises DriverError where it may not be."""
         ...
 
     def provider(self, path: str, wanted: Sequence[Resource]) -> ResourceId | None:
@@ -249,6 +316,10 @@ class Plugin:
     ``reconciler/`` that the driver itself reads. ``keeps_secrets`` says that the driver is a SecretStore, too. ``importer`` is an import
     string, too, where the plugin can write down what already runs: of a callable that takes the driver and what the user said (option name
     to value, and ``owner``, the mark to come) and gives desired state, file name to YAML. It raises DriverError for what it cannot do.
+    ``transactional`` says that ``apply`` makes all it is given in one transaction and brings it into order itself: changes that depend on
+    one another within the target are then given together, deletes among them.
+    ``acts`` says that to observe is itself to act on addresses that the spec names, or with a secret, as a probe does: for a plan of what
+    nobody has merged yet it is not asked.
     """
 
     name: str
@@ -260,6 +331,8 @@ class Plugin:
     annotations: tuple[str, ...] = ()
     keeps_secrets: bool = False
     importer: str = ""
+    acts: bool = False
+    transactional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

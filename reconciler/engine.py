@@ -9,20 +9,23 @@ the next possible (a secret that was just generated has consumers).
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from reconciler.applying import Applier, Event, Listener
 from reconciler.checks import Finding, Severity, check
-from reconciler.driver import Action, Change, Health, Level, Outcome, Status
+from reconciler.driver import Change, Health, Level, Outcome, Status
 from reconciler.errors import PlanChanged, StoreError, TurnLost
 from reconciler.observing import Observer, Seen
-from reconciler.plan import Applied, Plan
+from reconciler.plan import Applied, Exemption, Plan
 from reconciler.policy import guard, pending
+from reconciler.quiet import Hush
 from reconciler.report import Report, Verdict
 from reconciler.resource import ResourceId
+from reconciler.resting import Rests
 from reconciler.retry import Retry
 from reconciler.settings import Engine as EngineSettings
 from reconciler.stack import Stack
@@ -61,6 +64,10 @@ class Memory(Protocol):
         """Give the digests of plans that a person approved."""
         ...
 
+    def acknowledged(self, stack: str, now: datetime) -> Sequence[Exemption]:
+        """Give the differences that somebody acknowledged outside of git."""
+        ...
+
     def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> object:
         """Write a pass down, all in one transaction. ``applied`` is what is now known to be as git wants it."""
         ...
@@ -81,6 +88,10 @@ class Forgetful:
         """Give nothing."""
         return ()
 
+    def acknowledged(self, stack: str, now: datetime) -> Sequence[Exemption]:
+        """Give nothing."""
+        return ()
+
     def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> object:
         """Keep nothing."""
         return None
@@ -94,6 +105,10 @@ def silent(event: Event) -> None:
     """Listen to nothing."""
 
 
+def unheeded(seen: Seen) -> None:
+    """Make nothing of what was seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """Runs passes. One pass of one stack at a time; different stacks may run side by side on engines of their own."""
@@ -103,12 +118,22 @@ class Engine:
     memory: Memory = field(default_factory=Forgetful)
     settings: EngineSettings = EngineSettings()
     listen: Listener = silent
+    after: Callable[[Seen], None] = unheeded
+    """Called at the end of each converge with what was seen last; it holds no secret's value any more."""
+    rests: Rests = field(default_factory=Rests)
 
-    def plan(self, stack: Stack, revision: str = "", *, approved: Collection[str] = ()) -> tuple[Plan, Seen]:
-        """Say what a pass would do. Writes nothing anywhere."""
+    def plan(self, stack: Stack, revision: str = "", *, approved: Collection[str] = (), exact: bool = False) -> tuple[Plan, Seen]:
+        """Say what a pass would do. Changes nothing anywhere.
+
+        ``exact`` is for who is about to apply it: the plan is then the one of the pass itself, which reads rotated secrets and notes which
+        of their keys changed. Without it no value is read, and whoever reads a rotated path is in the plan.
+        """
         with commit(revision), span("plan", stack=stack.name):
-            seen = self._look(stack, revision)
-            return self._guarded(seen, revision, approved), seen
+            seen = self._look(stack, revision, exact=exact)
+            try:
+                return self._guarded(seen, revision, approved), seen
+            finally:
+                seen.secrets.close()
 
     def converge(
         self, stack: Stack, revision: str = "", *, reason: str, subject: str = "", approved: Collection[str] = (), shown: str = ""
@@ -130,6 +155,8 @@ class Engine:
             report = replace(report, subject=subject, trace_id=trace_id(revision))
             with span("record"):
                 self._remembering(lambda: self.memory.record(report, _in_sync(seen, report.remaining)), None)
+            self.rests.learn(report, self.retry.clock.monotonic())
+        self.after(seen)
         self.listen(Event("done", report.verdict.value))
         return report
 
@@ -149,15 +176,17 @@ class Engine:
     ) -> tuple[Report, Seen]:
         clock = self.retry.clock
         started = clock.now()
-        seen = self._look(stack, revision)
-        plan = self._guarded(seen, revision, approved)
-        if shown not in ("", plan.digest):
-            raise PlanChanged(f"{stack.name}: the plan is not the one that was shown (now {plan.digest[:12]}); look at it again")
-        self.listen(Event("plan", plan=plan))
+        seen = self._look(stack, revision, exact=True)
         outcomes: dict[ResourceId, Outcome] = {}
-        remaining = plan
+        hush = Hush(self.observer, self.retry)
         try:
+            with span("plan"):
+                plan = remaining = self._guarded(seen, revision, approved)
+            if shown not in ("", plan.digest):
+                raise PlanChanged(f"{stack.name}: the plan is not the one that was shown (now {plan.digest[:12]}); look at it again")
+            self.listen(Event("plan", plan=plan))
             if plan.waves:
+                hush.begin(seen, plan)
                 deadline = clock.monotonic() + stack.spec.health_deadline
                 applier = Applier(self.observer, self.retry, seen, self.listen, self.settings.poll, deadline, turn.held)
                 outcomes, seen = applier.run(plan), applier.seen
@@ -165,25 +194,31 @@ class Engine:
         finally:
             seen.secrets.close()
         health = {id: one for id, one in seen.health().items() if not one.ok}
-        verdict = _verdict(remaining, outcomes, health, interrupted=self.retry.stop.is_set() and bool(plan.waves))
+        interrupted = self.retry.stop.is_set() and bool(plan.waves)
+        verdict = _verdict(remaining, outcomes, health, interrupted=interrupted)
+        remaining = hush.end(seen, remaining, outcomes, interrupted=interrupted)
         report = Report(stack.name, revision, reason, verdict, started, clock.now(), plan, remaining, tuple(outcomes.values()), health)
         return report, seen
 
-    def _look(self, stack: Stack, revision: str) -> Seen:
+    def _look(self, stack: Stack, revision: str, *, exact: bool) -> Seen:
         self.listen(Event("observe", stack.name))
         known = self._applied(stack.name)
         targets = self.observer.targets
         remembered = {id.driver for id in known} - {id.driver for id in stack.graph.resources}
         extra = [name for name in targets if not known or targets.driver_name(name) in remembered]
+        none: Sequence[Exemption] = ()
+        if excused := self._remembering(lambda: self.memory.acknowledged(stack.name, self.retry.clock.now()), none):
+            stack = replace(stack, exemptions=(*stack.exemptions, *excused))
         with span("observe", resources=len(stack.graph.resources)):
-            return self.observer.look(stack, revision, extra)
+            return self.observer.look(stack, revision, extra, known, exact=exact)
 
     def _guarded(self, seen: Seen, revision: str, approved: Collection[str]) -> Plan:
-        plan = seen.plan(revision, self._applied(seen.stack.name))
+        resting = self.rests.of(seen.stack.name, self.retry.clock.monotonic())
+        plan = seen.plan(revision, self._applied(seen.stack.name), resting)
         nobody: Collection[str] = ()
         allowed = {*approved, *self._remembering(self.memory.approved, nobody)}
         now = self.retry.clock.now()
-        findings = _findings(seen.stack, plan)
+        findings = _findings(seen, plan)
         plan = replace(plan, notes=tuple(sorted({*plan.notes, *(str(one) for one in findings if one.severity is not Severity.INFO)})))
         return guard(plan, seen.stack.spec.policy, now=now, approved=allowed, wanted=len(seen.graph.resources), findings=findings)
 
@@ -211,10 +246,10 @@ class Engine:
                 pause = min(pause * 1.5, 10.0)
 
 
-def _findings(stack: Stack, plan: Plan) -> tuple[Finding, ...]:
-    """Give what the checks say of the wish, and of it beside what the plan would delete."""
-    leaving = {change.id for change in plan.changes if change.action is Action.DELETE}
-    return check(stack, leaving=leaving) if leaving else stack.findings
+def _findings(seen: Seen, plan: Plan) -> tuple[Finding, ...]:
+    """Give what the checks say of the wish, and of it beside what the plan would do and what is known of the secrets."""
+    facts = seen.secrets.facts()
+    return check(seen.stack, plan=plan, facts=facts) if plan.changes or facts else seen.stack.findings
 
 
 def _promising(report: Report) -> bool:
@@ -232,7 +267,7 @@ def _non_convergent(change: Change, outcome: Outcome) -> Outcome:
 def _verdict(remaining: Plan, outcomes: Mapping[ResourceId, Outcome], health: Mapping[ResourceId, Health], *, interrupted: bool) -> Verdict:
     if interrupted:
         return Verdict.INTERRUPTED
-    if any(outcome.status is Status.FAILED for outcome in outcomes.values()) or any(one.unknown for one in remaining.stuck):
+    if any(outcome.status is Status.FAILED for outcome in outcomes.values()) or any(one.unknown or one.resting for one in remaining.stuck):
         return Verdict.FAILED
     if remaining.waves or remaining.stuck or any(True for _ in pending(remaining)):
         return Verdict.PENDING

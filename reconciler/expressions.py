@@ -216,7 +216,12 @@ def _explain(source: str, error: Exception) -> str:
 
 
 def _context(environment: Environment) -> Any:
-    functions: dict[str, Callable[..., Any]] = {"base64": to_base64, "jsonField": json_field, "dovecotAccounts": dovecot_accounts}
+    functions: dict[str, Callable[..., Any]] = {
+        "base64": to_base64,
+        "jsonField": json_field,
+        "dovecotAccounts": dovecot_accounts,
+        "mtaStsId": mta_sts_id,
+    }
     given = {"ref": environment.ref, "status": environment.status, "vault": environment.vault, "file": environment.file}
     functions.update({name: function for name, function in given.items() if function is not None})
     return cel.context({"vars": dict(environment.variables)}, functions)
@@ -245,6 +250,18 @@ def json_field(text: str, name: str) -> str:
     except (ValueError, KeyError, TypeError):
         raise ValueError("the secret is not a JSON object with the field asked for") from None
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def mta_sts_id(text: str) -> str:
+    """Give the id that an MTA-STS policy is announced by (RFC 8461 3.1): 20 hex digits that change if and only if the policy does.
+
+    The order of its lines, their ends and the blanks in them say nothing. Raises ValueError for a text that is no policy.
+    """
+    pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
+    said = sorted({(key.strip(), value.strip().lower()) for key, _, value in pairs})
+    if ("version", "stsv1") not in said:
+        raise ValueError("the text is no MTA-STS policy, which has a line version: STSv1")
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:20]
 
 
 def dovecot_accounts(text: str) -> str:

@@ -99,10 +99,13 @@ def _hint(id: ResourceId, known: Mapping[ResourceId, Resource]) -> str:
 
 
 def _waves(known: Mapping[ResourceId, Resource], before: Mapping[ResourceId, frozenset[ResourceId]]) -> tuple[tuple[ResourceId, ...], ...]:
-    if ring := cycle(before):
-        raise InputError([_problem(known[ring[0]], "depends on itself: " + " -> ".join(str(id) for id in ring))])
     sorter = TopologicalSorter(before)
-    sorter.prepare()
+    try:
+        sorter.prepare()
+    except CycleError:
+        ring = cycle(before)
+        problem = _problem(known[ring[0]], "depends on itself: " + " -> ".join(str(id) for id in ring))
+        raise InputError([problem]) from None
     waves = []
     while sorter.is_active():
         ready = sorted(sorter.get_ready())

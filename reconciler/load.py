@@ -24,7 +24,7 @@ from reconciler.invalid import did_you_mean, explain
 from reconciler.plan import Exemption
 from reconciler.registry import ANNOTATIONS, OWN_GROUP, Catalog
 from reconciler.resolving import build_spec
-from reconciler.resource import JSONObject, Origin, Resource, ResourceId, ResourcePolicy, Spec, find_secrets, seal
+from reconciler.resource import Drift, JSONObject, Origin, Resource, ResourceId, ResourcePolicy, Spec, find_secrets, seal
 from reconciler.stack import READERS, STACK_FILE, ExceptionSpec, Stack, StackSpec, Unresolved
 from reconciler.templates import Path, evaluated, uses_variables, walk, with_literals, without_open, without_secrets
 
@@ -55,13 +55,6 @@ class _Entry:
         return tuple(dict.fromkeys(id for _, one in self.uses for id in (*one.refs, *one.statuses)))
 
 
-def stack_names(tree: Mapping[str, bytes], below: str = "desired") -> list[str]:
-    """List the stacks of a tree: every folder below ``below`` with a ``stack.yaml``."""
-    prefix = f"{below}/" if below else ""
-    suffix = f"/{STACK_FILE}"
-    return sorted(path[len(prefix) : -len(suffix)] for path in tree if path.startswith(prefix) and path.endswith(suffix))
-
-
 def load_stack(tree: Mapping[str, bytes], folder: str, catalog: Catalog, *, today: date) -> Stack:
     """Load the stack in ``folder`` (e.g. ``desired/mail``). Raises InputError with every problem found."""
     return _Loader(tree, folder.rstrip("/"), catalog, today).load()
@@ -81,6 +74,7 @@ class _Loader:
         self.environment = Environment({})
         self.order: list[str] = []
         self.whole = True
+        self.drift = Drift.ENFORCE
 
     def load(self) -> Stack:
         """Run the stages: documents, stack, identities, values, order."""
@@ -97,6 +91,7 @@ class _Loader:
             raise InputError(self.problems)
         for name in self.order:
             self._fill(self.entries[name])
+        self.drift = Drift(spec.policy.drift)
         resources = [resource for entry in self.entries.values() if (resource := self._resource(entry)) is not None]
         exemptions = tuple(one for document in exceptions if (one := self._exemption(document)) is not None)
         graph = self._graph(resources)
@@ -358,7 +353,7 @@ class _Loader:
         for id in needs:
             if str(id) not in self.entries:
                 self._dangling(entry, ["metadata", "annotations", "reconciler/depends-on"], id)
-        return ResourcePolicy(**values), needs
+        return ResourcePolicy(**{"drift": self.drift, **values}), needs
 
     def _annotation_problem(self, entry: _Entry, name: str, message: str) -> None:
         path = ["metadata", "annotations", f"reconciler/{name}"]

@@ -7,26 +7,32 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import cast
 
 from reconciler.driver import Health, Observation, Ownership, Scope, SecretStore
-from reconciler.errors import DriverError, SettingsError
+from reconciler.errors import DriverError, Permanent, SettingsError
 from reconciler.graph import Graph, build
 from reconciler.lanes import Lanes
-from reconciler.plan import Applied, Inputs, Plan, make_plan
+from reconciler.plan import Applied, Inputs, Plan, Resting, make_plan
 from reconciler.registry import Catalog
 from reconciler.resolving import resolve
-from reconciler.resource import Resource, ResourceId
+from reconciler.resource import Resource, ResourceId, SecretRef, SecretValue
 from reconciler.retry import Retry
 from reconciler.secrets import Secrets
 from reconciler.stack import Stack, Unresolved
 from reconciler.targets import Targets
-from reconciler.telemetry import span
+from reconciler.telemetry import at, call, span
+
+NOTHING: Mapping[ResourceId, Resting] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look found: the graph with every status filled in, the observations by target, and what could not be seen."""
+    """What one look found: the graph with every status filled in, the observations by target, and what could not be seen.
+
+    ``unmanaged`` says of each place that was seen as a whole how much of it is nobody's business here.
+    """
 
     stack: Stack
     graph: Graph
@@ -35,6 +41,8 @@ class Seen:
     by_target: Mapping[str, tuple[Observation, ...]] = field(default_factory=dict)
     blind: Mapping[str, str] = field(default_factory=dict)
     blocked: Mapping[ResourceId, str] = field(default_factory=dict)
+    transactional: frozenset[str] = frozenset()
+    unmanaged: Mapping[str, int] = field(default_factory=dict)
 
     def target(self, id: ResourceId) -> str:
         """Give the target that a wanted resource lives in."""
@@ -62,19 +70,34 @@ class Seen:
         """Give the health of every wanted resource that exists."""
         return {id: one.health for id, (_, one) in self.observations().items() if id in self.graph.resources and one.live is not None}
 
-    def plan(self, revision: str, applied: Mapping[ResourceId, Applied]) -> Plan:
+    def plan(self, revision: str, applied: Mapping[ResourceId, Applied], resting: Mapping[ResourceId, Resting] = NOTHING) -> Plan:
         """Compare; pure from here on."""
         found = self.observations()
         targets = {id: target for id, (target, _) in found.items()} | dict(self.stack.targets)
         observations = [one for _, one in found.values()]
-        notes = self._elsewhere()
-        inputs = Inputs(observations, self.scope.fingerprint, targets, applied, self.stack.exemptions, self.blocked, self.blind, notes)
+        inputs = Inputs(
+            observations=observations,
+            fingerprint=self.scope.fingerprint,
+            targets=targets,
+            applied=applied,
+            exemptions=self.stack.exemptions,
+            blocked=self.blocked,
+            blind=self.blind,
+            notes=[*self._elsewhere(), *self.secrets.remarks()],
+            resting=resting,
+            transactional=self.transactional,
+            unmanaged=dict(self.unmanaged),
+        )
         return make_plan(self.stack.name, revision, self.graph, inputs)
 
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Looks at the targets on behalf of one installation."""
+    """Looks at the targets on behalf of one installation.
+
+    ``trusting`` is false for what nobody has merged yet: no secret is revealed, and a driver whose looking is an act is not asked, its
+    resources taken for well.
+    """
 
     targets: Targets
     catalog: Catalog
@@ -82,21 +105,36 @@ class Observer:
     instance: str
     key: bytes
     workers: int = 8
+    trusting: bool = True
     lanes: Lanes = field(default_factory=lambda: Lanes(900))
 
-    def look(self, stack: Stack, revision: str, remembered: Collection[str]) -> Seen:
-        """Look at everything the stack wants and owns. ``remembered`` are targets that may hold some of it though git asks for nothing."""
-        bare = Scope(owner=f"{self.instance}/{stack.name}", revision=revision, span=span)
-        store, trouble = self._store(stack)
-        secrets = Secrets(store, bare, self.key, trouble=trouble, patiently=self.retry.call)
-        scope = replace(bare, fingerprint=secrets.fingerprint, reveal=secrets.reveal, status_of=_statuses(stack.graph))
+    def look(
+        self, stack: Stack, revision: str, remembered: Collection[str], applied: Iterable[ResourceId] = (), *, exact: bool = False
+    ) -> Seen:
+        """Look at everything the stack wants and owns.
+
+        ``remembered`` are targets that may hold some of it though git asks for nothing; ``applied`` is what was there once. ``exact`` says
+        that this pass may write, and so may learn from values which keys of a secret were rotated.
+        """
+        unmanaged: dict[str, int] = {}
+        owner = f"{self.instance}/{stack.name}"
+        bare = Scope(owner=owner, revision=revision, applied=frozenset(applied), count=unmanaged.__setitem__, span=call)
+        store, name, trouble = self._store(stack)
+        secrets = Secrets(store, bare, self.key, trouble=trouble, patiently=self.retry.call, target=name)
+        scope = replace(
+            bare,
+            fingerprint=secrets.fingerprint,
+            reveal=secrets.reveal if self.trusting else _not_revealed,
+            status_of=_statuses(stack.graph),
+        )
         graph = self._with_providers(stack.graph, secrets.store)
         scope = replace(scope, wanted=graph.resources)
         with span("secrets"):
-            blocked = secrets.prepare(graph.resources.values())
+            blocked = secrets.prepare(graph.resources.values(), exact=exact)
         used = {stack.targets[id] for id in graph.resources}
-        seen = Seen(stack, graph, scope, secrets, {}, {}, blocked)
-        seen = self._observe(seen, sorted(used | set(remembered)))
+        looked_at = sorted(used | set(remembered))
+        whole = frozenset(one for one in looked_at if self._transactional(one))
+        seen = self._observe(Seen(stack, graph, scope, secrets, {}, {}, blocked, whole, unmanaged), looked_at)
         return self._close_statuses(seen)
 
     def again(self, seen: Seen, targets: Collection[str]) -> Seen:
@@ -112,6 +150,12 @@ class Observer:
         """Say whether a target is a store of secrets."""
         return self.catalog.plugin(self.targets.driver_name(target)).keeps_secrets
 
+    def _transactional(self, target: str) -> bool:
+        try:
+            return self.catalog.plugin(self.targets.driver_name(target)).transactional
+        except SettingsError:  # said where the target is observed
+            return False
+
     def glance(self, seen: Seen, ids: Iterable[ResourceId]) -> dict[ResourceId, Health]:
         """Look at the health of some resources only. What cannot be seen is left out."""
         by_target: dict[str, list[Resource]] = {}
@@ -125,18 +169,21 @@ class Observer:
                 found.update({one.id: one.health for one in observations if one.id in wanted and one.live is not None})
         return found
 
-    def _store(self, stack: Stack) -> tuple[SecretStore | None, str]:
-        """Open the driver that keeps secrets, when any are needed: the stack's own choice, else the first configured one."""
+    def _store(self, stack: Stack) -> tuple[SecretStore | None, str, str]:
+        """Open the driver that keeps secrets, when any are needed: the stack's own choice, else the first configured one.
+
+        Gives it with the name of its target, or the trouble with it.
+        """
         if not any(one.spec.secrets() for one in stack.graph):
-            return None, ""
+            return None, "", ""
         trouble = ""
         for target in dict.fromkeys([*stack.spec.targets.values(), *self.targets.names()]):
             try:
                 if self.catalog.plugin(self.targets.driver_name(target)).keeps_secrets:
-                    return cast("SecretStore", self.targets.get(target)), ""
+                    return cast("SecretStore", self.targets.get(target)), target, ""
             except SettingsError as error:
                 trouble = f"the secret store cannot be opened: {error}"
-        return None, trouble
+        return None, "", trouble
 
     def _with_providers(self, graph: Graph, store: SecretStore | None) -> Graph:
         """Add an edge from every consumer of a secret to the resource that declares it."""
@@ -173,8 +220,10 @@ class Observer:
             problem = next((text for one in wanted if (text := self.targets.problem(target, one.id.driver))), "")
             if problem:
                 return (), problem
+            if not self.trusting and self.catalog.plugin(self.targets.driver_name(target)).acts:
+                return tuple(Observation(one.id, one.spec.canonical(scope.fingerprint)) for one in wanted), ""
             driver = self.targets.get(target)
-            with span(f"observe {target}", wanted=len(wanted)):
+            with at(target, "observe", wanted=len(wanted)):
                 return tuple(self.lanes.run(target, lambda _: self.retry.call(lambda: driver.observe(wanted, scope)))), ""
         except (DriverError, SettingsError) as error:
             return (), str(error)
@@ -197,6 +246,10 @@ class Observer:
         fresh = {seen.target(one.id) for one in waiting if not isinstance(resources[one.id].spec, Unresolved)}
         seen = replace(seen, graph=build(resources.values()), blocked=blocked, scope=replace(seen.scope, wanted=resources))
         return self._observe(seen, sorted(fresh)) if fresh else seen
+
+
+def _not_revealed(ref: SecretRef) -> SecretValue:
+    raise Permanent("no secret is revealed for what is not merged")
 
 
 def _statuses(graph: Graph) -> frozenset[ResourceId]:

@@ -1,15 +1,16 @@
 """The plan: what must change, why, and what cannot change yet. A frozen, sorted, digested value made by a pure function.
 
-May import only the nouns, the driver's values and the graph. It decides nothing about permission: that is ``policy``.
+May import only the nouns, the driver's values, the graph and the order of waves. It decides nothing about permission: that is ``policy``.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.driver import Action, Cause, Change, FieldDiff, Level, Observation, Ownership, Status
 from reconciler.graph import Graph
 from reconciler.resource import Drift, Fingerprint, Resource, ResourceId, digest, join_pointer
+from reconciler.waves import in_waves
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stuck:
-    """A resource that this pass cannot change. ``status`` is blocked (waits for another) or refused; ``unknown`` when it was not seen."""
+    """A resource that this pass cannot change. ``status`` is blocked (waits for another) or refused; ``unknown`` when it was not seen.
+
+    ``resting`` when it failed of late and is not tried again yet.
+    """
 
     id: ResourceId
     status: Status
     reason: str
     unknown: bool = False
+    resting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,10 @@ class Exemption:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything one pass would do. ``waves`` are applied in order, deletes last. ``size`` counts the owned resources by driver."""
+    """Everything one pass would do. ``waves`` are applied in order, deletes last.
+
+    ``size`` counts the owned resources by driver; ``unmanaged`` by place what was seen beside them and is left alone.
+    """
 
     stack: str
     revision: str
@@ -82,6 +90,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     unchanged: int = 0
     size: Mapping[str, int] = field(default_factory=dict)
+    unmanaged: Mapping[str, int] = field(default_factory=dict)
     digest: str = ""
 
     @property
@@ -99,13 +108,30 @@ class Plan:
         return replace(self, digest=digest([_essence(change) for change in (*self.changes, *(held.change for held in self.held))]))
 
 
+def essence(change: Change) -> str:
+    """Give a digest of one change, the same as long as the same would be done to the same."""
+    return digest(_essence(change))
+
+
 def _essence(change: Change) -> list[Any]:
     return [str(change.id), change.action.value, change.target, [[diff.path, diff.before, diff.after] for diff in change.diffs]]
 
 
 @dataclass(frozen=True, slots=True)
+class Resting:
+    """A change that failed and is not tried again yet: its essence, and why."""
+
+    essence: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a plan is made from. ``blocked`` and ``blind`` say why a resource or a whole target could not be considered."""
+    """What a plan is made from. ``blocked`` and ``blind`` say why a resource or a whole target could not be considered.
+
+    ``resting`` are changes that failed of late and are left in peace for a while. ``transactional`` names the targets that write whatever
+    they are given as one transaction.
+    """
 
     observations: Sequence[Observation]
     fingerprint: Fingerprint
@@ -115,6 +141,9 @@ class Inputs:
     blocked: Mapping[ResourceId, str] = field(default_factory=dict)
     blind: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    resting: Mapping[ResourceId, Resting] = field(default_factory=dict)
+    transactional: Collection[str] = ()
+    unmanaged: Mapping[str, int] = field(default_factory=dict)
 
 
 def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
@@ -129,6 +158,8 @@ def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
                 stuck[resource.id] = found
             case Held() as found:
                 held.append(found)
+            case Change() as found if (rest := inputs.resting.get(resource.id)) is not None and rest.essence == essence(found):
+                stuck[resource.id] = Stuck(resource.id, Status.BLOCKED, rest.reason, resting=True)
             case Change() as found:
                 follows = resource.id in seen and seen[resource.id].follows
                 changes[resource.id] = replace(found, cause=_followed(resource.id, graph, changes)) if follows else found
@@ -137,7 +168,8 @@ def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
             stuck[id] = Stuck(id, Status.BLOCKED, reason)
     unwanted = [seen[id] for id in sorted(seen) if id not in graph.resources and seen[id].ownership is Ownership.OURS]
     deletes, kept = _prune(unwanted, inputs)
-    waves = (*_by_wave(graph, changes), *_delete_waves(deletes, graph, inputs))
+    remembered = {id: one.before for id, one in inputs.applied.items()}
+    waves = in_waves(graph, changes, deletes, remembered, inputs.targets, inputs.transactional)
     return Plan(
         stack=stack,
         revision=revision,
@@ -147,6 +179,7 @@ def make_plan(stack: str, revision: str, graph: Graph, inputs: Inputs) -> Plan:
         notes=tuple(sorted({*inputs.notes, *_expired(inputs.exemptions), *_remarks(inputs.observations)})),
         unchanged=len(graph.resources) - len(changes) - len(held) - len(stuck),
         size=_sizes(seen.values()),
+        unmanaged=inputs.unmanaged,
     ).sealed()
 
 
@@ -293,13 +326,6 @@ def _waiting(
             yield resource.id, reasons[resource.id]
 
 
-def _by_wave(graph: Graph, changes: Mapping[ResourceId, Change]) -> Iterator[tuple[Change, ...]]:
-    for wave in graph.waves:
-        ready = tuple(changes[id] for id in wave if id in changes)
-        if ready:
-            yield ready
-
-
 def _prune(unwanted: Iterable[Observation], inputs: Inputs) -> tuple[dict[ResourceId, Change], list[Held]]:
     deletes: dict[ResourceId, Change] = {}
     kept: list[Held] = []
@@ -317,25 +343,6 @@ def _prune(unwanted: Iterable[Observation], inputs: Inputs) -> tuple[dict[Resour
     return deletes, kept
 
 
-def _delete_waves(deletes: Mapping[ResourceId, Change], graph: Graph, inputs: Inputs) -> Iterator[tuple[Change, ...]]:
-    """Order deletes in reverse: by the remembered edges where there are any, otherwise by how late their driver comes in the graph."""
-    level = graph.level()
-    latest: dict[str, int] = {}
-    for id, number in level.items():
-        latest[id.driver] = max(latest.get(id.driver, 0), number)
-    depth: dict[ResourceId, int] = {}
-
-    def rank(id: ResourceId, trail: tuple[ResourceId, ...] = ()) -> int:
-        if id not in depth:
-            before = inputs.applied.get(id)
-            earlier = [one for one in (before.before if before is not None else ()) if one in deletes and one not in trail]
-            depth[id] = 1 + max((rank(one, (*trail, id)) for one in earlier), default=latest.get(id.driver, 0) * 1000)
-        return depth[id]
-
-    for number in sorted({rank(id) for id in deletes}, reverse=True):
-        yield tuple(deletes[id] for id in sorted(deletes) if depth[id] == number)
-
-
 def _sizes(observations: Iterable[Observation]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for one in observations:
@@ -351,6 +358,8 @@ def covers(pointers: Iterable[str], path: str) -> bool:
 
 def diff(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[FieldDiff]:
     """List the differences of two JSON values, objects by key and lists of one length by position; anything else as a whole."""
+    if before is after:
+        return
     if isinstance(before, dict) and isinstance(after, dict):
         for key in sorted({*before, *after}, key=str):
             yield from diff(before.get(key), after.get(key), (*path, str(key)))

@@ -79,6 +79,9 @@ class StackPolicy(BaseModel):
         "never", description="Which changes wait for a person's approval of the digest."
     )
     freeze: tuple[Freeze, ...] = Field((), description="Times in which new commits wait.")
+    drift: Literal["enforce", "report"] = Field(
+        "enforce", description="What becomes of drift where the annotation reconciler/drift says nothing: repaired, or reported only."
+    )
 
 
 def guard(
@@ -112,13 +115,12 @@ def guard(
 
 def _released(plan: Plan) -> Plan:
     """Let through what the plan itself held, except what somebody decided to leave as it is."""
-    freed = [(one.change,) for one in plan.held if not one.quiet]
+    freed = [(one.change,) for one in plan.held if not one.quiet]  # held in graph order, so each in a wave of its own
     if not freed:
         return plan
-    made = [wave for wave in plan.waves if wave[0].action is not Action.DELETE]
-    made += [wave for wave in freed if wave[0].action is not Action.DELETE]  # held in graph order, so each in a wave of its own
-    gone = [wave for wave in (*plan.waves, *freed) if wave[0].action is Action.DELETE]
-    return replace(plan, waves=(*made, *gone), held=tuple(one for one in plan.held if one.quiet))
+    made = [tuple(change for change in wave if change.action is not Action.DELETE) for wave in (*plan.waves, *freed)]
+    gone = [tuple(change for change in wave if change.action is Action.DELETE) for wave in (*plan.waves, *freed)]
+    return replace(plan, waves=tuple(wave for wave in (*made, *gone) if wave), held=tuple(one for one in plan.held if one.quiet))
 
 
 def _hold(reason_for: Callable[[Change], str], name: str) -> Callable[[Plan], Plan]:

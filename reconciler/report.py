@@ -77,6 +77,12 @@ def summary(plan: Plan) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing to do"
 
 
+def beside(plan: Plan) -> str:
+    """Give ``; 185 of others left alone in example.com``; empty where nobody counted or nothing is there."""
+    counted = ", ".join(f"{count} of others left alone in {place}" for place, count in sorted(plan.unmanaged.items()) if count)
+    return f"; {counted}" if counted else ""
+
+
 def short(value: Any) -> str:
     """Give a value on one line, cut to what a person reads."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
@@ -126,7 +132,7 @@ def plan_lines(plan: Plan, *, fields: bool = True) -> Iterator[str]:
     for stuck in plan.stuck:
         yield f"{'unknown' if stuck.unknown else stuck.status.value}: {stuck.id}: {stuck.reason}"
     yield from (f"note: {note}" for note in plan.notes)
-    yield f"{plan.stack}: {summary(plan)}; {plan.unchanged} unchanged; digest {plan.digest[:12]}"
+    yield f"{plan.stack}: {summary(plan)}; {plan.unchanged} unchanged{beside(plan)}; digest {plan.digest[:12]}"
 
 
 def plan_text(plan: Plan) -> str:
@@ -146,7 +152,7 @@ def plan_markdown(plan: Plan) -> str:
         lines.append("")
     lines += [f"- **{'unknown' if one.unknown else one.status.value}** `{one.id}`: {_cell(one.reason)}" for one in plan.stuck]
     lines += [f"- note: {_cell(note)}" for note in plan.notes]
-    return "\n".join([*lines, "", f"{plan.unchanged} unchanged · digest `{plan.digest[:12]}`"])
+    return "\n".join([*lines, "", f"{plan.unchanged} unchanged{beside(plan)} · digest `{plan.digest[:12]}`"])
 
 
 def _cell(text: str) -> str:
@@ -162,6 +168,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "in_sync": plan.in_sync,
         "summary": summary(plan),
         "unchanged": plan.unchanged,
+        "unmanaged": dict(sorted(plan.unmanaged.items())),
         "waves": [[_change_data(change) for change in wave] for wave in plan.waves],
         "held": [{**_change_data(held.change), "guard": held.guard, "reason": held.reason} for held in plan.held],
         "stuck": [{"id": str(one.id), "status": one.status.value, "reason": one.reason, "unknown": one.unknown} for one in plan.stuck],
@@ -241,3 +248,9 @@ def drifted(plan: Plan) -> tuple[Change, ...]:
     held: Iterable[Held] = plan.held
     changes = (*plan.changes, *(one.change for one in held if one.guard in ("drift", "exception", "budget")))
     return tuple(change for change in changes if change.cause == "drift")
+
+
+def repaired(report: Report) -> tuple[ResourceId, ...]:
+    """List the drifts that a pass wrote away."""
+    written = {one.id for one in report.outcomes if one.status is Status.APPLIED}
+    return tuple(change.id for change in report.plan.changes if change.cause == "drift" and change.id in written)

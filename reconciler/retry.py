@@ -11,6 +11,7 @@ import tenacity
 from reconciler.clock import Clock
 from reconciler.errors import Transient
 from reconciler.settings import Engine
+from reconciler.telemetry import retried
 
 T = TypeVar("T")
 
@@ -31,6 +32,7 @@ class Retry:
             stop=tenacity.stop_any(tenacity.stop_after_attempt(self.settings.attempts), tenacity.stop_when_event_set(self.stop)),
             wait=self._pause,
             sleep=self._sleep,
+            before_sleep=_tell,
             reraise=True,
         )
         return retrying(work)
@@ -45,3 +47,8 @@ class Retry:
             return min(asked, self.settings.backoff_max)
         longest = min(self.settings.backoff * 2.0 ** (state.attempt_number - 1), self.settings.backoff_max)
         return self.jitter(longest / 2, longest)
+
+
+def _tell(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    retried(throttled=isinstance(error, Transient) and error.retry_after is not None)

@@ -4,12 +4,13 @@ Desired state says *what*; settings say *where and with what right*. A value of 
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from reconciler.daemon.http.config import Http
 from reconciler.errors import SettingsError
 
 DEFAULT_FILE = Path("reconciler.yaml")
@@ -32,6 +33,7 @@ class Repository(_Section):
     ssh_key: Path | None = Field(None, description="Private key for ssh URLs.")
     known_hosts: Path | None = Field(None, description="Host keys for ssh URLs; they are always checked.")
     ca_file: Path | None = Field(None, description="Certificate authority of an https server that the system does not know.")
+    pull_requests: bool = Field(False, description="Plan what open pull requests would bring, as a comment there; needs `forge`.")
 
 
 class State(_Section):
@@ -59,6 +61,12 @@ class Engine(_Section):
     deadline: float = Field(
         900, gt=0, description="Seconds after which one look at a target, or its part of a wave, is given up and the pass goes on without."
     )
+    watches: int = Field(
+        64,
+        ge=0,
+        description="Pairs of a stack and a target that are watched between passes, where the driver can, so that drift is seen at once; "
+        "each holds connections open. What is beyond, and everything with 0, is looked at every interval.",
+    )
 
 
 class Telemetry(_Section):
@@ -67,14 +75,83 @@ class Telemetry(_Section):
     exporter: Literal["none", "console", "file", "otlp"] = Field("none", description="Where spans go.")
     endpoint: str = Field("", description="OTLP over HTTP endpoint for traces; empty: the OTEL_* variables decide.")
     file: Path = Field(Path("traces.jsonl"), description="File for the exporter `file`, one span a line.")
+    trace_url: str = Field("", description="Address of a trace for people, with `{trace_id}` in it; shown in notices and by `status`.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the daemon logs.")
     log_format: Literal["text", "json"] = Field("text", description="json adds the trace id to each line.")
+
+
+class Slack(_Section):
+    """Slack by an app of your own: one card for each incident, edited in place, with its details in the thread and buttons."""
+
+    bot_token: SecretStr = Field(SecretStr(""), description="Bot token of the app, `xoxb-...`; empty: only `slack_webhook` counts.")
+    channel: str = Field(
+        "", pattern=r"^([CG][A-Z0-9]{2,})?$", description="Id of the channel, as the channel's details show it: `C0123ABCD`."
+    )
+    signing_secret: SecretStr = Field(SecretStr(""), description="Signing secret of the app; empty: the cards have no buttons.")
+    users: dict[str, str] = Field(
+        default_factory=dict, description="Who may press buttons: member id such as `U0123ABCD` to the name that is written down."
+    )
+    api_url: str = Field("https://slack.com/api/", pattern=r"^https?://\S+/$", description="Address of the Web API.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.bot_token.get_secret_value()) is not bool(self.channel):
+            raise ValueError("bot_token and channel go together; set both or neither")
+        if self.signing_secret.get_secret_value() and not self.users:
+            raise ValueError("signing_secret is set, but nobody may press a button; name them in users")
+        if self.signing_secret.get_secret_value() and not self.channel:
+            raise ValueError("signing_secret is set, but there are no cards without bot_token and channel")
+        return self
 
 
 class Notify(_Section):
     """Who hears of it."""
 
-    slack_webhook: SecretStr = Field(SecretStr(""), description="Slack incoming webhook URL; empty: nothing is sent.")
+    slack_webhook: SecretStr = Field(SecretStr(""), description="Slack incoming webhook URL: the minimal way, without cards or buttons.")
+    slack: Slack = Slack()
+    debounce: float = Field(30, ge=0, le=3600, description="Seconds that something must last before it is told; shorter troubles are not.")
+    digest_hour: int | None = Field(
+        7, ge=0, le=23, description="Hour (UTC) from which drift older than a day is listed, once a day; none: never."
+    )
+    link: str = Field(
+        "",
+        description="Address of the page about a run, e.g. `https://reconciler.example.com/runs/{run}`; `{stack}`, `{revision}` and "
+        "`{trace}` are filled in, too.",
+    )
+
+    @field_validator("link")
+    @classmethod
+    def _fillable(cls, link: str) -> str:
+        try:
+            shown = link.format(run="1", stack="s", revision="r", trace="t")
+        except (KeyError, IndexError, ValueError):
+            raise ValueError("may hold only {run}, {stack}, {revision} and {trace}") from None
+        if link and not shown.startswith(("https://", "http://")):
+            raise ValueError("must begin with https://")
+        return link
+
+
+class Forge(_Section):
+    """The program in front of the repository that shows commit statuses and pull requests."""
+
+    kind: Literal["", "github", "gitea", "gitlab"] = Field("", description="`github`, `gitea` (Forgejo, too) or `gitlab`; empty: none.")
+    url: str = Field(
+        "",
+        description="Address of its API: `https://api.github.com`, `https://git.example.com/api/v1`, `https://gitlab.example.com/api/v4`.",
+    )
+    token: SecretStr = Field(SecretStr(""), description="Token that may write commit statuses and comments, and nothing else.")
+    repository: str = Field("", description="`owner/name`, or the whole path of a GitLab project.")
+    authors: tuple[str, ...] = Field(
+        (), description="Who may have a pull request from another repository planned. Those from branches of this one always are."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.kind and not (self.url and self.repository and self.token.get_secret_value()):
+            raise ValueError("url, token and repository are needed with kind")
+        if self.url and not self.url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+            raise ValueError("url must begin with https://, or the token would be readable on the way")
+        return self
 
 
 class Settings(BaseSettings):
@@ -86,7 +163,9 @@ class Settings(BaseSettings):
 
     instance: str = Field("default", pattern=r"^[a-z0-9][a-z0-9-]{0,19}$", description="Name of this installation, part of every mark.")
     fingerprint_key: SecretStr = Field(
-        SecretStr("reconciler"), description="Keys fingerprints of secret versions, so that two installations cannot compare theirs."
+        SecretStr("reconciler"),
+        description="Keys the fingerprints of secrets. At least 16 characters of a long random text; with less, nothing is noted of a value, "
+        "and a write to one key of a shared path rewrites the consumers of all.",
     )
     repository: Repository = Repository()
     targets: dict[str, dict[str, Any]] = Field(
@@ -98,6 +177,19 @@ class Settings(BaseSettings):
     engine: Engine = Engine()
     telemetry: Telemetry = Telemetry()
     notify: Notify = Notify()
+    forge: Forge = Forge()
+    http: Http = Http()
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        buttons = bool(self.notify.slack.signing_secret.get_secret_value())
+        if self.http.webhook_listen and not self.http.webhooks and not buttons:
+            raise ValueError("http.webhook_listen is set, but no sender is in http.webhooks, and Slack has no signing_secret")
+        if buttons and not (self.http.listen or self.http.webhook_listen):
+            raise ValueError("notify.slack.signing_secret is set, but nothing listens; set http.webhook_listen or http.listen")
+        if self.repository.pull_requests and not self.forge.kind:
+            raise ValueError("repository.pull_requests is set, but there is no forge to ask; set forge.kind")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -123,7 +215,7 @@ def load_settings(file: Path | None = None) -> Settings:
     try:
         settings = Settings(**data)
     except ValidationError as error:
-        problems += [f"{'.'.join(str(part) for part in one['loc'])}: {_said(one)}" for one in error.errors(include_input=False)]
+        problems += [": ".join(filter(None, [".".join(map(str, one["loc"])), _said(one)])) for one in error.errors(include_input=False)]
     if problems:
         raise SettingsError("\n".join(f"{path or 'environment'}: {one}" for one in problems))
     return settings

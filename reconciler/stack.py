@@ -22,6 +22,21 @@ from reconciler.resource import Drift, Fingerprint, JSONObject, ResourceId, Spec
 STACK_FILE = "stack.yaml"
 
 
+class Monitoring(BaseModel):
+    """What becomes of alarms while a pass changes what monitors watch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    quiet: bool = Field(
+        False,
+        description="Raise no alarm about what depends on something that a pass changes, from its first write until all of that is proven "
+        "to work again.",
+    )
+    at_most: float = Field(
+        3600, ge=60, le=86400, description="Seconds after which alarms are raised again, whatever has become of the pass."
+    )
+
+
 class StackSpec(BaseModel):
     """The ``spec`` of a Stack: what its resources share and how it may be treated."""
 
@@ -30,6 +45,7 @@ class StackSpec(BaseModel):
     vars: dict[str, Any] = Field(default_factory=dict, description="Values that expressions read as `vars.<name>`.")
     targets: dict[str, str] = Field(default_factory=dict, description="Driver name to target name, where it is not the driver's name.")
     policy: StackPolicy = Field(StackPolicy(), description="Budgets, protection, approvals and freezes.")
+    monitoring: Monitoring = Field(Monitoring(), description="What monitors do while the stack is changed.")
     interval: float = Field(300, ge=5, description="Seconds between passes when nothing else asks for one.")
     health_deadline: float = Field(300, ge=1, description="Seconds that a pass waits for what it wrote to become healthy.")
 

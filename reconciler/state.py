@@ -5,18 +5,20 @@ a secret ever reaches this room, because none is in a plan or a report.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
+from reconciler.acknowledging import ACKNOWLEDGEMENTS, LOUD, Acknowledgement, exemptions
 from reconciler.database import open_database, unless_there
 from reconciler.driver import Action, Change, Status
 from reconciler.errors import StoreError
-from reconciler.plan import Applied
+from reconciler.plan import Applied, Exemption
 from reconciler.report import Report, Verdict, by_whom, drifted, report_data, summary
 from reconciler.resource import ResourceId
 from reconciler.settings import State
@@ -62,11 +64,12 @@ OUTBOX = sa.Table(
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("sent", _text, nullable=False),
 )
-HEAD = "0001"
-LEAST = 20
-"""Runs of a stack that are never forgotten."""
+BEATS = sa.Table("beats", METADATA, sa.Column("who", _text, primary_key=True), sa.Column("at", _text, nullable=False))
+HEAD = "0003"
 SENDING = " outbox"
 """The name of the turn to send; no stack's name begins with a space."""
+FLAPS, FLAP_TIME = 3, timedelta(hours=1)
+"""So many repairs of one resource in so long mean that two hands work against each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +82,23 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a pass changed in the memory: its number, the verdict before it, and the resources whose drift is new."""
+    """What a pass changed in the memory: its number, the verdict before it, and the resources whose drift is new.
+
+    ``flapping`` are those of them that were repaired several times in the last hour already: something else writes them, too.
+    """
 
     run: int
     before: str
     opened: tuple[str, ...]
+    flapping: tuple[str, ...] = ()
 
 
-News: TypeAlias = Callable[[Report, Recorded], Iterable[Owed]]
-"""Decides which notices a pass owes to people; called inside the transaction that records the pass."""
+News: TypeAlias = Callable[[sa.Connection, Report, Recorded], None]
+"""Writes down what a pass owes to people; called inside the transaction that records the pass."""
 
 
-def no_news(report: Report, recorded: Recorded) -> Iterable[Owed]:
+def no_news(connection: sa.Connection, report: Report, recorded: Recorded) -> None:
     """Owe nothing."""
-    return ()
 
 
 class Store:
@@ -104,11 +110,6 @@ class Store:
         Raises ReconcilerError when it is not a database of ours, StoreError when it cannot be reached.
         """
         self.database, self._news = open_database(where, read_only=read_only, heal=heal), news
-
-    @property
-    def shared(self) -> bool:
-        """True when daemons on other machines may use it, too."""
-        return self.database.shared
 
     def close(self) -> None:
         """Close every connection."""
@@ -125,6 +126,11 @@ class Store:
         """Give the digests that somebody approved."""
         return {row.digest for row in self._rows(sa.select(APPROVALS.c.digest))}
 
+    def acknowledged(self, stack: str, now: datetime) -> tuple[Exemption, ...]:
+        """Give what people acknowledged in a stack outside of git, and what of it ended not long ago."""
+        known = ACKNOWLEDGEMENTS.c
+        return exemptions(self._dicts(sa.select(ACKNOWLEDGEMENTS).where(known.stack == stack, known.until > (now - LOUD).isoformat())), now)
+
     def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> Recorded:
         """Write a pass, what it applied, the drift it found and the notices it owes, all in one transaction."""
         try:
@@ -140,10 +146,10 @@ class Store:
             last = sa.select(RUNS.c.verdict).where(RUNS.c.stack == report.stack, told).order_by(RUNS.c.id.desc()).limit(1)
             before = connection.execute(last).scalar() or ""
             run = int(connection.execute(sa.insert(RUNS).returning(RUNS.c.id), _run_row(report)).scalar_one())
-            self._remember(connection, report, applied, run)
-            recorded = Recorded(run, before, tuple(self._drift(connection, report)))
-            for one in self._news(report, recorded):
-                self._owe(connection, one, report.finished.isoformat())
+            renewed = self._remember(connection, report, applied, run)
+            opened = self._drift(connection, report, renewed)
+            recorded = Recorded(run, before, tuple(opened), tuple(self._flapping(connection, report, opened)))
+            self._news(connection, report, recorded)
         return recorded
 
     def turn(self, stack: str) -> AbstractContextManager[Turn]:
@@ -160,24 +166,8 @@ class Store:
             if turn is not None:
                 turn.leave()
 
-    def forget(self, before: str, most: int) -> int:
-        """Forget runs from before ``before``, or more than ``most`` of a stack, and with them what ended or was sent then.
-
-        The newest of each stack stay whatever the clock says. Of a run that wrote what still stands only its report is forgotten. Gives
-        the number of runs that are gone.
-        """
-        place = sa.func.row_number().over(partition_by=RUNS.c.stack, order_by=RUNS.c.id.desc()).label("place")
-        ranked = sa.select(RUNS.c.id, RUNS.c.finished, place).subquery()
-        old = sa.select(ranked.c.id).where(ranked.c.place > LEAST, sa.or_(ranked.c.place > most, ranked.c.finished < before))
-        used = sa.select(APPLIED.c.run)
-        with self.database.transaction() as connection:
-            gone = connection.execute(sa.delete(RUNS).where(RUNS.c.id.in_(old), RUNS.c.id.not_in(used))).rowcount
-            connection.execute(sa.update(RUNS).where(RUNS.c.id.in_(old), RUNS.c.report != "{}"), {"report": "{}"})
-            connection.execute(sa.delete(DRIFT).where(DRIFT.c.closed != "", DRIFT.c.closed < before))
-            connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.sent != "", OUTBOX.c.sent < before))
-        return gone
-
-    def _remember(self, connection: sa.Connection, report: Report, applied: Mapping[ResourceId, Applied], run: int) -> None:
+    def _remember(self, connection: sa.Connection, report: Report, applied: Mapping[ResourceId, Applied], run: int) -> set[str]:
+        """Write down what is now as git wants it; give the resources of which git wants something else than before."""
         rows = connection.execute(sa.select(APPLIED).where(APPLIED.c.stack == report.stack))
         known = {row.resource: Applied(row.digest, _ids(row.before), row.protect) for row in rows}
         gone = [str(change.id) for change in report.plan.changes if change.action is Action.DELETE and _was_applied(report, change)]
@@ -186,11 +176,13 @@ class Store:
             connection.execute(sa.delete(APPLIED).where(APPLIED.c.stack == report.stack, APPLIED.c.resource == id))
         if fresh:
             connection.execute(sa.insert(APPLIED), [_applied_row(report, id, one, run) for id, one in fresh])
+        return {id for id, one in fresh if id in known and known[id].digest != one.digest}
 
-    def _drift(self, connection: sa.Connection, report: Report) -> list[str]:
+    def _drift(self, connection: sa.Connection, report: Report, renewed: Collection[str]) -> list[str]:
         """Open, refresh and close the drifts of a stack; give those that are new.
 
-        A drift that is no longer seen was repaired by us, or put back by somebody; one that could not be looked at stays as it is.
+        A drift that is no longer seen was repaired by us, adopted into git (``renewed``), or put back by somebody; one that could not be
+        looked at, or waits for something, stays as it is.
         """
         if report.verdict is Verdict.REJECTED:
             return []
@@ -209,13 +201,17 @@ class Store:
             else:
                 connection.execute(sa.update(DRIFT).where(DRIFT.c.id == before.id), {**row, "onset": before.onset})
         for left in known.values():
-            if not _unseen(report, left.resource):
-                connection.execute(sa.update(DRIFT).where(DRIFT.c.id == left.id), {"state": "reverted", "closed": now})
+            if not _stuck(report, left.resource):
+                state = _ending(report, left.resource, renewed)
+                connection.execute(sa.update(DRIFT).where(DRIFT.c.id == left.id), {"state": state, "closed": now})
         return opened
 
-    def _owe(self, connection: sa.Connection, one: Owed, now: str) -> None:
-        row = {"key": one.key, "payload": json.dumps(one.payload), "created": now, "tries": 0, "sent": ""}
-        connection.execute(unless_there(connection, OUTBOX), row)
+    def _flapping(self, connection: sa.Connection, report: Report, opened: Collection[str]) -> Iterator[str]:
+        """Find what drifted again although it was repaired several times of late."""
+        since = (report.finished - FLAP_TIME).isoformat()
+        mine = sa.select(DRIFT.c.resource, sa.func.count()).where(DRIFT.c.stack == report.stack, DRIFT.c.resource.in_(opened))
+        lately = mine.where(DRIFT.c.state == "repaired", DRIFT.c.closed >= since).group_by(DRIFT.c.resource)
+        return (resource for resource, count in connection.execute(lately) if count >= FLAPS)
 
     # -- what people ask -----------------------------------------------------------------------------------------------------
 
@@ -246,6 +242,11 @@ class Store:
         found = self._dicts(query if closed else query.where(DRIFT.c.closed == ""))
         return [{**row, "fields": json.loads(row["fields"])} for row in found]
 
+    def drift(self, number: int) -> dict[str, Any] | None:
+        """Give one drift, or None."""
+        found = self._dicts(sa.select(DRIFT).where(DRIFT.c.id == number))
+        return {**found[0], "fields": json.loads(found[0]["fields"])} if found else None
+
     def last_applied(self, stack: str, id: ResourceId) -> dict[str, Any] | None:
         """Give when and by which run a resource was last written, or None."""
         query = sa.select(APPLIED, RUNS.c.finished, RUNS.c.subject).join(RUNS, RUNS.c.id == APPLIED.c.run)
@@ -258,17 +259,54 @@ class Store:
             connection.execute(sa.delete(APPROVALS).where(APPROVALS.c.digest == digest))
             connection.execute(unless_there(connection, APPROVALS), {"digest": digest, "who": who, "at": at})
 
+    def acknowledge(self, drift: int, word: Acknowledgement) -> int:
+        """Write down that a drift is acknowledged; it shows at once. Gives the number of the acknowledgement."""
+        with self.database.transaction() as connection:
+            number = connection.execute(sa.insert(ACKNOWLEDGEMENTS).returning(ACKNOWLEDGEMENTS.c.id), word.row()).scalar_one()
+            found = sa.update(DRIFT).where(DRIFT.c.id == drift, DRIFT.c.closed == "")
+            connection.execute(found, {"state": "acknowledged", "reason": word.reason})
+        return int(number)
+
+    def beat(self, who: str, at: str) -> str:
+        """Write a row, to see whether that is possible; give the reason when it is not."""
+        try:
+            with self.database.transaction() as connection:
+                connection.execute(sa.delete(BEATS).where(BEATS.c.who == who))
+                connection.execute(unless_there(connection, BEATS), {"who": who, "at": at})
+        except (StoreError, sa.exc.SQLAlchemyError) as error:
+            return f"cannot be written: {error if isinstance(error, StoreError) else type(error).__name__}"
+        return ""
+
+    def last_converged(self, stack: str) -> str:
+        """Give when the newest run ended that left a stack converged; empty when none did."""
+        query = sa.select(RUNS.c.finished).where(RUNS.c.stack == stack, RUNS.c.verdict == Verdict.CONVERGED.value)
+        found = self._rows(query.order_by(RUNS.c.id.desc()).limit(1))
+        return str(found[0][0]) if found else ""
+
+    def drift_counts(self) -> dict[tuple[str, str], int]:
+        """Count the open drifts by stack and state."""
+        query = sa.select(DRIFT.c.stack, DRIFT.c.state, sa.func.count()).where(DRIFT.c.closed == "")
+        return {(stack, state): count for stack, state, count in self._rows(query.group_by(DRIFT.c.stack, DRIFT.c.state))}
+
+    def transaction(self) -> AbstractContextManager[sa.Connection]:
+        """Give a connection inside one transaction, for rooms that keep tables of their own in this database."""
+        return self.database.transaction()
+
     # -- the outbox ----------------------------------------------------------------------------------------------------------
 
     def owe(self, one: Owed, now: str) -> None:
         """Add a notice outside of a run."""
         with self.database.transaction() as connection:
-            self._owe(connection, one, now)
+            owe(connection, one, now)
 
     def unsent(self, *, most: int = 50) -> list[tuple[int, dict[str, Any]]]:
         """Give the oldest notices that are still to be sent."""
         query = sa.select(OUTBOX).where(OUTBOX.c.sent == "").order_by(OUTBOX.c.id).limit(most)
         return [(row.id, json.loads(row.payload)) for row in self._rows(query)]
+
+    def owed(self) -> int:
+        """Count the notices that are still to be sent."""
+        return int(self._rows(sa.select(sa.func.count()).select_from(OUTBOX).where(OUTBOX.c.sent == ""))[0][0])
 
     def tried(self, number: int) -> None:
         """Count a try that failed."""
@@ -286,6 +324,12 @@ class Store:
 
     def _dicts(self, query: Any) -> list[dict[str, Any]]:
         return [dict(row._mapping) for row in self._rows(query)]
+
+
+def owe(connection: sa.Connection, one: Owed, now: str) -> None:
+    """Add a notice to the outbox, unless one with its key is there."""
+    row = {"key": one.key, "payload": json.dumps(one.payload), "created": now, "tries": 0, "sent": ""}
+    connection.execute(unless_there(connection, OUTBOX), row)
 
 
 def _ids(text: str) -> tuple[ResourceId, ...]:
@@ -338,8 +382,17 @@ def _drift_row(report: Report, change: Change, now: str, still: set[ResourceId],
 
 
 def _was_applied(report: Report, change: Change) -> bool:
-    return any(one.id == change.id and one.status is Status.APPLIED for one in report.outcomes)
+    return _written(report, str(change.id))
 
 
-def _unseen(report: Report, resource: str) -> bool:
-    return any(str(one.id) == resource and one.unknown for one in report.remaining.stuck)
+def _written(report: Report, resource: str) -> bool:
+    return any(str(one.id) == resource and one.status is Status.APPLIED for one in report.outcomes)
+
+
+def _ending(report: Report, resource: str, renewed: Collection[str]) -> str:
+    """Say how a drift ended that is no longer seen."""
+    return "repaired" if _written(report, resource) else "adopted" if resource in renewed else "reverted"
+
+
+def _stuck(report: Report, resource: str) -> bool:
+    return any(str(one.id) == resource for one in report.remaining.stuck)

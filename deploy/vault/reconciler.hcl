@@ -1,7 +1,13 @@
 # What the daemon may do in Vault for the stack in desired/mail. Least privilege: every rule says what it is for; adapt the paths to yours.
 #   vault policy write reconciler deploy/vault/reconciler.hcl
+# In a cluster it logs in as its service account:
 #   vault write auth/kubernetes/role/reconciler bound_service_account_names=reconciler \
 #     bound_service_account_namespaces=reconciler token_policies=reconciler token_ttl=1h token_max_ttl=24h
+# Outside by an AppRole, whose secret id lies in a file that only the daemon reads and may be replaced at any time (secret_id_file):
+#   vault write auth/approle/role/reconciler token_policies=reconciler token_ttl=1h token_max_ttl=24h secret_id_bound_cidrs=192.0.2.7/32
+#   vault read -field=role_id auth/approle/role/reconciler/role-id
+#   vault write -f -field=secret_id auth/approle/role/reconciler/secret-id > /run/secrets/vault-secret-id
+# Or by a token that an agent keeps fresh in a file (token_file).
 # Looking up, renewing and revoking its own token comes from the policy "default".
 
 # Claims: metadata without data, see plugins/reconciler_vault/registry.py. Deleting one deletes no value, because there is none.
@@ -9,7 +15,8 @@ path "secret/metadata/reconciler/*" {
   capabilities = ["create", "read", "update", "patch", "delete", "list"]
 }
 
-# Secrets are seen and marked by their metadata and the names of their keys.
+# Secrets are seen by the names of their keys (subkeys) and marked in their metadata, where "patch" also keeps the note of which key has which
+# value, see docs/decisions/0030. Without "patch" a write to any key of a path rewrites every consumer of the path.
 path "secret/metadata/platform" {
   capabilities = ["create", "read", "update", "patch"]
 }
@@ -29,7 +36,7 @@ path "secret/subkeys/mailserver" {
   capabilities = ["read"]
 }
 
-# "read" is for the expressions that put values into Kubernetes Secrets and notifications; no plan ever uses it.
+# "read" is for passes that put values into Kubernetes Secrets and notifications, after a rotation; "reconciler plan" never uses it.
 path "secret/data/platform" {
   capabilities = ["read"]
 }

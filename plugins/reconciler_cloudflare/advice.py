@@ -53,7 +53,7 @@ def _wildcard(name: str, by_name: dict[str, list[JSONObject]]) -> bool:
 
 def _repeated(group: Iterable[JSONObject]) -> Iterator[str]:
     texts = [form["content"] for form in group if form["type"] == "TXT"]
-    for beginning in SINGLE:
+    for beginning in SINGLE if len(texts) > 1 else ():
         found = [text for text in texts if _begins(text, beginning)]
         if len(found) > 1:
             yield f"there are {len(found)} {beginning} records at one name, so that receivers ignore all of them; keep one"

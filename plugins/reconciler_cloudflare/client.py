@@ -10,7 +10,7 @@ from functools import cached_property
 import httpx
 from cloudflare import APIConnectionError, APIStatusError, APITimeoutError, Cloudflare, CloudflareError, DefaultHttpxClient, RequestOptions
 
-from reconciler.errors import Conflict, Permanent, Transient
+from reconciler.errors import Conflict, DriverError, Permanent, Transient
 from reconciler.resource import JSONObject
 from reconciler_cloudflare.config import Config
 
@@ -25,7 +25,15 @@ WINDOW = 300.0
 BURST = 20.0
 FEW = 100
 """Calls left, by the server's count, below which they are spread over the rest of its window."""
+READ, WRITE, ZONE, ACCOUNT = "DNS Read", "DNS Write", "Zone Read", "Account Settings Read"
+"""Permissions of a token, as the dashboard calls them."""
+STATE_LASTS = 3600.0
+"""Seconds for which the state of a zone is not asked for again: it changes by a person's hand, a few times in its life."""
 _LEFT = re.compile(r"\br=(\d+);t=(\d+(?:\.\d+)?)")
+
+
+UNKNOWN_TOKEN = frozenset({6003, 6111, 9106, 9109})
+"""Codes of a token that is malformed, missing or not valid."""
 
 
 class Refusal(Permanent):
@@ -99,7 +107,7 @@ class Client:
         self._config = config
         self._pace = Pace(config.requests_per_second)
         self._token = config.token.get_secret_value()
-        self._accounts: dict[str, str] = {}
+        self._zones: dict[str, tuple[JSONObject | str, float]] = {}
         self._ids = {name: id for name, id in config.zones.items() if id}
 
     @cached_property
@@ -120,7 +128,7 @@ class Client:
     def zone_id(self, name: str) -> str:
         """Give a zone's id, looked up once. Raises Permanent when the token sees no such zone."""
         if name not in self._ids:
-            found = self._get("/zones", {"name": name}, f"zone {name}")["result"]
+            found = self._get("/zones", {"name": name}, f"zone {name}", ZONE)["result"]
             exact = [zone["id"] for zone in found if zone["name"] == name]
             if not exact:
                 advice = "give it the permission Zone Read, or set the zone's id in `zones`"
@@ -133,7 +141,7 @@ class Client:
         path, found, pages, page = f"/zones/{self.zone_id(zone)}/dns_records", dict[str, JSONObject](), 1, 1
         total = 0
         while page <= pages:
-            answer = self._get(path, {"per_page": PAGE, "page": page}, f"zone {zone}")
+            answer = self._get(path, {"per_page": PAGE, "page": page}, f"zone {zone}", READ)
             info = answer.get("result_info") or {}
             pages, total = int(info.get("total_pages") or 1), int(info.get("total_count", -1))
             found |= {record["id"]: record for record in answer["result"]}
@@ -144,23 +152,50 @@ class Client:
 
     def usage(self, zone: str) -> tuple[int | None, int]:
         """Give (quota, records in use) of a zone; no quota where the account has a common one."""
-        result = self._get(f"/zones/{self.zone_id(zone)}/dns_records/usage", {}, f"zone {zone}")["result"]
+        result = self._get(f"/zones/{self.zone_id(zone)}/dns_records/usage", {}, f"zone {zone}", READ)["result"]
         return result.get("record_quota"), int(result["record_usage"])
 
-    def audit_log(self, zone: str, since: str) -> list[JSONObject]:
-        """List what the account's audit log says of a zone since a time, newest first, one page at most."""
-        query = {"zone.name": zone, "since": since, "direction": "desc", "per_page": AUDIT_PAGE}
+    def audit_log(self, zone: str, since: str = "") -> list[JSONObject]:
+        """List what the account's audit log says of a zone, newest first, one page at most; ``since`` a time or from its beginning."""
+        query = {"zone.name": zone, "direction": "desc", "per_page": AUDIT_PAGE} | ({"since": since} if since else {})
         path = f"/accounts/{self._account(zone)}/audit_logs"
-        return list(self._get(path, query, f"audit log of zone {zone}", min(self._config.timeout, AUDIT_TIMEOUT))["result"] or ())
+        return list(self._get(path, query, f"audit log of zone {zone}", ACCOUNT, self._courtesy)["result"] or ())
 
     def _account(self, zone: str) -> str:
         """Give the account that a zone belongs to, looked up once where the settings do not say."""
-        if self._config.account:
-            return self._config.account
-        if zone not in self._accounts:
-            found = self._get(f"/zones/{self.zone_id(zone)}", {}, f"zone {zone}", min(self._config.timeout, AUDIT_TIMEOUT))["result"]
-            self._accounts[zone] = str(found["account"]["id"])
-        return self._accounts[zone]
+        return self._config.account or str(self._zone(zone)["account"]["id"])
+
+    def trouble(self, zone: str) -> str:
+        """Say why nobody asks a zone for its records, if the token may know. Asked for once an hour, and raises nothing."""
+        try:
+            found = self._zone(zone)
+        except DriverError:
+            return ""
+        if found.get("status") not in (None, "active"):
+            return f"the zone {zone} is {found['status']}, so its records are not asked for; point its name servers to Cloudflare"
+        return f"the zone {zone} is paused, so nothing of it is proxied; unpause it in the dashboard" if found.get("paused") else ""
+
+    def knows(self, zone: str) -> bool:
+        """Say whether the state of a zone is known well enough not to be asked for."""
+        return time.monotonic() < self._zones.get(zone, ({}, float("-inf")))[1]
+
+    def _zone(self, zone: str) -> JSONObject:
+        """Give what Cloudflare says of a zone, or said at most an hour ago; that it did not say it is kept for a shorter time."""
+        if not self.knows(zone):
+            try:
+                found = self._get(f"/zones/{self.zone_id(zone)}", {}, f"zone {zone}", ZONE, self._courtesy)["result"]
+                self._zones[zone] = found, time.monotonic() + STATE_LASTS
+            except DriverError as error:
+                self._zones[zone] = str(error), time.monotonic() + (STATE_LASTS if isinstance(error, Permanent) else WINDOW)
+        known, _ = self._zones[zone]
+        if isinstance(known, str):
+            raise Permanent(known)
+        return known
+
+    @property
+    def _courtesy(self) -> float:
+        """Seconds for a call that is welcome and not worth a longer wait."""
+        return min(self._config.timeout, AUDIT_TIMEOUT)
 
     def batch(self, zone: str, body: JSONObject) -> None:
         """Make changes in one transaction: all of them, or none and a Refusal that speaks of the first error only.
@@ -168,17 +203,17 @@ class Client:
         A Transient means that the outcome may be unknown: look again before anything else.
         """
         path = f"/zones/{self.zone_id(zone)}/dns_records/batch"
-        with self._call(f"zone {zone}"):
+        with self._call(f"zone {zone}", WRITE):
             _check(self._api.post(path, cast_to=object, body=body))
 
-    def _get(self, path: str, query: Mapping[str, object], what: str, timeout: float | None = None) -> JSONObject:
+    def _get(self, path: str, query: Mapping[str, object], what: str, needs: str, timeout: float | None = None) -> JSONObject:
         options: RequestOptions = {"params": query} if timeout is None else {"params": query, "timeout": timeout}
-        with self._call(what):
+        with self._call(what, needs):
             return _check(self._api.get(path, cast_to=object, options=options))
 
     @contextmanager
-    def _call(self, what: str) -> Iterator[None]:
-        """Pace one call and translate whatever goes wrong in it."""
+    def _call(self, what: str, needs: str) -> Iterator[None]:
+        """Pace one call and translate whatever goes wrong in it. ``needs`` is the permission that it wants of the token."""
         self._pace.enter()
         try:
             yield
@@ -188,13 +223,13 @@ class Client:
             cause = type(error.__cause__).__name__
             raise Transient(f"cloudflare: {what}: the connection failed ({cause}); whether anything was done is not known") from None
         except APIStatusError as error:
-            raise self._translated(error, what) from None
+            raise self._translated(error, what, needs) from None
         except _Unsuccessful as error:
             raise Refusal(self._text(what, 200, error.body), _codes(error.body)) from None
         except (CloudflareError, httpx.HTTPError, KeyError, TypeError, ValueError) as error:
             raise Transient(f"cloudflare: {what}: the answer cannot be read ({type(error).__name__})") from None
 
-    def _translated(self, error: APIStatusError, what: str) -> Transient | Permanent:
+    def _translated(self, error: APIStatusError, what: str, needs: str) -> Transient | Permanent:
         status, text = error.status_code, self._text(what, error.status_code, error.body)
         if status == 429:
             delay = _seconds(error.response.headers.get("retry-after"))
@@ -205,8 +240,12 @@ class Client:
         if status == 409:
             return Conflict(text)
         codes = _codes(error.body)
-        if status in (401, 403) or codes & {7000, 7003}:
-            return Permanent(f"{text}; check the token's permissions and the zone's id")
+        if codes & {7000, 7003}:
+            return Permanent(f"{text}; check the zone's id in `zones`")
+        if status == 401 or codes & UNKNOWN_TOKEN:
+            return Permanent(f"{text}; the token is not known to Cloudflare, or has ended: make a new one")
+        if status == 403:
+            return Permanent(f"{text}; check that the token has the permission {needs} here, and that it has not ended")
         return Refusal(text, codes)
 
     def _text(self, what: str, status: int, body: object) -> str:

@@ -13,7 +13,8 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     token: SecretStr = Field(
-        description="API token with the permissions DNS Read and DNS Write on the zones; Zone Read only where `zones` gives no id."
+        description="API token with the permissions DNS Read and DNS Write on the zones; Zone Read where `zones` gives no id, and to be told "
+        "of a zone that is paused or moved."
     )
     base_url: str = Field(default=OFFICIAL, description="Root of the API, without a slash at the end; the default is the official one.")
     zones: dict[str, str] = Field(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from reconciler.resource import JSONObject
-from reconciler_cloudflare.values import host
+from reconciler_cloudflare.values import host, parameters
 
 U8: TypeAlias = Annotated[int, Field(ge=0, le=255)]
 U16: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
@@ -66,7 +66,7 @@ class SVCB(_Data):
 
     priority: U16
     target: Host
-    value: Annotated[str, AfterValidator(str.strip)] = ""
+    value: Annotated[str, AfterValidator(parameters)] = ""
 
 
 class LOC(_Data):

@@ -1,6 +1,8 @@
 """Observe and apply: one listing per zone to read, as few transactions per zone as possible to write."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from reconciler.driver import Action, Change, Mark, Observation, Outcome, Ownership, Scope, Status
@@ -10,9 +12,9 @@ from reconciler_cloudflare.attribution import Attribution, touched
 from reconciler_cloudflare.batch import comment_for
 from reconciler_cloudflare.client import Client
 from reconciler_cloudflare.config import Config
-from reconciler_cloudflare.match import Live, Matching, form_wanted, grouped, in_the_way, spec_of
+from reconciler_cloudflare.match import Couple, Live, Matching, form_wanted, grouped, in_the_way, spec_of
 from reconciler_cloudflare.remarks import remarks, rivals
-from reconciler_cloudflare.spec import describe, key_of
+from reconciler_cloudflare.spec import Key, describe, key_of
 from reconciler_cloudflare.writer import ZoneWriter
 
 
@@ -46,42 +48,63 @@ class CloudflareDriver:
         A zone that refuses us for good makes its own resources unknown; when nothing else was asked for, it raises.
         """
         zones = {spec_of(one).zone for one in wanted}
+        wishes = {key_of(form): form for form in map(form_wanted, wanted)}
         lives: list[Live] = []
         failed: dict[str, str] = {}
         for zone in sorted(zones | set(self._config.zones)):
             try:
-                lives += self._list(zone, scope)
+                lives += self._list(zone, wishes, scope)
             except Permanent as error:
                 if zone not in zones or zones <= {*failed, zone}:
                     raise
                 failed[zone] = str(error)
         seen = [one for one in wanted if spec_of(one).zone not in failed]
+        matching = Matching(seen, lives, scope.owner)
+        others = Counter(live.zone for live in matching.strangers)
+        for zone in sorted((zones | set(self._config.zones)) - failed.keys()):
+            scope.count(f"the zone {zone}", others[zone])
         unknown = [Observation(one.id, None, unknown=failed[spec_of(one).zone]) for one in wanted if spec_of(one).zone in failed]
         hidden = {one.id for one in unknown}
-        return unknown + [one for one in self._matched(seen, lives, scope) if one.id not in hidden]
+        return unknown + [one for one in self._matched(seen, matching, scope) if one.id not in hidden]
 
-    def _list(self, zone: str, scope: Scope) -> list[Live]:
+    def _list(self, zone: str, wishes: Mapping[Key, JSONObject], scope: Scope) -> list[Live]:
         with scope.span("GET dns_records", zone=zone):
-            return [Live.read(zone, record) for record in self._client.records(zone)]
+            return [Live.read(zone, record, wishes) for record in self._client.records(zone)]
 
-    def _matched(self, wanted: Sequence[Resource], lives: Sequence[Live], scope: Scope) -> list[Observation]:
-        matching = Matching(wanted, lives, scope.owner)
-        refused = self._refusals(wanted, matching, lives, scope)
-        self._hold_to_quota([one for one in wanted if one.id not in matching.pairs], refused, scope)
-        notes = remarks(wanted, matching, lives, scope.owner)
-        self._attribution.learn(_drifted(wanted, matching, scope), scope)
+    def _matched(self, wanted: Sequence[Resource], matching: Matching, scope: Scope) -> list[Observation]:
+        couples = [(one, matching.pairs.get(one.id)) for one in wanted]
+        refused = self._refusals(couples, matching, scope)
+        missing = [one for one, live in couples if live is None]
+        self._hold_to_quota(missing, refused, scope)
+        notes = self._with_states(remarks(wanted, matching), wanted, scope)
+        self._attribution.learn(_drifted(couples, scope), scope)
+        taken = self._attribution.taken(couples, scope)
         found = []
-        for resource in wanted:
-            live = matching.pairs.get(resource.id)
+        for resource, live in couples:
+            id = resource.id
             if live is not None:
-                found.append(self._observed(resource, live, scope, refused[resource.id], notes[resource.id]))
-            elif refused[resource.id] or notes[resource.id]:
-                found.append(Observation(resource.id, None, refused=refused[resource.id], notes=notes[resource.id]))
-        return found + [one for id, copies in matching.orphans.items() if id not in refused for one in self._orphaned(id, copies)]
+                found.append(self._observed(resource, live, scope, refused.get(id, ""), notes.get(id, ())))
+            elif id in refused or id in notes or id in taken:
+                found.append(Observation(id, None, evidence=taken.get(id), refused=refused.get(id, ""), notes=notes.get(id, ())))
+        known = {one.id for one in wanted} if matching.orphans else ()
+        return found + [one for id, copies in matching.orphans.items() if id not in known for one in self._orphaned(id, copies)]
+
+    def _with_states(
+        self, notes: Mapping[ResourceId, tuple[str, ...]], wanted: Sequence[Resource], scope: Scope
+    ) -> Mapping[ResourceId, tuple[str, ...]]:
+        """Add, to the first wish of each zone, why the zone as a whole is not served."""
+        first = {spec_of(one).zone: one.id for one in reversed(wanted)}
+        told = dict(notes)
+        for zone, id in sorted(first.items()):
+            with nullcontext() if self._client.knows(zone) else scope.span("GET zones", zone=zone):
+                trouble = self._client.trouble(zone)
+            if trouble:
+                told[id] = (trouble, *told.get(id, ()))
+        return told
 
     def _observed(self, resource: Resource, live: Live, scope: Scope, refused: str, notes: tuple[str, ...]) -> Observation:
-        ownership, mark = live.ownership(scope.owner), Mark.of(resource, scope)
-        stale = live.mark is not None and ownership is Ownership.OURS and live.mark != mark
+        ownership = live.ownership(scope.owner)
+        stale = ownership is Ownership.OURS and live.mark != Mark.of(resource, scope)
         return Observation(
             id=resource.id,
             live=live.form,
@@ -110,16 +133,17 @@ class CloudflareDriver:
                 owner=live.mark.owner,
             )
 
-    def _refusals(self, wanted: Sequence[Resource], matching: Matching, lives: Sequence[Live], scope: Scope) -> dict[ResourceId, str]:
+    def _refusals(self, couples: Sequence[Couple], matching: Matching, scope: Scope) -> dict[ResourceId, str]:
         """Say why a resource must not be written, if so. What a refused one holds stays, and may be in the way of the next."""
-        refused = {one.id: self._refusal(one, matching.pairs.get(one.id), scope) for one in wanted} | rivals(wanted)
+        reasons = ((one.id, self._refusal(one, live, scope)) for one, live in couples)
+        refused = {id: reason for id, reason in reasons if reason} | rivals([one for one, _ in couples])
         while True:
-            held = [live for id, live in matching.pairs.items() if refused[id]]
-            fixed = grouped([*matching.fixed(lives), *held], lambda live: live.form["name"])
+            held = [matching.pairs[id] for id in refused if id in matching.pairs]
+            fixed = grouped([*matching.fixed, *held], lambda live: live.form["name"])
             blocked = {}
-            for one in wanted:
-                other = _obstacle(one, matching.pairs.get(one.id), fixed.get(spec_of(one).name, ()))
-                if other is not None and not refused[one.id]:
+            for one, live in couples if fixed else ():
+                other = _obstacle(one, live, fixed.get(spec_of(one).name, ()))
+                if other is not None and one.id not in refused:
                     blocked[one.id] = f"{one.id}: {describe(other.form)} stands in its way and will not go by itself; delete it by hand"
             if not blocked:
                 return refused
@@ -137,7 +161,7 @@ class CloudflareDriver:
     def _hold_to_quota(self, missing: Sequence[Resource], refused: dict[ResourceId, str], scope: Scope) -> None:
         """Refuse all new records of a zone that has no room for all of them; what the same pass deletes is deleted later."""
         for zone in sorted({spec_of(one).zone for one in missing}):
-            fresh = [one for one in missing if spec_of(one).zone == zone and not refused[one.id]]
+            fresh = [one for one in missing if spec_of(one).zone == zone and one.id not in refused]
             if not fresh:
                 continue
             with scope.span("GET dns_records/usage", zone=zone):
@@ -190,11 +214,11 @@ def _handle(live: Live) -> JSONObject:
     return {"zone": live.zone, "id": live.id}
 
 
-def _drifted(wanted: Sequence[Resource], matching: Matching, scope: Scope) -> list[Live]:
+def _drifted(couples: Iterable[Couple], scope: Scope) -> list[Live]:
     """List the records of ours that differ where git has a say, and that were changed after we marked them."""
-    pairs = [(one, matching.pairs[one.id]) for one in wanted if one.id in matching.pairs]
-    ours = [(one, live) for one, live in pairs if live.ownership(scope.owner) is Ownership.OURS]
-    return [live for one, live in ours if _differs(one, live) and touched(live, form_wanted(one)["comment"])]
+    differing = [(one, live) for one, live in couples if live is not None and _differs(one, live)]
+    ours = [(one, live) for one, live in differing if live.ownership(scope.owner) is Ownership.OURS]
+    return [live for one, live in ours if touched(live, form_wanted(one)["comment"])]
 
 
 def _differs(resource: Resource, live: Live) -> bool:

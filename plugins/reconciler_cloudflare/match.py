@@ -1,9 +1,10 @@
 """Which live record stands for which wish: first by mark, then by identity, then by place. Pure."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from functools import cached_property
+from typing import TypeAlias, TypeVar
 
 from reconciler.driver import Mark, Ownership
 from reconciler.resource import JSONObject, Resource, ResourceId
@@ -15,8 +16,9 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """One record as it is: the API's answer, its canonical form (the comment without our mark), what makes it this record, its mark."""
+    """One record as it is: its own id, the API's answer, its form (the comment without our mark), what makes it this record, its mark."""
 
+    id: str
     zone: str
     raw: JSONObject
     form: JSONObject
@@ -24,16 +26,13 @@ class Live:
     mark: Mark | None
 
     @classmethod
-    def read(cls, zone: str, raw: JSONObject) -> "Live":
-        """Read one record of a listing."""
+    def read(cls, zone: str, raw: JSONObject, wishes: Mapping[Key, JSONObject] | None = None) -> "Live":
+        """Read one record of a listing. One that is as one of ``wishes`` is the same object as that: equal at once, and held once."""
         form = form_of(raw, zone)
-        mark, text = split_comment(form["comment"])
-        return cls(zone, raw, form | {"comment": text}, key_of(form), mark)
-
-    @property
-    def id(self) -> str:
-        """The record's own id."""
-        return str(self.raw["id"])
+        mark, form["comment"] = split_comment(form["comment"])
+        key = key_of(form)
+        wish = wishes.get(key) if wishes is not None else None
+        return cls(str(raw["id"]), zone, raw, wish if wish is not None and wish == form else form, key, mark)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -66,6 +65,10 @@ class Live:
         return ResourceId(DRIVER, self.mark.kind, self.mark.name) if self.mark is not None else None
 
 
+Couple: TypeAlias = tuple[Resource, Live | None]
+"""A wish and the record that stands for it, if one does."""
+
+
 def moment(text: object) -> datetime | None:
     """Read a time as the API writes it; None when it is none."""
     try:
@@ -92,30 +95,40 @@ class Matching:
         """Pair. ``orphans`` are the records of ours that stand for no wish, by the id in their mark; those of a paired id are copies."""
         self.pairs: dict[ResourceId, Live] = {}
         self._owner = owner
-        self._wanted = {one.id: (one, form_wanted(one)) for one in sorted(wanted, key=lambda one: one.id)}
+        self._wanted = {one.id: (one, form_wanted(one)) for one in sorted(wanted, key=lambda one: one.id.name)}
         self._free = {live.id: live for live in sorted(lives, key=lambda live: (str(live.raw.get("created_on")), live.id))}
         self._marked = self._ours()
-        self._keyed = grouped(self._free.values(), lambda live: (live.zone, live.key))
-        self._named = grouped(self._free.values(), lambda live: (live.zone, live.form["name"]))
+        open = list(self._wanted.values())
         for rule in (self._by_mark, self._by_key, self._by_place, self._by_adoption):
-            self._round(rule)
+            open = [one for one in open if not self._paired(rule, *one)]
         self._untangle()
         self.orphans = self._ours()
 
-    def _round(self, rule: Callable[[Resource, JSONObject], Iterable[Live]]) -> None:
-        for id, (resource, form) in self._wanted.items():
-            if id in self.pairs:
-                continue
-            candidates = [live for live in rule(resource, form) if live.id in self._free]
+    def _paired(self, rule: Callable[[Resource, JSONObject], Iterable[Live]], resource: Resource, form: JSONObject) -> bool:
+        """Pair a wish with the best that ``rule`` finds, if it finds any."""
+        candidates = [live for live in rule(resource, form) if live.id in self._free]
+        if len(candidates) > 1:
             candidates.sort(key=lambda live: (live.key != key_of(form), live.place != (form["type"], form["name"])))
-            if candidates:
-                self.pairs[id] = self._free.pop(candidates[0].id)
+        if candidates:
+            self.pairs[resource.id] = self._free.pop(candidates[0].id)
+        return bool(candidates)
+
+    @cached_property
+    def _keyed(self) -> dict[tuple[str, Key], list[Live]]:
+        """Index by identity what no mark has paired."""
+        return grouped(self._free.values(), lambda live: (live.zone, live.key))
+
+    @cached_property
+    def _named(self) -> dict[tuple[str, str], list[Live]]:
+        return grouped(self._free.values(), lambda live: (live.zone, live.form["name"]))
 
     def _untangle(self) -> None:
         """Where wishes have exchanged what they stand for, exchange their marks: no order of patches leads through a ring.
 
         A CNAME stands alone at its name, so to hold the name is to hold the place of whoever wants it.
         """
+        if all(live.key == key_of(self._wanted[id][1]) for id, live in self.pairs.items()):
+            return
         holder = {(live.zone, live.key): id for id, live in self.pairs.items()}
         alone = {(live.zone, live.place): id for id, live in self.pairs.items() if live.place[0] == "CNAME"}
 
@@ -158,10 +171,15 @@ class Matching:
         near = self._named.get((form["zone"], form["name"]), ())
         return [live for live in near if claims and not live.locked and _same_place(live, form)]
 
-    def fixed(self, lives: Sequence[Live]) -> list[Live]:
-        """Give the records that will stay whatever this pass does: strangers, copies of a mark in use, and what must be kept."""
-        paired = {live.id for live in self.pairs.values()}
-        return [live for live in lives if live.id not in paired and not self._left(live)]
+    @property
+    def fixed(self) -> list[Live]:
+        """The records that will stay whatever this pass does: strangers, copies of a mark in use, and what must be kept."""
+        return [live for live in self._free.values() if not self._left(live)]
+
+    @property
+    def strangers(self) -> list[Live]:
+        """The records that stand for no wish and are not ours."""
+        return [live for live in self._free.values() if live.ownership(self._owner) is not Ownership.OURS]
 
     def _ours(self) -> dict[ResourceId, list[Live]]:
         """Index what is ours and not paired yet by the id in its mark."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from reconciler.driver import Ownership
 from reconciler.resource import Resource, ResourceId
 from reconciler_cloudflare.advice import Place, findings
 from reconciler_cloudflare.match import Live, Matching, form_wanted, grouped, spec_of
@@ -27,20 +26,21 @@ def _exclude(one: Resource, other: Resource) -> bool:
     return key_of(form_wanted(one)) == key_of(form_wanted(other)) or clash(spec_of(one).type, spec_of(other).type)
 
 
-def remarks(wanted: Sequence[Resource], matching: Matching, lives: Sequence[Live], owner: str) -> Mapping[ResourceId, tuple[str, ...]]:
-    """Give what to tell people about each wish."""
-    ours = {live.id for live in lives if live.ownership(owner) is Ownership.OURS} | {live.id for live in matching.pairs.values()}
-    strangers = [live for live in lives if live.id not in ours]
+def remarks(wanted: Sequence[Resource], matching: Matching) -> Mapping[ResourceId, tuple[str, ...]]:
+    """Give what to tell people about each wish, where there is anything."""
+    strangers = matching.strangers
     near = grouped(strangers, lambda live: (live.zone, *live.place))
     advice: dict[Place, list[str]] = {}
     for about, text in findings([form_wanted(one) for one in wanted] + [live.form for live in strangers]):
         advice.setdefault(about, []).append(text)
     found = {}
-    for one in wanted:
+    for one in wanted if strangers or advice or matching.orphans else ():
         spec = spec_of(one)
         copies = [f"{describe(copy.form)} (id {copy.id}) carries a copy of its mark" for copy in matching.orphans.get(one.id, ())]
         strange = _strangers(spec, near.get((spec.zone, spec.type, spec.name), ()))
-        found[one.id] = (*strange, *copies, *dict.fromkeys(advice.get((spec.type, spec.name), ())))
+        notes = (*strange, *copies, *dict.fromkeys(advice.get((spec.type, spec.name), ())))
+        if notes:
+            found[one.id] = notes
     return found
 
 

@@ -1,7 +1,7 @@
 """What a DNS record wants, in canonical form, and its shape in Cloudflare's API in both directions. Pure."""
 
 import json
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -31,6 +31,9 @@ class RecordSettings(BaseModel):
     ipv4_only: bool = Field(default=False, description="Answer only with IPv4 addresses; proxied records only.")
     ipv6_only: bool = Field(default=False, description="Answer only with IPv6 addresses; proxied records only.")
     flatten_cname: bool = Field(default=False, description="Answer with the addresses behind a CNAME; paid plans only.")
+
+
+SWITCHES = tuple(RecordSettings.model_fields)
 
 
 class DNSRecord(Spec):
@@ -152,18 +155,21 @@ class DNSRecord(Spec):
 
     def stands_for(self) -> str:
         """A record is its type, name, content and, for MX, priority."""
-        return "/".join(str(part) for part in key_of(self.canonical(lambda ref: ref.template)))
+        return "/".join(str(part) for part in key_of(self.form))
 
     def canonical(self, fingerprint: Fingerprint) -> JSONObject:
-        """Give the comparable form; ``exclusive`` is about the neighbours and no field of the record."""
-        form = super().canonical(fingerprint)
-        del form["exclusive"]
-        return form
+        """Give the comparable form, which is the same whatever ``fingerprint`` says: DNS holds no secrets."""
+        return self.form
 
     @cached_property
     def form(self) -> JSONObject:
-        """The canonical form, made once because a pass reads it often; not to be changed. DNS holds no secrets to be fingerprinted."""
-        return self.canonical(lambda ref: ref.template)
+        """The canonical form, made once because a pass reads it often; not to be changed.
+
+        ``exclusive`` is about the neighbours and no field of the record.
+        """
+        form = super().canonical(lambda ref: ref.template)
+        del form["exclusive"]
+        return form
 
 
 def plain(type: str, content: str) -> str:
@@ -188,20 +194,20 @@ def form_of(record: JSONObject, zone: str) -> JSONObject:
     Never refuses: what cannot be put into canonical form is left as it is, so that one odd neighbour does not hide a zone.
     """
     type = str(record["type"])
-    settings = record.get("settings") or {}
+    settings, tags = record.get("settings"), record.get("tags")
     ranked = type in RANKED
     return {
         "zone": zone,
         "name": _or_same(host, str(record["name"])),
         "type": type,
-        "content": None if type in MODELS else _or_same(lambda text: plain(type, text), str(record.get("content") or "")),
+        "content": None if type in MODELS else _or_same(partial(plain, type), str(record.get("content") or "")),
         "data": _live_data(type, record.get("data")) if type in MODELS else None,
         "priority": int(record.get("priority") or 0) if ranked else None,
         "proxied": bool(record.get("proxied")),
         "ttl": AUTOMATIC if record.get("proxied") else int(record.get("ttl") or AUTOMATIC),
-        "settings": {name: bool(settings.get(name)) for name in RecordSettings.model_fields},
+        "settings": {name: bool(settings.get(name)) for name in SWITCHES} if settings else dict.fromkeys(SWITCHES, False),
         "comment": (record.get("comment") or "").strip(),
-        "tags": sorted(set(record.get("tags") or ())),
+        "tags": sorted(set(tags)) if tags else [],
     }
 
 

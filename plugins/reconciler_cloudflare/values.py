@@ -5,7 +5,11 @@ import re
 
 import idna
 
+_CANONICAL = re.compile(r"[a-z0-9_*-]{1,63}(?:\.[a-z0-9_*-]{1,63})*")
 _FORBIDDEN = re.compile(r'[\s@"();,\\]')
+_BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
+_PARAMETER = re.compile(r'(?:^|(?<=\s))(?P<name>[a-z0-9-]+)(?:=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s"\\]*)))?(?=\s|$)')
 _OCTET = re.compile(rb"[0-9]{3}")
 
 
@@ -14,6 +18,8 @@ def host(name: str) -> str:
 
     Raises ValueError for an empty label, a label over 63 octets, a name over 253, or a character that no host name holds (RFC 1035).
     """
+    if len(name) <= 253 and _CANONICAL.fullmatch(name):
+        return name  # as nearly every one in a listing is
     name = name.strip()
     if name == ".":
         return name
@@ -52,10 +58,24 @@ def record_name(name: str, zone: str) -> str:
 
 def address(content: str, version: int) -> str:
     """Give an IP address in its one short form (RFC 5952 for IPv6). Raises ValueError for anything else."""
+    if version == 4 and _IPV4.fullmatch(content):
+        return content
     try:
         return str(ipaddress.IPv4Address(content.strip()) if version == 4 else ipaddress.IPv6Address(content.strip()))
     except ValueError:
         raise ValueError(f"{content!r} is not an IPv{version} address") from None
+
+
+def parameters(text: str) -> str:
+    """Give the parameters of a service binding by name and with their values quoted: neither order nor quotes mean anything (RFC 9460 2.1).
+
+    What cannot be read as such is only stripped; the server will say what is wrong with it.
+    """
+    text = text.strip()
+    found = [(match["name"], match["quoted"] if match["quoted"] is not None else match["bare"]) for match in _PARAMETER.finditer(text)]
+    if _PARAMETER.sub("", text).strip() or len({name for name, _ in found}) < len(found):
+        return text
+    return " ".join(name if value is None else f'{name}="{value}"' for name, value in sorted(found))
 
 
 def txt_join(content: str) -> bytes:

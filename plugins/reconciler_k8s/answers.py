@@ -15,6 +15,8 @@ _DUMP = re.compile(r'(Invalid value: )("(?:[^"\\]|\\.){80,}"|[^"].{80,}?)(?=: )'
 _RIGHTS = re.compile(r'User "[^"]*" cannot ')
 _WEBHOOK = re.compile(r'(?:admission|failed calling) webhook "([^"]*)"')
 SCHEMA_ERRORS = ("failed to create typed patch object", "failed to convert new object", "failed to create manager for existing fields")
+_CREDENTIAL = re.compile(r"\b(bearer|basic)\s+[^\s\"',;]+", re.IGNORECASE)
+"""What a server, or a proxy before it, may quote of the request's own header."""
 LONGEST = 600
 
 
@@ -119,7 +121,7 @@ def _said(code: int, reason: str, status: JSONObject, causes: Sequence[JSONObjec
         webhook = _WEBHOOK.search(str(status.get("message") or ""))
         head += f" from the admission webhook {webhook[1]}" if webhook else ""
         return f"{head}; the server's text may show secrets and is left out" + (f"; fields: {fields}" if fields else "")
-    text = _DUMP.sub(r"\1...", str(status.get("message") or ""))
+    text = _CREDENTIAL.sub(r"\1 ***", _DUMP.sub(r"\1...", str(status.get("message") or "")))
     return f"{head}: {text[:LONGEST]}" if text else head
 
 

@@ -31,6 +31,11 @@ class KubernetesConfig(BaseModel):
     )
     workers: int = Field(8, ge=1, le=64, description="Calls at the same time; more than 8 only add latency on a small control plane.")
     wait: float = Field(30, ge=0, le=600, description="Seconds to wait for a CRD to be served and for a deleted object to be gone.")
+    strict: bool = Field(
+        False,
+        description="Write an object only in the very version that was planned; any change meanwhile, even of its status, waits for the "
+        "next pass. Otherwise it only has to be the same object, and the server guards each field.",
+    )
     namespaces: tuple[str, ...] = Field((), description="List these namespaces one by one, for narrow rights; empty lists the cluster.")
     inventory_namespace: str = Field("default", description="Where the ConfigMap stands that remembers the kinds a stack has used.")
 

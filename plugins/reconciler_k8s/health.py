@@ -121,6 +121,18 @@ def _job(live: JSONObject) -> Health:
     return _progressing(f"{(live.get('status') or {}).get('active', 0)} pods are running")
 
 
+def _cron_job(live: JSONObject) -> Health:
+    """Judge a schedule by its last run that is over; one whose run still goes is as well as it was before."""
+    status = live.get("status") or {}
+    if (live.get("spec") or {}).get("suspend"):
+        return Health(Level.HEALTHY, "is suspended")
+    last, succeeded = str(status.get("lastScheduleTime") or ""), str(status.get("lastSuccessfulTime") or "")
+    if last and succeeded < last and not status.get("active"):
+        since = f"the last success was at {succeeded}" if succeeded else "no run ever succeeded"
+        return _degraded(f"the run of {last} did not succeed; {since}")
+    return HEALTHY
+
+
 def _claim(live: JSONObject) -> Health:
     phase = (live.get("status") or {}).get("phase", "Pending")
     if phase == "Lost":
@@ -188,7 +200,7 @@ RULES: Mapping[str, Callable[[JSONObject], Health]] = {
     "StatefulSet": _stateful_set,
     "DaemonSet": _daemon_set,
     "Job": _job,
-    "CronJob": _healthy,
+    "CronJob": _cron_job,
     "Ingress": _healthy,
     "PersistentVolumeClaim": _claim,
     "Service": _service,

@@ -43,7 +43,9 @@ from reconciler_k8s.sight import Found, Prediction, content_of, found_in, handle
 from reconciler_k8s.spec import KubernetesObject, config_hash
 from reconciler_k8s.taking import refusal
 
-STATUS_KINDS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "Job", "PersistentVolumeClaim", "Pod", "CustomResourceDefinition"})
+STATUS_KINDS = frozenset(
+    {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "PersistentVolumeClaim", "Pod", "CustomResourceDefinition"}
+)
 """Built-in kinds whose health is in their status, so that they are listed whole."""
 CLAIMED = (
     '{id}: belongs to the stack {theirs}, and {ours} claims it, too; take it out of one of them, or move it with reconciler/adopt: "true"'
@@ -272,6 +274,7 @@ class Look:
         if prediction.refused:
             return replace(base, refused=prediction.refused)
         before, after = self._difference(wish, live, prediction)
+        version = {"version": live["metadata"]["resourceVersion"]} if self.cluster.config.strict else {}
         return replace(
             base,
             live=before,
@@ -279,6 +282,7 @@ class Look:
             follows=differs_by_config_hash(before, after),
             handle={
                 **base.handle,
+                **version,
                 **prediction.handle(adopt=found.ownership is not Ownership.OURS, manager=field_manager(self.scope.owner)),
             },
             notes=prediction.notes(adopt=found.ownership is not Ownership.OURS, manager=field_manager(self.scope.owner)),

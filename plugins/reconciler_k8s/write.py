@@ -82,18 +82,18 @@ class Writer:
         assert change.desired is not None
         wish, served = self._wish(change.desired), self._serving(change)
         uid: str | None = change.handle.get("uid")
+        version: str | None = change.handle.get("version")
         match change.action:
             case Action.CREATE:
                 uid = self._before_create(change, served)
             case Action.REPLACE:
-                uid = self._remove_for_replace(change, served)
+                uid, version = self._remove_for_replace(change, served), None
             case Action.ADOPT:
-                self._take(change, served)
+                version = self._take(change, served, version)
         if change.handle.get("reset") and uid is not None:
-            self._patch(change, served, MERGE_PATCH, change.handle["reset"])
+            version = self._reset(change, served, version)
         body = wish.without(change.handle.get("left") or ()).body(lambda ref: self.scope.reveal(ref).reveal())
-        if uid is not None:
-            body["metadata"]["uid"] = uid
+        body["metadata"] |= {key: value for key, value in (("uid", uid), ("resourceVersion", version)) if value is not None}
         force = bool(change.handle.get("force")) and uid is not None
         answer = self._patch(change, served, APPLY, body, force=force, accept=METADATA)
         if answer["metadata"].get("deletionTimestamp"):
@@ -136,16 +136,27 @@ class Writer:
             raise Transient(f"{change.id}: the old object is still being deleted; it is made anew once it is gone")
         return None
 
-    def _take(self, change: Change, served: Served) -> None:
-        """Rename the entries of the managers that we replace to ours, so that what git leaves out goes at our first apply."""
+    def _reset(self, change: Change, served: Served, version: str | None) -> str | None:
+        """Clear the way for an apply; gives the version that this made, where versions are guarded."""
+        guard = {"metadata": {"resourceVersion": version}} if version is not None else {}
+        answer = self._patch(change, served, MERGE_PATCH, {**change.handle["reset"], **guard})
+        return str(answer["metadata"]["resourceVersion"]) if version is not None else None
+
+    def _take(self, change: Change, served: Served, version: str | None) -> str | None:
+        """Rename the entries of the managers that we replace to ours, so that what git leaves out goes at our first apply.
+
+        Gives the version that this made, where versions are guarded.
+        """
         wanted = [tuple(one) for one in change.handle.get("take") or ()]
         metadata = self._metadata(change, served) if wanted else None
         if metadata is None:
-            return
+            return version
+        if version not in (None, metadata["resourceVersion"]):
+            raise Conflict(f"{change.id}: was changed since the plan; plan again")
         entries = metadata.get("managedFields") or []
         taken = [one for one in entries if (one.get("manager"), one.get("operation")) in wanted and not one.get("subresource")]
         if not taken:
-            return
+            return version
         merged: JSONObject = {}
         for one in taken:
             _unite(merged, one.get("fieldsV1") or {})
@@ -154,7 +165,8 @@ class Writer:
             {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
             {"op": "replace", "path": "/metadata/managedFields", "value": [*(one for one in entries if one not in taken), ours]},
         ]
-        self._patch(change, served, JSON_PATCH, patch)
+        answer = self._patch(change, served, JSON_PATCH, patch)
+        return str(answer["metadata"]["resourceVersion"]) if version is not None else None
 
     def _patch(self, change: Change, served: Served, sort: str, body: object, *, force: bool = False, accept: str = METADATA) -> JSONObject:
         query = {"fieldManager": field_manager(self.scope.owner), **({"force": "true"} if force else {})}

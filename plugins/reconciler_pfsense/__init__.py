@@ -2,7 +2,8 @@
 
 from reconciler.driver import Plugin
 from reconciler_pfsense.config import Config
-from reconciler_pfsense.spec import DRIVER, KINDS
+from reconciler_pfsense.fields import DRIVER
+from reconciler_pfsense.spec import KINDS
 
 PLUGIN = Plugin(
     name=DRIVER,
@@ -11,4 +12,5 @@ PLUGIN = Plugin(
     config=Config,
     driver="reconciler_pfsense.driver:PfSenseDriver",
     emulator="reconciler_pfsense.emulator:PfSenseEmulator",
+    transactional=True,
 )

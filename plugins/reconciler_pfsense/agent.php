@@ -1,19 +1,32 @@
 <?php
 /*
- * Runs on the firewall, once per observation or transaction; sent on the standard input of php, never stored there.
- * The request is JSON in base64, put in place of @REQUEST@. The answer is one line:
+ * Runs on the firewall, once per observation or transaction, never stored there: by SSH on the standard input of php, or by XML-RPC as the
+ * code of exec_php, which evaluates it inside a function and gives back $toreturn.
+ * The request is JSON in base64, put in place of the word below. The answer is one line:
  *     RECONCILER-RESULT <nonce> <base64 of JSON> END
  * Everything is inside functions, because pfSense's includes share the global scope and already use its short names.
  * Written for 2.7.2 and 2.8; where they differ, the function is looked at and the version is not asked for.
  */
 
-require_once("config.inc");
-require_once("functions.inc");
-require_once("filter.inc");
-require_once("shaper.inc");
-require_once("notices.inc");
-if (stream_resolve_include_path("haproxy/haproxy.inc")) {
-	require_once("haproxy/haproxy.inc");
+$reconciler_request = json_decode(base64_decode('@REQUEST@'), true);
+$reconciler_name = $reconciler_value = null;
+
+/* A glance at a file that is as it was needs nothing of pfSense, so that one may be taken every few seconds. */
+if ($reconciler_request['verb'] !== 'glance' || @hash_file('sha256', '/cf/conf/config.xml') !== $reconciler_request['known']) {
+	require_once("config.inc");
+	require_once("functions.inc");
+	require_once("filter.inc");
+	require_once("shaper.inc");
+	require_once("notices.inc");
+	if (stream_resolve_include_path("haproxy/haproxy.inc")) {
+		require_once("haproxy/haproxy.inc");
+	}
+	/* Evaluated inside a function, an include sets variables there, where functions that ask for globals do not find them. */
+	foreach (get_defined_vars() as $reconciler_name => $reconciler_value) {
+		if (!array_key_exists($reconciler_name, $GLOBALS)) {
+			$GLOBALS[$reconciler_name] = $reconciler_value;
+		}
+	}
 }
 
 class ReconcilerRefusal extends Exception {
@@ -111,11 +124,35 @@ function reconciler_observe_once() {
 		'sha' => $sha,
 		'version' => trim((string)@file_get_contents('/etc/version')),
 		'revision' => (object)config_get_path('revision', []),
+		'history' => reconciler_history(),
 		'lists' => $lists,
 		'settings' => $settings,
 		'stats' => $settings === null ? null : reconciler_stats(),
-		'pending' => file_exists(reconciler_pending()),
+		'pending' => file_exists(reconciler_pending()) && !reconciler_at_work(),
 	];
+}
+
+/* What pfSense keeps of earlier revisions, newest first. The present one enters it with the next write only. */
+function reconciler_history() {
+	$text = @file_get_contents(reconciler_path('cf_conf_path', '/cf/conf') . '/backup/backup.cache');
+	$kept = $text === false ? [] : @unserialize($text, ['allowed_classes' => false]);
+	$kept = is_array($kept) ? $kept : [];
+	krsort($kept);
+	$history = [];
+	foreach (array_slice($kept, 0, 30, true) as $time => $one) {
+		$history[] = ['time' => (string)$time, 'description' => (string)($one['description'] ?? '')];
+	}
+	return $history;
+}
+
+/* Say who changed the file, if it is another one than was known. */
+function reconciler_glance($request) {
+	$sha = reconciler_sha();
+	if ($sha === $request['known']) {
+		return ['sha' => $sha];
+	}
+	reconciler_reload();
+	return ['sha' => $sha, 'revision' => (object)config_get_path('revision', []), 'history' => reconciler_history()];
 }
 
 /* Take what was read only when the file stayed the same meanwhile. */
@@ -133,6 +170,12 @@ function reconciler_observe() {
 /* A note on disk that a write was saved but is not in force yet, for the case that this process dies in between. */
 function reconciler_pending() {
 	return reconciler_path('cf_conf_path', '/cf/conf') . '/reconciler-pending';
+}
+
+/* Say whether a transaction is under way at this moment: what it has saved it will load itself. */
+function reconciler_at_work() {
+	$handle = @fopen(reconciler_path('tmp_path', '/tmp') . '/reconciler.lock', 'ce');
+	return $handle && !flock($handle, LOCK_SH | LOCK_NB);
 }
 
 function reconciler_lock($seconds) {
@@ -249,7 +292,7 @@ function reconciler_check_references($gone) {
 		}
 		if ($users) {
 			$who = implode(', ', array_unique($users));
-			throw new ReconcilerRefusal('refused', "{$item['kind']} {$item['name']} is still used by: $who; change or delete that first");
+			throw new ReconcilerRefusal('used', "{$item['kind']} {$item['name']} is still used by: $who; change or delete that first");
 		}
 	}
 }
@@ -330,19 +373,20 @@ function reconciler_keeps($description) {
 	}
 }
 
-function reconciler_snapshot($transaction) {
+function reconciler_snapshot($request) {
 	$folder = reconciler_path('cf_conf_path', '/cf/conf');
 	$old = glob("$folder/reconciler-before-*.xml") ?: [];
 	usort($old, function ($one, $other) {
 		return filemtime($other) <=> filemtime($one);
 	});
 	array_map('unlink', array_slice($old, 4));
-	$path = "$folder/reconciler-before-" . str_replace(':', '-', $transaction) . '.xml';
+	$path = "$folder/reconciler-before-" . str_replace(':', '-', $request['transaction']) . '.xml';
 	$mask = umask(0077);
-	$copied = copy(reconciler_file(), $path);
+	$copied = @copy(reconciler_file(), $path) && @hash_file('sha256', $path) === reconciler_sha();
 	umask($mask);
 	if (!$copied) {
-		throw new ReconcilerRefusal('failed', 'the configuration cannot be copied aside; is the disk full?');
+		@unlink($path);
+		throw new ReconcilerRefusal('failed', 'the configuration cannot be copied aside, nothing was written; is the disk full?');
 	}
 	return $path;
 }
@@ -377,7 +421,7 @@ function reconciler_is_done($request) {
 }
 
 function reconciler_write($request, $known) {
-	$snapshot = reconciler_snapshot($request['transaction']);
+	$snapshot = reconciler_snapshot($request);
 	if ($request['haproxy']) {
 		$why = reconciler_haproxy(false);
 		if ($why !== '') {
@@ -385,7 +429,9 @@ function reconciler_write($request, $known) {
 		}
 	}
 	reconciler_expect_unchanged($request);
-	touch(reconciler_pending());
+	if (!@touch(reconciler_pending())) {
+		throw new ReconcilerRefusal('failed', 'a note beside the configuration cannot be made, nothing was written; is the disk full?');
+	}
 	if (!reconciler_keeps($request['description'] . ' ' . $request['transaction'])) {
 		$end = reconciler_restore($snapshot, $request, $known);
 		throw new ReconcilerRefusal('failed', "pfsense did not keep what was written; $end");
@@ -449,7 +495,16 @@ function reconciler_main($request) {
 		pcntl_signal(SIGPIPE, SIG_IGN);
 	}
 	try {
-		$body = $request['verb'] === 'apply' ? reconciler_apply($request) : reconciler_observe();
+		switch ($request['verb']) {
+			case 'apply':
+				$body = reconciler_apply($request);
+				break;
+			case 'glance':
+				$body = reconciler_glance($request);
+				break;
+			default:
+				$body = reconciler_observe();
+		}
 		$answer = ['ok' => true, 'body' => $body];
 	} catch (ReconcilerRefusal $refusal) {
 		$answer = ['ok' => false, 'kind' => $refusal->kind, 'message' => $refusal->getMessage()];
@@ -457,7 +512,10 @@ function reconciler_main($request) {
 		$answer = ['ok' => false, 'kind' => 'failed', 'message' => 'php: ' . $error->getMessage() . ' (line ' . $error->getLine() . ')'];
 	}
 	$text = json_encode($answer, JSON_INVALID_UTF8_SUBSTITUTE | JSON_UNESCAPED_SLASHES);
-	echo "\nRECONCILER-RESULT " . $request['nonce'] . ' ' . base64_encode($text) . " END\n";
+	return "\nRECONCILER-RESULT " . $request['nonce'] . ' ' . base64_encode($text) . " END\n";
 }
 
-reconciler_main(json_decode(base64_decode('@REQUEST@'), true));
+$toreturn = ['answer' => reconciler_main($reconciler_request)];
+if ($reconciler_request['print']) {
+	echo $toreturn['answer'];
+}

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import asyncssh
 
 from reconciler.errors import Permanent, Transient
-from reconciler_pfsense.agent import Program, Snapshot, read_answer
+from reconciler.resource import JSONObject
+from reconciler_pfsense.agent import Program, read_answer
 from reconciler_pfsense.config import Config
 
 T = TypeVar("T")
@@ -56,10 +57,10 @@ class Client:
         self._thread: threading.Thread | None = None
         self._connection: asyncssh.SSHClientConnection | None = None
 
-    def run(self, program: Program) -> Snapshot:
+    def run(self, program: Program) -> JSONObject:
         """Execute ``program`` once. Raises Transient, Conflict or Permanent."""
         with _translated(self.target):
-            output, status = self._wait(self._execute(program.text))
+            output, status = self._wait(self._execute(program.script))
         return read_answer(self.target, program, output, status)
 
     def close(self) -> None:

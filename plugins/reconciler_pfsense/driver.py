@@ -4,17 +4,25 @@
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from threading import Event
 
 from reconciler.driver import Action, Change, Mark, Observation, Outcome, Scope, Status
 from reconciler.errors import Conflict, DriverError, Transient
-from reconciler.resource import JSONObject, Resource
-from reconciler_pfsense.agent import Program, Snapshot, transaction_id
+from reconciler.resource import JSONObject, Resource, ResourceId
+from reconciler_pfsense.agent import OURS, Program, Snapshot, Used, transaction_id
 from reconciler_pfsense.client import Client
 from reconciler_pfsense.config import Config
 from reconciler_pfsense.items import Edit, Found, text
 from reconciler_pfsense.native import BY_NAME, deletes_for, edits_for, is_done, needs_reload
 from reconciler_pfsense.view import SETTINGS, View
+from reconciler_pfsense.watch import watch
+from reconciler_pfsense.xmlrpc import XmlRpcClient
+
+
+def open_client(config: Config) -> Client | XmlRpcClient:
+    """Give the way to the firewall that the settings name."""
+    return XmlRpcClient(config) if config.transport == "xmlrpc" else Client(config)
 
 
 class PfSenseDriver:
@@ -23,13 +31,17 @@ class PfSenseDriver:
     def __init__(self, config: Config) -> None:
         """Take the target's settings; connects when first used."""
         self.config = config
-        self.client = Client(config)
+        self.client = open_client(config)
         self._seen: Snapshot | None = None
         self._lineage: set[str] = set()
 
     def close(self) -> None:
         """Let go of the connection."""
         self.client.close()
+
+    def watch(self, scope: Scope, stop: Event) -> Iterator[ResourceId | None]:
+        """Yield a hint for each change that somebody else made, until ``stop`` is set. Raises DriverError, see ``watch``."""
+        return watch(open_client(self.config), scope, stop, self.config.watch_interval)
 
     # -- observe ---------------------------------------------------------------------------------------------------------------
 
@@ -41,26 +53,30 @@ class PfSenseDriver:
         return [*(one for one in seen if one is not None), *view.unwanted()]
 
     def _look(self, scope: Scope) -> Snapshot:
-        with scope.span("ssh php observe", target=self.client.target):
-            self._seen = self.client.run(Program.of("observe"))
+        with scope.span("php observe", target=self.client.target):
+            self._seen = Snapshot.of(self.client.run(Program.of("observe")))
         self._lineage = {self._seen.sha}
         return self._seen
 
     # -- apply -----------------------------------------------------------------------------------------------------------------
 
     def apply(self, changes: Sequence[Change], scope: Scope) -> list[Outcome]:
-        """Make all changes as one transaction, so that they share one fate."""
+        """Make all changes as one transaction, so that they share one fate.
+
+        Deletes that are refused because somebody still uses what would go fail alone; the others are then made without them.
+        """
         started = time.monotonic()
+        rest = [change for change in changes if change.desired is not None]
         try:
             self._transact(changes, scope)
         except DriverError as error:
-            if not isinstance(error, Transient):
+            if isinstance(error, Used) and 0 < len(rest) < len(changes):
+                refused = [change for change in changes if change.desired is None]
+                return [*_outcomes(refused, error, time.monotonic() - started), *self.apply(rest, scope)]
+            if not isinstance(error, Transient | Used):
                 self._seen = None  # the firewall may have gone back to another revision; look before the next write
-            status, message, transient = Status.FAILED, str(error), isinstance(error, Transient)
-        else:
-            status, message, transient = Status.APPLIED, "", False
-        share = (time.monotonic() - started) / max(len(changes), 1)
-        return [Outcome(change.id, status, message, share, transient) for change in changes]
+            return _outcomes(changes, error, time.monotonic() - started)
+        return _outcomes(changes, None, time.monotonic() - started)
 
     def _transact(self, changes: Sequence[Change], scope: Scope) -> None:
         snapshot = self._seen or self._look(scope)
@@ -81,15 +97,15 @@ class PfSenseDriver:
             "apply",
             expect=snapshot.sha,
             transaction=transaction_id(snapshot.sha, edits),
-            description=f"reconciler {scope.owner} {scope.revision[:12]}".strip(),
+            description=f"{OURS}{scope.owner} {scope.revision[:12]}".strip(),
             edits=edits,
             gone=gone,
             filter=rules,
             haproxy=haproxy,
             lock_seconds=self.config.lock_timeout,
         )
-        with scope.span("ssh php apply", target=self.client.target, edits=len(edits)):
-            self._seen = self.client.run(program)
+        with scope.span("php apply", target=self.client.target, edits=len(edits)):
+            self._seen = Snapshot.of(self.client.run(program))
         self._lineage.add(self._seen.sha)
 
     def _edits(self, change: Change, view: View, scope: Scope) -> tuple[list[Edit], list[JSONObject]]:
@@ -109,6 +125,12 @@ class PfSenseDriver:
         if planned_for not in self._lineage and not all(is_done(edit, snapshot) for edit in edits):
             who = text(snapshot.revision, "username", "somebody")
             raise Conflict(f"{change.id}: the configuration was changed by {who} since this was planned; the next pass plans anew")
+
+
+def _outcomes(changes: Sequence[Change], error: DriverError | None, seconds: float) -> list[Outcome]:
+    """Give the one fate of all changes; each has its share of the time."""
+    share, status = seconds / max(len(changes), 1), Status.APPLIED if error is None else Status.FAILED
+    return [Outcome(one.id, status, str(error or ""), share, isinstance(error, Transient)) for one in changes]
 
 
 def _wanted_edits(change: Change, found: Found | None, snapshot: Snapshot, scope: Scope) -> list[Edit]:

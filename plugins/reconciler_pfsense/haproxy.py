@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.driver import Mark
 from reconciler.resource import JSONObject
 from reconciler_pfsense.agent import Snapshot
+from reconciler_pfsense.fields import normal_address
 from reconciler_pfsense.items import (
     BACKENDS,
     FRONTENDS,
@@ -20,14 +21,16 @@ from reconciler_pfsense.items import (
     encoded,
     flag,
     items,
+    name_in,
     name_key,
+    name_of,
     number,
     overwrite,
-    same_name,
     text,
     with_mark,
     words,
 )
+from reconciler_pfsense.routes import route_fields, routes_live
 from reconciler_pfsense.spec import (
     CHECKS,
     REDISPATCH,
@@ -36,7 +39,6 @@ from reconciler_pfsense.spec import (
     HAProxyFrontend,
     HAProxySettings,
     Server,
-    normal_address,
     normal_bind_port,
 )
 
@@ -165,6 +167,7 @@ def _frontend_live(item: JSONObject, snapshot: Snapshot) -> JSONObject:
         "binds": [_bind_live(bind) for bind in items(item.get("a_extaddr"))],
         "type": text(item, "type"),
         "default_backend": text(item, "backend_serverpool"),
+        "routes": routes_live(item),
         "client_timeout": number(item, "client_timeout", 30000),
         "status": text(item, "status"),
         "description": words(item),
@@ -180,6 +183,7 @@ def _frontend_fields(spec: HAProxyFrontend, mark: Mark, item: JSONObject | None)
         "type": spec.type,
         "a_extaddr": {"item": [_bind_item(bind, old) for bind in spec.binds]},
         "backend_serverpool": spec.default_backend,
+        **route_fields(spec.routes, item or {}),
         "client_timeout": str(spec.client_timeout),
     }
 
@@ -205,5 +209,5 @@ def settings_edit(spec: HAProxySettings) -> Edit:
     return overwrite({"path": HAPROXY}, fields)
 
 
-BACKEND = Kind("HAProxyBackend", BACKENDS, _backend_mark, _backend_live, same_name, name_key, _backend_fields)
-FRONTEND = Kind("HAProxyFrontend", FRONTENDS, descr_mark, _frontend_live, same_name, name_key, _frontend_fields)
+BACKEND = Kind("HAProxyBackend", BACKENDS, _backend_mark, _backend_live, name_of, name_in, name_key, _backend_fields)
+FRONTEND = Kind("HAProxyFrontend", FRONTENDS, descr_mark, _frontend_live, name_of, name_in, name_key, _frontend_fields)

@@ -25,6 +25,9 @@ BACKENDS = f"{HAPROXY}/ha_pools/item"
 Edit: TypeAlias = JSONObject
 """One step of a transaction, in the words of ``agent.php``: where, what to set, what to take away."""
 
+Meaning: TypeAlias = tuple[str, ...]
+"""What an object of one kind is, whoever made it."""
+
 _MARKED = re.compile(r"\[(reconciler:[^\]]+)\] ?(.*)", re.DOTALL)
 
 
@@ -113,13 +116,17 @@ def create(path: str, key: JSONObject, fields: Mapping[str, Any]) -> Edit:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One list of the configuration as a kind of resource."""
+    """One list of the configuration as a kind of resource.
+
+    ``means`` and ``meant`` say, of an item and of a spec, what makes two of them the same object: they are equal then.
+    """
 
     name: str
     path: str
     mark: Callable[[JSONObject], Mark | None]
     live: Callable[[JSONObject, Snapshot], JSONObject]
-    same: Callable[[JSONObject, Any], bool]
+    means: Callable[[JSONObject], Meaning]
+    meant: Callable[[Any], Meaning]
     key: Callable[[Any, str], JSONObject]
     fields: Callable[[Any, Mark, JSONObject | None], dict[str, Any]]
 
@@ -139,9 +146,14 @@ def words(item: JSONObject) -> str:
     return split_mark(text(item, "descr"))[1]
 
 
-def same_name(item: JSONObject, spec: Any) -> bool:
-    """Say whether an item is what a spec names."""
-    return text(item, "name") == str(spec.name)
+def name_of(item: JSONObject) -> Meaning:
+    """Give what an item is known by."""
+    return (text(item, "name"),)
+
+
+def name_in(spec: Any) -> Meaning:
+    """Give what a spec names."""
+    return (str(spec.name),)
 
 
 def name_key(spec: Any, descr: str) -> JSONObject:

@@ -7,6 +7,7 @@ from zlib import crc32
 from reconciler.driver import Mark
 from reconciler.resource import JSONObject
 from reconciler_pfsense.agent import Snapshot
+from reconciler_pfsense.fields import SPECIAL_NETWORK, normal_address, normal_port
 from reconciler_pfsense.items import (
     ALIASES,
     FORWARDS,
@@ -14,17 +15,19 @@ from reconciler_pfsense.items import (
     Edit,
     Found,
     Kind,
+    Meaning,
     create,
     descr_key,
     descr_mark,
     flag,
+    name_in,
     name_key,
-    same_name,
+    name_of,
     text,
     with_mark,
     words,
 )
-from reconciler_pfsense.spec import SPECIAL_NETWORK, Alias, FirewallRule, PortForward, normal_address, normal_entry, normal_port
+from reconciler_pfsense.spec import Alias, FirewallRule, PortForward, normal_entry
 
 # -- aliases -------------------------------------------------------------------------------------------------------------------
 
@@ -150,10 +153,13 @@ def _forward_live(item: JSONObject, snapshot: Snapshot) -> JSONObject:
     }
 
 
-def _forward_same(item: JSONObject, spec: PortForward) -> bool:
-    wanted = (spec.interface, spec.protocol, spec.destination, spec.port)
+def _forward_means(item: JSONObject) -> Meaning:
     side = item.get("destination")
-    return wanted == (text(item, "interface"), text(item, "protocol"), end(side), end_port(side))
+    return text(item, "interface"), text(item, "protocol"), end(side), end_port(side)
+
+
+def _forward_meant(spec: PortForward) -> Meaning:
+    return spec.interface, spec.protocol, spec.destination, spec.port
 
 
 def _forward_fields(spec: PortForward, mark: Mark, item: JSONObject | None) -> dict[str, Any]:
@@ -203,9 +209,13 @@ def _rule_live(item: JSONObject, snapshot: Snapshot) -> JSONObject:
 _RULE_KEY = ("action", "interface", "ipprotocol", "protocol", "source", "source_port", "destination", "destination_port")
 
 
-def _rule_same(item: JSONObject, spec: FirewallRule) -> bool:
+def _rule_means(item: JSONObject) -> Meaning:
     live = _rule_live(item, Snapshot("", {}, {}, None))
-    return all(live[key] == getattr(spec, key) for key in _RULE_KEY)
+    return tuple(str(live[key]) for key in _RULE_KEY)
+
+
+def _rule_meant(spec: FirewallRule) -> Meaning:
+    return tuple(str(getattr(spec, key)) for key in _RULE_KEY)
 
 
 def _rule_fields(spec: FirewallRule, mark: Mark, item: JSONObject | None) -> dict[str, Any]:
@@ -222,9 +232,9 @@ def _rule_fields(spec: FirewallRule, mark: Mark, item: JSONObject | None) -> dic
     }
 
 
-ALIAS = Kind("Alias", ALIASES, descr_mark, _alias_live, same_name, name_key, _alias_fields)
-FORWARD = Kind("PortForward", FORWARDS, descr_mark, _forward_live, _forward_same, descr_key, _forward_fields)
-RULE = Kind("FirewallRule", RULES, descr_mark, _rule_live, _rule_same, descr_key, _rule_fields)
+ALIAS = Kind("Alias", ALIASES, descr_mark, _alias_live, name_of, name_in, name_key, _alias_fields)
+FORWARD = Kind("PortForward", FORWARDS, descr_mark, _forward_live, _forward_means, _forward_meant, descr_key, _forward_fields)
+RULE = Kind("FirewallRule", RULES, descr_mark, _rule_live, _rule_means, _rule_meant, descr_key, _rule_fields)
 
 
 def forward_edits(spec: PortForward, mark: Mark, found: Found | None, fields: dict[str, Any], snapshot: Snapshot) -> list[Edit]:

@@ -1,122 +1,32 @@
 """What a pfSense resource wants, in canonical form. Pure: no I/O, no vendor library, nothing of the file format (that is ``native``)."""
 
-import re
-from collections.abc import Callable
-from ipaddress import ip_address, ip_network
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from ipaddress import ip_network
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from reconciler.resource import JSONObject, ResourceId, Spec
+from reconciler.resource import ResourceId, Spec
+from reconciler_pfsense.fields import (
+    DRIVER,
+    SERVER_NAME,
+    Address,
+    AliasName,
+    Line,
+    Milliseconds,
+    Named,
+    Part,
+    Port,
+    ProxyName,
+    Word,
+    aliases_in,
+    named,
+    normal_address,
+    normal_port,
+    port_of,
+    tokens_without,
+)
 
-DRIVER = "pfsense"
-ALIAS_NAME = re.compile(r"[A-Za-z0-9_]{1,31}")
-PROXY_NAME = re.compile(r"[A-Za-z0-9._-]+")
-SPECIAL_NETWORK = re.compile(r"(wan|lan|opt\d+)(ip)?|\(self\)")
-NUMERIC_PORT = re.compile(r"(\d{1,5})(?:[-:](\d{1,5}))?")
 REDISPATCH = "option redispatch"
-
-
-def _ascii(text: str) -> str:
-    """Refuse what pfSense loses: outside its CDATA tags it writes ``ü`` as an HTML entity and then cannot read its own file."""
-    if not text.isascii() or not text.isprintable():
-        raise ValueError(
-            f"{text!r} must be printable ASCII: pfSense writes other letters in this tag as HTML entities that it cannot read back, "
-            "and then silently restores a backup of its whole configuration"
-        )
-    return text.strip()
-
-
-def _line(text: str) -> str:
-    """Allow any letters, on one line: these tags are written as CDATA."""
-    if not text.isprintable():
-        raise ValueError(f"{text!r} must be one line without control characters")
-    return text.strip()
-
-
-def _named(pattern: re.Pattern[str], rule: str) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise ValueError(f"{text!r} is not a name that pfSense takes here: {rule}; set spec.name if metadata.name cannot be used")
-        return text
-
-    return check
-
-
-def normal_port(text: str, separator: str = "-") -> str:
-    """Give a port, a range with ``separator``, or the name of a port alias, in one spelling. Live text that is none is left alone."""
-    found = NUMERIC_PORT.fullmatch(text.strip())
-    if found is None:
-        return text.strip()
-    first, last = int(found[1]), int(found[2] or found[1])
-    return str(first) if first == last else f"{first}{separator}{last}"
-
-
-def _port(value: Any) -> Any:
-    """Accept a number, a range or a port alias."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return value
-    text = normal_port(str(value))
-    if not text:
-        return text
-    found = NUMERIC_PORT.fullmatch(text)
-    if found and not 1 <= int(found[1]) <= int(found[2] or found[1]) <= 65535:
-        raise ValueError(f"{text!r} is not a port or a range of ports from 1 to 65535")
-    if not found and not ALIAS_NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is neither a port, a range such as 2000-2010, nor the name of a port alias")
-    return text
-
-
-def normal_address(text: str) -> str:
-    """Give one spelling for an address, a network, a special network or an alias, with ``!`` before it when negated."""
-    text = text.strip()
-    if text.startswith("!"):
-        return "!" + normal_address(text[1:])
-    try:
-        return str(ip_network(text, strict=False)) if "/" in text else str(ip_address(text))
-    except ValueError:
-        return text
-
-
-Word: TypeAlias = Annotated[str, AfterValidator(_ascii)]
-"""A text in a plain tag of config.xml: printable ASCII."""
-
-Line: TypeAlias = Annotated[str, AfterValidator(_line)]
-"""A text in a CDATA tag of config.xml: any letters, one line."""
-
-AliasName: TypeAlias = Annotated[str, AfterValidator(_named(ALIAS_NAME, "1 to 31 letters, digits and underscores"))]
-ProxyName: TypeAlias = Annotated[str, AfterValidator(_named(PROXY_NAME, "letters, digits, dots, dashes and underscores"))]
-Port: TypeAlias = Annotated[str, BeforeValidator(_port), AfterValidator(_ascii)]
-Address: TypeAlias = Annotated[str, AfterValidator(_ascii), AfterValidator(normal_address)]
-Milliseconds: TypeAlias = Annotated[int, Field(ge=1)]
-
-
-def _tokens_without(*reserved: str) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        for word in text.split():
-            if word in reserved:
-                raise ValueError(f"{word!r} has its own field here; remove it from advanced")
-        return " ".join(text.split())
-
-    return check
-
-
-class Part(BaseModel):
-    """A nested value of a spec."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Named(Spec):
-    """A kind whose name in pfSense is ``spec.name``, which defaults to ``metadata.name``. Others refer to it by name."""
-
-    immutable: ClassVar[tuple[str, ...]] = ("/name",)
-
-    @classmethod
-    def from_document(cls, document: JSONObject) -> tuple[str, Self]:
-        """Put ``metadata.name`` where ``spec.name`` is not given."""
-        name, spec = str(document["metadata"]["name"]), document.get("spec") or {}
-        return name, cls.model_validate({"name": name, **spec} if isinstance(spec, dict) else spec)
 
 
 class AliasAddress(Part):
@@ -140,7 +50,7 @@ def normal_entry(kind: str, text: str) -> str:
         return text
 
 
-class Alias(_Named):
+class Alias(Named):
     """A named set of hosts, networks or ports, for use in rules, forwards and frontends. The order of its entries has no meaning."""
 
     name: AliasName = Field(default="", validate_default=True, description="name in pfSense; default metadata.name")
@@ -171,7 +81,7 @@ class Alias(_Named):
 
     def requires(self, name: str) -> tuple[ResourceId, ...]:
         """Name the aliases nested in this one."""
-        return _aliases(*(entry.address for entry in self.addresses))
+        return aliases_in(*(entry.address for entry in self.addresses))
 
 
 class PortForward(Spec):
@@ -202,7 +112,7 @@ class PortForward(Spec):
 
     def requires(self, name: str) -> tuple[ResourceId, ...]:
         """Name the aliases it uses."""
-        return _aliases(self.source, self.destination, self.port, self.target, self.target_port)
+        return aliases_in(self.source, self.destination, self.port, self.target, self.target_port)
 
 
 class FirewallRule(Spec):
@@ -228,7 +138,7 @@ class FirewallRule(Spec):
 
     def requires(self, name: str) -> tuple[ResourceId, ...]:
         """Name the aliases it uses."""
-        return _aliases(self.source, self.source_port, self.destination, self.destination_port)
+        return aliases_in(self.source, self.source_port, self.destination, self.destination_port)
 
 
 class Server(Part):
@@ -246,7 +156,7 @@ class Server(Part):
         le=65535,
         description="another port for the checks; without it a check on a send_proxy server sends the header to the service",
     )
-    advanced: Annotated[Word, AfterValidator(_tokens_without("send-proxy", "send-proxy-v2", "port"))] = Field(
+    advanced: Annotated[Word, AfterValidator(tokens_without("send-proxy", "send-proxy-v2", "port"))] = Field(
         default="", description="more server keywords of HAProxy"
     )
 
@@ -255,7 +165,7 @@ CHECKS: dict[str, str] = {"none": "none", "basic": "Basic", "http": "HTTP", "smt
 """The names of the checks here and in config.xml (package haproxy, ``haproxy_utils.inc``)."""
 
 
-class HAProxyBackend(_Named):
+class HAProxyBackend(Named):
     """A HAProxy backend. The package renders it only while an active frontend uses it."""
 
     name: ProxyName = Field(default="", validate_default=True, description="name in pfSense; default metadata.name")
@@ -306,7 +216,7 @@ def _bind_port(value: Any) -> Any:
     for part in text.split(","):
         if "-" in part or ":" in part:
             raise ValueError(f"{part!r} is a range, which a frontend does not take; list the ports or use a port alias")
-        _port(part)
+        port_of(part)
     return text
 
 
@@ -318,22 +228,61 @@ class Bind(Part):
     advanced: Word = Field(default="", description="more bind keywords of HAProxy, such as accept-proxy")
 
 
-class HAProxyFrontend(_Named):
-    """A HAProxy frontend."""
+ServerName: TypeAlias = Annotated[
+    str,
+    AfterValidator(str.lower),
+    AfterValidator(named(SERVER_NAME, "a host name, or one behind *. for every name below it")),
+]
+
+
+class Route(Part):
+    """Where connections go that ask for one of some names by TLS (SNI); what they carry is not decrypted."""
+
+    names: tuple[ServerName, ...] = Field(min_length=1, description="names that clients ask for; *.example.org is every name below it")
+    backend: ProxyName = Field(description="the backend that takes those connections")
+
+    @model_validator(mode="after")
+    def _canonical(self) -> Self:
+        object.__setattr__(self, "names", tuple(sorted(set(self.names))))
+        return self
+
+
+class HAProxyFrontend(Named):
+    """A HAProxy frontend: everything to one backend, or by the name that a TLS client asks for."""
 
     name: ProxyName = Field(default="", validate_default=True, description="name in pfSense; default metadata.name")
     binds: tuple[Bind, ...] = Field(min_length=1, description="where to listen")
     type: Literal["tcp", "http", "https"] = Field(default="tcp", description="https passes TLS through by TCP")
-    default_backend: ProxyName = Field(description="the backend that takes the connections")
+    default_backend: Literal[""] | ProxyName = Field(
+        default="", description="the backend that takes the connections, those whose name no route has; without one they are refused"
+    )
+    routes: tuple[Route, ...] = Field(
+        default=(), description="backends by the name that a client asks for, for type https; the first that fits is taken"
+    )
     client_timeout: Milliseconds = Field(default=30000, description="milliseconds a client may be silent; IMAP IDLE needs 1800000 or more")
     status: Literal["active", "disabled"] = Field(default="active", description="a disabled frontend is left out of the file")
     description: Line = Field(default="", description="for people; the mark is written before it")
 
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> Self:
+        if not self.default_backend and not self.routes:
+            raise ValueError("give default_backend, routes, or both: a frontend leads somewhere")
+        if self.routes and self.type != "https":
+            raise ValueError(f"routes need type https: pfSense leaves rules for names out of a frontend of type {self.type}")
+        for what, given in (
+            ("backend", [route.backend for route in self.routes]),
+            ("name", [name for route in self.routes for name in route.names]),
+        ):
+            if twice := sorted({one for one in given if given.count(one) > 1}):
+                raise ValueError(f"the {what} {twice[0]} stands in two routes; put it into one")
+        return self
+
     def requires(self, name: str) -> tuple[ResourceId, ...]:
-        """Name its backend, the settings, and the aliases it listens on."""
-        backend = ResourceId(DRIVER, "HAProxyBackend", self.default_backend)
+        """Name its backends, the settings, and the aliases it listens on."""
+        names = (self.default_backend, *(route.backend for route in self.routes))
+        backends = (ResourceId(DRIVER, "HAProxyBackend", name) for name in names if name)
         binds = (text for bind in self.binds for text in (bind.address, bind.port))
-        return (backend, ResourceId(DRIVER, "HAProxySettings", "haproxy"), *_aliases(*binds))
+        return (*backends, ResourceId(DRIVER, "HAProxySettings", "haproxy"), *aliases_in(*binds))
 
 
 class HAProxySettings(Spec):
@@ -355,9 +304,3 @@ KINDS: dict[str, type[Spec]] = {
     "HAProxySettings": HAProxySettings,
     "PortForward": PortForward,
 }
-
-
-def _aliases(*texts: str) -> tuple[ResourceId, ...]:
-    """Give the ids of the aliases that ``texts`` may name; one that the stack does not declare is no edge."""
-    names = sorted({text.removeprefix("!") for text in texts})
-    return tuple(ResourceId(DRIVER, "Alias", name) for name in names if ALIAS_NAME.fullmatch(name) and not name.isdigit())

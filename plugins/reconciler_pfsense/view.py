@@ -7,16 +7,19 @@ from datetime import UTC, datetime
 from reconciler.driver import Action, Change, Evidence, Health, Level, Mark, Observation, Ownership, Scope
 from reconciler.errors import Conflict
 from reconciler.resource import JSONObject, Resource, ResourceId
-from reconciler_pfsense.agent import Snapshot
+from reconciler_pfsense.agent import Snapshot, foreign_revisions
+from reconciler_pfsense.fields import DRIVER
 from reconciler_pfsense.haproxy import BACKEND, FRONTEND, settings_live
-from reconciler_pfsense.items import RULES, Found, text
+from reconciler_pfsense.items import RULES, Found, Meaning, text
 from reconciler_pfsense.native import BY_NAME
 from reconciler_pfsense.rules import FORWARD, RULE, forward_of_rule, link_differences, linked
-from reconciler_pfsense.spec import DRIVER, HAProxySettings, PortForward
+from reconciler_pfsense.spec import PortForward
 
 SETTINGS = "HAProxySettings"
 NOT_INSTALLED = "the package haproxy is not installed on the firewall; install it under System > Package Manager"
 PENDING = "saved but not loaded"
+EVIDENCE = 3
+"""So many changes of others are told at most."""
 
 
 class View:
@@ -28,6 +31,12 @@ class View:
         self.owner = owner
         self.wanted = {resource.id: resource for resource in wanted}
         self.items = {name: kind.all(snapshot) for name, kind in BY_NAME.items()}
+        self.alike: dict[tuple[str, Meaning], list[Found]] = {}
+        for found in (one for several in self.items.values() for one in several):
+            self.alike.setdefault((found.kind.name, found.kind.means(found.item)), []).append(found)
+        self.meant: dict[tuple[str, Meaning], list[ResourceId]] = {}
+        for resource in wanted:
+            self.meant.setdefault(_identity(resource), []).append(resource.id)
         self.ours: dict[ResourceId, list[Found]] = {}
         for found in (one for several in self.items.values() for one in several):
             mark = found.mark
@@ -75,8 +84,7 @@ class View:
         return None
 
     def _alike(self, resource: Resource) -> list[Found]:
-        kind = BY_NAME[resource.id.kind]
-        return [one for one in self.items[kind.name] if kind.same(one.item, resource.spec)]
+        return self.alike.get((resource.id.kind, BY_NAME[resource.id.kind].meant(resource.spec)), [])
 
     def _spoken_for(self, found: Found) -> bool:
         """Say whether the item is marked as another resource that is wanted as well."""
@@ -122,9 +130,9 @@ class View:
 
     def _twin(self, resource: Resource) -> str:
         """Say which other wanted resource means the same object."""
-        identity = _identity(resource)
-        others = (one.id for one in self.wanted.values() if one.id != resource.id and _identity(one) == identity)
-        other = next(others, None) if identity else None
+        if resource.id.kind == RULE.name:  # equal rules may stand side by side
+            return ""
+        other = next((id for id in self.meant[_identity(resource)] if id != resource.id), None)
         return f"{other} means the same object; take one of the two out of git" if other else ""
 
     def _settings(self, resource: Resource) -> Observation:
@@ -168,12 +176,14 @@ class View:
         return live, (f"its linked pass rule was edited: {', '.join(different)}",) if different else ()
 
     def _evidence(self) -> Evidence | None:
-        """Tell of the last change of the configuration, unless that was our own: it then says nothing about drift."""
-        revision = self.snapshot.revision
-        how, when = text(revision, "description"), text(revision, "time")
-        if "reconciler " in how:
+        """Tell who changed the configuration since our last write. Our own write says nothing about drift."""
+        changes = foreign_revisions(self.snapshot.revision, self.snapshot.history)
+        if not changes:
             return None
-        return Evidence(text(revision, "username"), datetime.fromtimestamp(int(when), UTC) if when.isdigit() else None, how)
+        names = dict.fromkeys(text(one, "username") or text(one, "description").partition(": ")[0] for one in changes[:EVIDENCE])
+        how = "; ".join(dict.fromkeys(text(one, "description") for one in changes[:EVIDENCE]))
+        when = text(changes[0], "time")
+        return Evidence(" or ".join(names), datetime.fromtimestamp(int(when), UTC) if when.isdigit() else None, how)
 
     def _health(self, found: Found) -> Health:
         running = self.snapshot.settings is not None and "enable" in self.snapshot.settings
@@ -189,14 +199,10 @@ class View:
         return Health(Level.DEGRADED, "is configured, but haproxy does not run it")
 
 
-def _identity(resource: Resource) -> tuple[str, ...]:
-    """Give what may exist only once; nothing for kinds where equal objects may stand side by side."""
-    match resource.spec:
-        case PortForward() as spec:
-            return (resource.id.kind, spec.interface, spec.protocol, spec.destination, spec.port)
-        case HAProxySettings():
-            return (resource.id.kind,)
-    return (resource.id.kind, str(getattr(resource.spec, "name", ""))) if hasattr(resource.spec, "name") else ()
+def _identity(resource: Resource) -> tuple[str, Meaning]:
+    """Give what a resource stands for."""
+    kind = BY_NAME.get(resource.id.kind)
+    return resource.id.kind, kind.meant(resource.spec) if kind is not None else ()
 
 
 def _backend_health(name: str, stats: Mapping[str, str]) -> Health:

@@ -14,5 +14,6 @@ PLUGIN = Plugin(
     config=ProbeConfig,
     driver="reconciler_probe.driver:ProbeDriver",
     emulator="reconciler_probe.emulator:ProbeEmulator",
+    acts=True,
 )
 """What the entry point names."""

@@ -1,6 +1,10 @@
 """The checks without a dialogue: TCP, DNS, HTTP. Each gives a sentence about what it found or raises CheckFailed."""
 
-from reconciler_probe.client import CheckFailed, Network, judged, readable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+
+from reconciler_probe.client import CheckFailed, Deadline, Network, judged, readable
 from reconciler_probe.config import split_address
 from reconciler_probe.spec import Dns, Http, Tcp
 
@@ -32,28 +36,45 @@ def connect(network: Network, host: str, port: int, where: str, seconds: float, 
 
 
 def check_dns(network: Network, spec: Dns) -> str:
-    """Check that every resolver gives exactly the expected set. One that gives no answer makes the whole unknown, never right."""
-    wrong, unknown = [], []
-    for resolver in spec.resolvers:
-        try:
-            found = ask(network, spec, resolver)
-        except CheckFailed as error:
-            unknown.append(str(error))
-            continue
-        if found != frozenset(spec.expect):
-            wrong.append(f"{resolver} gives {difference(found, frozenset(spec.expect))}")
+    """Ask every resolver at the same time and compare whole sets. One that gives no answer makes it unknown, unless it is optional."""
+    deadline = network.deadline(spec.timeout)
+    contexts = [copy_context() for _ in spec.resolvers]
+    with ThreadPoolExecutor(len(spec.resolvers), "resolver") as pool:
+        answers = list(pool.map(lambda context, one: context.run(ask, network, spec, one, deadline), contexts, spec.resolvers))
+    return verdict(spec, dict(zip(spec.resolvers, answers, strict=True)))
+
+
+def ask(network: Network, spec: Dns, resolver: str, deadline: Deadline) -> frozenset[str] | CheckFailed:
+    """Ask one resolver, after the control where nothing is expected. Gives its whole set, or why there is none to speak of."""
+    try:
+        if not spec.expected(resolver) and not network.resolve(spec.control, spec.type, resolver, deadline):
+            return CheckFailed(f"{resolver} does not know the control {spec.control} either, so absence proves nothing", "unknowable")
+        return network.resolve(spec.name, spec.type, resolver, deadline)
+    except CheckFailed as error:
+        return error
+
+
+def verdict(spec: Dns, answers: Mapping[str, frozenset[str] | CheckFailed]) -> str:
+    """Say of each resolver what it gave. Raises CheckFailed: wrong when one is, else unknowable when one that counts gave no answer."""
+    wrong, unknown, told, agreeing, own = list[str](), list[str](), list[str](), list[str](), list[str]()
+    for resolver, answer in answers.items():
+        expected = frozenset(spec.expected(resolver))
+        if isinstance(answer, CheckFailed):
+            (told if resolver in spec.optional else unknown).append(str(answer))
+        elif answer != expected:
+            wrong.append(f"{resolver} gives {difference(answer, expected)}")
+        elif resolver in spec.expect_at:
+            own.append(f"{resolver} gives its own, {listed(answer)}")
+        else:
+            agreeing.append(resolver)
+    alike = [f"{', '.join(agreeing)} {'agree' if len(agreeing) > 1 else 'is right'}"] if agreeing else []
+    right = [*alike, *own, *(f"{one} (optional)" for one in told)]
+    said = f"{spec.name} {spec.type}: {'; '.join([*wrong, *unknown, *right])}"
     if wrong:
-        raise CheckFailed(f"{spec.name} {spec.type}: " + "; ".join(wrong + unknown))
+        raise CheckFailed(said)
     if unknown:
-        raise CheckFailed(f"{spec.name} {spec.type}: " + "; ".join(unknown), "unknowable")
-    return f"{spec.name} {spec.type}: {', '.join(spec.resolvers)} agree"
-
-
-def ask(network: Network, spec: Dns, resolver: str) -> frozenset[str]:
-    """Ask one resolver, after the control where nothing is expected."""
-    if spec.control and not network.resolve(spec.control, spec.type, resolver, network.deadline(spec.timeout)):
-        raise CheckFailed(f"{resolver} does not know the control {spec.control} either, so absence proves nothing", "unknowable")
-    return network.resolve(spec.name, spec.type, resolver, network.deadline(spec.timeout))
+        raise CheckFailed(said, "unknowable")
+    return said
 
 
 def difference(found: frozenset[str], expected: frozenset[str]) -> str:
@@ -61,7 +82,12 @@ def difference(found: frozenset[str], expected: frozenset[str]) -> str:
     if not found:
         return "no record"
     parts = [("without ", expected - found), ("with the unexpected ", found - expected)]
-    return " and ".join(word + ", ".join(repr(readable(value)) for value in sorted(values)) for word, values in parts if values)
+    return " and ".join(word + listed(values) for word, values in parts if values)
+
+
+def listed(values: Iterable[str]) -> str:
+    """Write values for people; no record where there is none."""
+    return ", ".join(repr(readable(value)) for value in sorted(values)) or "no record"
 
 
 def check_http(network: Network, spec: Http) -> str:

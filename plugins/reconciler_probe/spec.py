@@ -113,18 +113,28 @@ class Imap(Mail):
 
 
 class Dns(Probe):
-    """Every resolver gives exactly the expected values, no more and no less."""
+    """Every resolver gives exactly the expected values, no more and no less. One that gives no answer proves nothing, neither way."""
 
     name: str = Field(min_length=1, max_length=253, description="Name to look up; always absolute.")
-    type: Literal["A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SRV", "TLSA", "TXT"] = Field(description="Record type.")
+    type: Literal["A", "AAAA", "CAA", "CNAME", "DS", "MX", "NS", "PTR", "SRV", "SSHFP", "TLSA", "TXT"] = Field(description="Record type.")
     resolvers: tuple[str, ...] = Field(
         min_length=1, description='Resolvers to ask, each an address with an optional port ("10.0.20.201:53").'
     )
     expect: tuple[str, ...] = Field(
         description='The whole set; a TXT as one text without quotes, an MX as "1 mail.example.org". Empty: no such record may exist.'
     )
+    expect_at: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="What a resolver must give instead, such as the inner one of a split horizon: resolver as above -> its whole set; "
+        "default the same of all.",
+    )
+    optional: tuple[str, ...] = Field(
+        default=(),
+        description="Resolvers whose silence is told and not counted; default none: whoever gives no answer makes the check unknown.",
+    )
     control: str = Field(
-        default="", description="With an empty expect: a name that must have a record of this type, or the absence proves nothing."
+        default="",
+        description="Where an empty set is expected: a name that must have a record of this type, or the absence proves nothing.",
     )
 
     @field_validator("name", "control")
@@ -141,10 +151,23 @@ class Dns(Probe):
 
     @model_validator(mode="after")
     def _canonical(self) -> Self:
-        object.__setattr__(self, "expect", tuple(sorted({dns_value(self.type, value) for value in self.expect})))
-        if bool(self.expect) == bool(self.control):
-            raise ValueError("name a control if, and only if, expect is empty: a name that must have a record of this type")
+        own = {resolver: self._set(values) for resolver, values in sorted(self.expect_at.items())}
+        for name, value in (("expect", self._set(self.expect)), ("expect_at", own), ("optional", tuple(sorted(set(self.optional))))):
+            object.__setattr__(self, name, value)
+        if strange := sorted({*self.expect_at, *self.optional} - set(self.resolvers)):
+            raise ValueError(f"{', '.join(strange)} is not among the resolvers; write it there, too, and in the same way")
+        if set(self.optional) == set(self.resolvers):
+            raise ValueError("not every resolver can be optional: then nobody need answer")
+        if all(self.expected(resolver) for resolver in self.resolvers) == bool(self.control):
+            raise ValueError("name a control if, and only if, an empty set is expected: a name that must have a record of this type")
         return self
+
+    def _set(self, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted({dns_value(self.type, value) for value in values}))
+
+    def expected(self, resolver: str) -> tuple[str, ...]:
+        """Give the whole set that one resolver must give, sorted."""
+        return self.expect_at.get(resolver, self.expect)
 
 
 class Http(Probe):

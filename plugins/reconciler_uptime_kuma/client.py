@@ -5,39 +5,41 @@ Every foreign exception becomes Transient or Permanent in ``_translated``.
 """
 
 import asyncio
-import re
 import ssl
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import aiohttp
+import orjson
 import socketio
 
 from reconciler.errors import DriverError, Permanent, Transient
 from reconciler.resource import JSONObject
+from reconciler_uptime_kuma.answers import accepted
+from reconciler_uptime_kuma.calls import Calls
 from reconciler_uptime_kuma.config import UptimeKumaConfig
 from reconciler_uptime_kuma.dialect import CLASSIC, Dialect
+from reconciler_uptime_kuma.login import Login, SocketLogin
 
 T = TypeVar("T")
+Listener: TypeAlias = Callable[[str, tuple[Any, ...]], None]
+"""Hears each push that tells of a change; called in the thread of the connection."""
 
-LOGIN_PAUSE = 60.0
-"""Seconds to stay away after "Too frequently": 20 logins a minute are allowed to everybody together, failed or not."""
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes of one message; a list of 500 monitors has 1.3 million, and aiohttp would stop at 4."""
+LISTS = ("monitorList", "notificationList", "maintenanceList", "statusPageList", "dockerHostList")
+NEWS = ("monitorList", "updateMonitorIntoList", "deleteMonitorFromList", "notificationList", "maintenanceList")
 
-_BUSY = ("SQLITE_BUSY", "database is locked", "Timeout acquiring a connection", "ER_LOCK")
-_GONE = "Cannot read properties of null"
 
-
-class Client:
+class Client(Calls):
     """One logged-in connection, made at the first call. Calls from several threads take turns."""
 
-    def __init__(self, config: UptimeKumaConfig) -> None:
+    def __init__(self, config: UptimeKumaConfig, login: Login | None = None, listen: Listener | None = None) -> None:
         self._config = config
-        self._wire = _Wire(config)
+        self._wire = _Wire(config, login or SocketLogin(config), listen)
         self._turn = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -47,45 +49,38 @@ class Client:
         """The server's way of speaking; known after the first call."""
         return self._wire.dialect
 
-    def monitors(self) -> list[JSONObject]:
-        """Give every monitor of the user, by number; a fresh list."""
-        return self._run(self._wire.monitors())
+    @property
+    def connected(self) -> bool:
+        """True while there is a connection, logged in."""
+        return self._wire.connected
 
-    def notifications(self) -> list[JSONObject]:
-        """Give every notification, as last pushed: the server sends the list at login and after each change by anybody."""
-        return self._run(self._wire.notifications())
+    def call(self, event: str, *args: Any) -> JSONObject:
+        """Send one call and give its answer."""
+        return self._run(self._wire.call(event, *args))
 
-    def monitor(self, id: int) -> JSONObject | None:
-        """Give one monitor, or None when there is none with this number."""
-        return self._run(self._wire.monitor(id))
+    def listed(self, event: str, push: str) -> Any:
+        """Send a call whose answer is the push before it, and give that."""
+        return self._run(self._wire.listed(event, push))
+
+    def pushed(self, event: str) -> Any:
+        """Give what was last pushed under a name; waits for the first after a login."""
+        return self._run(self._wire.pushed(event))
+
+    def renew(self, event: str, id: int, argument: Any) -> None:
+        """Send a call after which the server checks a monitor anew, so that a heartbeat from before proves nothing."""
+        self._run(self._wire.renew(event, id, argument))
+
+    def fetch(self, path: str) -> JSONObject | None:
+        """Read a page of JSON that anybody may read; None when there is none."""
+        return self._run(self._wire.fetch(path))
+
+    def outdate(self, event: str) -> None:
+        """Say that a list which comes at a login only is no longer true, so that the next look at it logs in anew."""
+        self._run(self._wire.outdate(event))
 
     def beat(self, id: int) -> JSONObject | None:
         """Give the last heartbeat of a monitor: status 0 down, 1 up, 2 pending, 3 maintenance; None when there is none since an edit."""
         return self._run(self._wire.beat(id))
-
-    def add_monitor(self, payload: JSONObject) -> int:
-        """Add a monitor and give its number. After any error the monitor may exist all the same."""
-        return int(self._run(self._wire.call("add", payload))["monitorID"])
-
-    def edit_monitor(self, row: JSONObject) -> None:
-        """Write a whole row. After any error its fields may be stored all the same."""
-        self._run(self._wire.renew("editMonitor", row["id"], row))
-
-    def set_active(self, id: int, *, active: bool) -> None:
-        """Resume or pause a monitor; harmless when it is so already."""
-        self._run(self._wire.renew("resumeMonitor" if active else "pauseMonitor", id, id))
-
-    def delete_monitor(self, id: int) -> None:
-        """Delete a monitor with its history; children of a group stay. No error when it does not exist."""
-        self._run(self._wire.call("deleteMonitor", id))
-
-    def save_notification(self, config: JSONObject, id: int | None) -> int:
-        """Add a notification, or write the one with number ``id``; gives the number."""
-        return int(self._run(self._wire.call("addNotification", config, id))["id"])
-
-    def delete_notification(self, id: int) -> None:
-        """Delete a notification; every monitor forgets it."""
-        self._run(self._wire.call("deleteNotification", id))
 
     def close(self) -> None:
         """Close the connection and end the thread."""
@@ -108,46 +103,55 @@ class Client:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
+class _Json:
+    """The reader of messages: a list of 500 monitors is more than a megabyte in every pass."""
+
+    @staticmethod
+    def dumps(value: Any, **_: Any) -> str:
+        return orjson.dumps(value).decode()
+
+    @staticmethod
+    def loads(text: str | bytes, **_: Any) -> Any:
+        return orjson.loads(text)
+
+
 class _Wire:
     """What happens inside the loop: one socket, the pushes it received, and the calls that wait for an answer."""
 
-    def __init__(self, config: UptimeKumaConfig) -> None:
-        self._config = config
+    def __init__(self, config: UptimeKumaConfig, login: Login, listen: Listener | None) -> None:
+        self._config, self._login, self._listen = config, login, listen
         self._url = config.url.rstrip("/")
-        self._token = ""
+        self._tls = ssl.create_default_context(cafile=str(config.ca_file)) if config.ca_file is not None else None
         self._socket: socketio.AsyncClient | None = None
         self._changed = asyncio.Event()
         self._pushed: dict[str, Any] = {}
         self._beats: dict[int, JSONObject] = {}
         self._outdated: dict[int, Any] = {}
+        self._stale: set[str] = set()
         self._lost: asyncio.Future[None] | None = None
         self.dialect = CLASSIC
 
-    async def monitors(self) -> list[JSONObject]:
-        """List the monitors; the list itself comes as a push, before the answer."""
-        async with self._deadline("getMonitorList"):
+    async def listed(self, event: str, push: str) -> Any:
+        """Call for a list, which comes as a push before the answer."""
+        async with self._deadline(event):
             await self._connected()
-            self._pushed.pop("monitorList", None)
-            await self._emit("getMonitorList")
-            await self._until("monitorList")
-            return [rows for _, rows in sorted(self._pushed["monitorList"].items(), key=lambda item: int(item[0]))]
+            self._pushed.pop(push, None)
+            await self.emit(event)
+            await self.until(push)
+            return self._pushed[push]
 
-    async def notifications(self) -> list[JSONObject]:
-        """List the notifications as last pushed."""
-        async with self._deadline("notificationList"):
+    async def outdate(self, event: str) -> None:
+        """Have a list fetched anew by a new login, when it is asked for."""
+        self._stale.add(event)
+
+    async def pushed(self, event: str) -> Any:
+        """Give what was last pushed."""
+        async with self._deadline(event):
+            if event in self._stale:
+                await self.close()
             await self._connected()
-            return list(self._pushed["notificationList"])
-
-    async def monitor(self, id: int) -> JSONObject | None:
-        """Read one monitor. The server does not know of absence: it stumbles over it."""
-        try:
-            answer = await self.call("getMonitor", id)
-        except Permanent as error:
-            if _GONE in str(error):
-                return None
-            raise
-        found = answer.get("monitor")
-        return found if isinstance(found, dict) else None
+            await self.until(event)
+            return self._pushed[event]
 
     async def beat(self, id: int) -> JSONObject | None:
         """Give the last heartbeat, asking for it when none was pushed: 1.23 sends them long after the login has been answered."""
@@ -171,7 +175,21 @@ class _Wire:
         """Connect when necessary, send one call, and give its answer. Raises Transient or Permanent."""
         async with self._deadline(event):
             await self._connected()
-            return await self._emit(event, *args)
+            return await self.emit(event, *args)
+
+    async def fetch(self, path: str) -> JSONObject | None:
+        """Read one page; the deadline holds for the whole of it."""
+        limit = aiohttp.ClientTimeout(self._config.timeout)
+        with _translated(self._url, path, self._config.timeout):
+            async with aiohttp.ClientSession(timeout=limit) as http, http.get(self._url + path, ssl=self._tls or True) as answer:
+                if answer.status == 404:
+                    return None
+                if answer.status != 200:
+                    raise Transient(f"{self._url}: {path} was answered with {answer.status}")
+                found = orjson.loads(await answer.read())
+        if not isinstance(found, dict):
+            raise Permanent(f"{self._url}: {path} is not an object; is this Uptime Kuma?")
+        return found
 
     async def close(self) -> None:
         """Close the socket, if there is one."""
@@ -181,54 +199,52 @@ class _Wire:
 
     # -- connecting ----------------------------------------------------------------------------------------------------------
 
+    @property
+    def connected(self) -> bool:
+        """True while the socket lives."""
+        return self._socket is not None and self._socket.connected and self._lost is not None and not self._lost.done()
+
     async def _connected(self) -> None:
-        if self._socket is not None and self._socket.connected and self._lost is not None and not self._lost.done():
+        if self.connected:
             return
         await self.close()
-        self._pushed, self._beats = {}, {}
+        self._pushed, self._beats, self._stale = {}, {}, set()
         self._lost = lost = asyncio.get_running_loop().create_future()
         self._socket = socket = self._new_socket(lost)
         try:
-            await socket.connect(self._url, transports=["websocket"], wait_timeout=self._config.timeout)
+            await self._dial(socket)
             # 2.x takes no call before its first push: an earlier one is dropped without an answer.
-            await self._until("info")
-            await self._login()
-            await self._until("version", "notificationList")
+            await self.until("info")
+            await self._login.enter(self)
+            await self.until("version", "notificationList")
         except BaseException:
             await self.close()
             raise
         self.dialect = Dialect.of(self._pushed["version"])
 
+    async def _dial(self, socket: socketio.AsyncClient) -> None:
+        try:
+            await socket.connect(self._url, transports=["websocket"], wait_timeout=self._config.timeout)
+        except TypeError:  # the library takes the code of a close for the first message
+            raise Transient(f"{self._url}: closed the connection at once; it may be starting") from None
+
     def _new_socket(self, lost: asyncio.Future[None]) -> socketio.AsyncClient:
         options: dict[str, Any] = {"max_msg_size": MAX_MESSAGE}
-        if self._config.ca_file is not None:
-            options["ssl"] = ssl.create_default_context(cafile=str(self._config.ca_file))
-        socket = socketio.AsyncClient(reconnection=False, handle_sigint=False, websocket_extra_options=options)
-        for event in ("monitorList", "notificationList", "autoLogin"):
-            socket.on(event, self._keeper(event))
+        if self._tls is not None:
+            options["ssl"] = self._tls
+        socket = socketio.AsyncClient(reconnection=False, handle_sigint=False, websocket_extra_options=options, json=_Json)
+        for event in (*LISTS, "autoLogin", *(NEWS if self._listen is not None else ())):
+            socket.on(event, partial(self._keep, event))
         socket.on("info", self._on_info)
         socket.on("heartbeat", self._on_beat)
         socket.on("heartbeatList", self._on_beats)
         socket.on("disconnect", partial(_end, lost))
         return socket
 
-    async def _login(self) -> None:
-        if not self._config.username:
-            await self._until("autoLogin")
-            return
-        if self._token:
-            try:
-                await self._emit("loginByToken", self._token)
-                return
-            except Permanent:  # the password was changed; the limit on logins does not concern tokens
-                self._token = ""
-        login = {"username": self._config.username, "password": self._config.password.get_secret_value(), "token": ""}
-        answer = await self._emit("login", login)
-        self._token = str(answer.get("token", ""))
-
     # -- sending -------------------------------------------------------------------------------------------------------------
 
-    async def _emit(self, event: str, *args: Any) -> JSONObject:
+    async def emit(self, event: str, *args: Any) -> JSONObject:
+        """Send one call on the present connection and give its answer."""
         assert self._socket is not None
         assert self._lost is not None
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -241,9 +257,10 @@ class _Wire:
         await asyncio.wait((answered, self._lost), return_when=asyncio.FIRST_COMPLETED)
         if not answered.done():
             raise Transient(f"{self._url}: the connection was lost while {event} was not yet answered")
-        return _accepted(self._url, event, answered.result())
+        return accepted(self._url, event, answered.result())
 
-    async def _until(self, *events: str) -> None:
+    async def until(self, *events: str) -> None:
+        """Wait until each of these was pushed on the present connection."""
         assert self._lost is not None
         while any(event not in self._pushed for event in events):
             self._changed.clear()
@@ -268,12 +285,12 @@ class _Wire:
 
     # -- receiving -----------------------------------------------------------------------------------------------------------
 
-    def _keeper(self, event: str) -> Any:
-        def keep(data: Any = None) -> None:
-            self._pushed[event] = data
+    def _keep(self, event: str, *data: Any) -> None:
+        if event in LISTS or event == "autoLogin":
+            self._pushed[event] = data[0] if data else None
             self._changed.set()
-
-        return keep
+        if self._listen is not None and event in NEWS:
+            self._listen(event, data)
 
     def _on_info(self, info: Mapping[str, Any]) -> None:
         self._pushed["info"] = info
@@ -307,7 +324,7 @@ def _translated(url: str, what: str, seconds: float) -> Iterator[None]:
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise Permanent(f"{url}: its certificate is not trusted: {cause.verify_message}; name its authority in ca_file") from None
         raise Transient(f"{url}: cannot connect: {cause}") from None
-    except (socketio.exceptions.SocketIOError, aiohttp.ClientError, OSError) as error:
+    except (socketio.exceptions.SocketIOError, aiohttp.ClientError, OSError, orjson.JSONDecodeError) as error:
         raise Transient(f"{url}: {what} failed: {type(error).__name__}") from None
 
 
@@ -316,27 +333,3 @@ def _first_cause(error: BaseException) -> BaseException:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error
-
-
-def _accepted(url: str, event: str, answer: Any) -> JSONObject:
-    """Give an answer that says yes. Raises Transient for a busy database and for too many logins, Permanent otherwise."""
-    if not isinstance(answer, dict):
-        raise Permanent(f"{url}: {event} got an answer that is not an object; is this Uptime Kuma?")
-    if answer.get("ok"):
-        return answer
-    if answer.get("tokenRequired"):
-        raise Permanent(f"{url}: the user needs a second factor; use a user without one, since nobody is there to type it")
-    text = _safe(str(answer.get("msg", "no reason given")))
-    if "Too frequently" in text:
-        raise Transient(f"{url}: {event}: {text}", retry_after=LOGIN_PAUSE)
-    if any(sign in text for sign in _BUSY):
-        raise Transient(f"{url}: {event}: {text}")
-    hint = "; check username and password" if event == "login" else ""
-    raise Permanent(f"{url}: {event} was refused: {text}{hint}")
-
-
-def _safe(text: str) -> str:
-    """Take everything out of an error text that may echo a value: the statement before the database's own words, and quotations."""
-    if re.match(r"(insert|update|select|delete)\b", text, re.IGNORECASE):
-        text = text.rpartition(" - ")[2]
-    return re.sub(r'"[^"]*"', '"…"', text)

@@ -35,6 +35,13 @@ class UptimeKumaConfig(BaseModel):
         description="Seconds to look for a write whose answer was lost, because a write goes on after its connection has died; "
         "3 is more than the slowest write measured (2.2).",
     )
+    login_pause: float = Field(
+        default=60.0,
+        ge=0,
+        le=3600,
+        description="Seconds without another password login after one was refused: 20 a minute are allowed to everybody together, "
+        "failed or not, so a smaller number may lock people out.",
+    )
     ca_file: Path | None = Field(
         default=None,
         description="PEM file with the certificate authorities to trust for https; the system's own when left out.",

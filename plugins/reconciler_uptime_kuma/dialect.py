@@ -31,6 +31,8 @@ MANAGED = frozenset(
         "description",
         "dns_resolve_server",
         "dns_resolve_type",
+        "docker_container",
+        "docker_host",
         "expectedValue",
         "hostname",
         "interval",
@@ -63,8 +65,6 @@ EXTRA_DEFAULTS: Mapping[str, Any] = {
     "body": None,
     "databaseConnectionString": None,
     "databaseQuery": None,
-    "docker_container": None,
-    "docker_host": None,
     "expiryNotification": True,
     "game": None,
     "gamedigGivenPortOnly": True,
@@ -168,13 +168,29 @@ CREDENTIALS = frozenset(
 """Columns whose live value is never shown, because people keep credentials in them."""
 
 
+PAGE_EXTRAS: Mapping[str, Any] = {"googleAnalyticsId": None}
+PAGE_EXTRAS_2: Mapping[str, Any] = {
+    "analyticsId": None,
+    "analyticsScriptUrl": None,
+    "analyticsType": None,
+    "autoRefreshInterval": 300,
+    "rssTitle": None,
+    "showOnlyLastHeartbeat": False,
+}
+"""The settings of a status page that only one dialect has, and what a new page has there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One major version's way of speaking. ``required`` is what an ``add`` must carry beside the managed columns."""
+    """One major version's way of speaking. ``required`` is what an ``add`` must carry beside the managed columns.
+
+    ``page`` are the settings of a status page beside those that both have, with their defaults.
+    """
 
     name: str
     defaults: Mapping[str, Any]
     required: Mapping[str, Any]
+    page: Mapping[str, Any]
 
     @property
     def modern(self) -> bool:
@@ -190,5 +206,5 @@ class Dialect:
         return MODERN if info.get("dbType") else CLASSIC
 
 
-CLASSIC = Dialect("1.23", EXTRA_DEFAULTS, {})
-MODERN = Dialect("2.x", {**EXTRA_DEFAULTS, **EXTRA_DEFAULTS_2}, {"conditions": []})
+CLASSIC = Dialect("1.23", EXTRA_DEFAULTS, {}, PAGE_EXTRAS)
+MODERN = Dialect("2.x", {**EXTRA_DEFAULTS, **EXTRA_DEFAULTS_2}, {"conditions": []}, PAGE_EXTRAS_2)

@@ -12,8 +12,10 @@ from typing import Any
 from reconciler.driver import Ownership
 from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler_uptime_kuma import marks
-from reconciler_uptime_kuma.native import stored_config
-from reconciler_uptime_kuma.spec import DRIVER, Monitor, Notification, knows
+from reconciler_uptime_kuma.named import DRIVER
+from reconciler_uptime_kuma.native import page_tag, stored_config
+from reconciler_uptime_kuma.shapes import knows
+from reconciler_uptime_kuma.spec import Monitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +91,26 @@ def notification_key(row: JSONObject) -> tuple[str, ...]:
     return (_text(stored_config(row).get("type")), _text(row.get("name")))
 
 
+def maintenance(row: JSONObject) -> Live:
+    """Read the mark of a maintenance."""
+    return Live(row, marks.split(row.get("description"))[1])
+
+
+def page(row: JSONObject) -> Live:
+    """Read the mark of a status page."""
+    return Live(row, page_tag(row))
+
+
 @dataclass(slots=True)
 class Matcher:
-    """Matches the wishes of one kind with what is there."""
+    """Matches the wishes of one kind with what is there. ``unique`` says that there can be only one with a key, whosever it is."""
 
     kind: str
     owner: str
     live: Sequence[Live]
     key: Callable[[JSONObject], tuple[str, ...]]
     wish: Callable[[Any], tuple[str, ...]]
+    unique: bool = False
     _taken: set[int] = field(default_factory=set)
 
     def all(self, wanted: Sequence[Resource]) -> list[Match]:
@@ -133,13 +146,12 @@ class Matcher:
 
     def _by_nature(self, resource: Resource, *, names: set[str]) -> Match | None:
         """Find what git called otherwise before, or what somebody made by hand; objects of other stacks do not count."""
-        spec = resource.spec
-        assert isinstance(spec, Monitor | Notification)
-        free = [one for one in self.live if one.id not in self._taken and self.key(one.row) == self.wish(spec)]
+        wish, title = self.wish(resource.spec), getattr(resource.spec, "title", "")
+        free = [one for one in self.live if one.id not in self._taken and self.key(one.row) == wish]
         renamed = [one for one in free if self._is_ours(one) and self._name(one) not in names]
-        by_hand = [one for one in free if one.tag is None]
+        by_hand = [one for one in free if one.tag is None or self.unique]
         candidates = renamed or by_hand
-        titled = [one for one in candidates if _text(one.row.get("name")) == spec.title]
+        titled = [one for one in candidates if _text(one.row.get("name")) == title]
         chosen = candidates if len(candidates) == 1 else titled
         if not candidates:
             return None
@@ -179,3 +191,17 @@ def of_monitors(owner: str, rows: Iterable[JSONObject]) -> Matcher:
 def of_notifications(owner: str, rows: Iterable[JSONObject]) -> Matcher:
     """Match notifications by type and title."""
     return Matcher("Notification", owner, [notification(row) for row in rows], notification_key, lambda spec: (spec.type, spec.title))
+
+
+def of_maintenances(owner: str, rows: Iterable[JSONObject]) -> Matcher:
+    """Match maintenances by title."""
+    return Matcher(
+        "Maintenance", owner, [maintenance(row) for row in rows], lambda row: (_text(row.get("title")),), lambda spec: (spec.title,)
+    )
+
+
+def of_pages(owner: str, rows: Iterable[JSONObject]) -> Matcher:
+    """Match status pages by address, of which there is one."""
+    return Matcher(
+        "StatusPage", owner, [page(row) for row in rows], lambda row: (_text(row.get("slug")),), lambda spec: (spec.slug,), unique=True
+    )

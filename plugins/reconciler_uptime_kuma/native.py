@@ -4,14 +4,15 @@ Only fields that the spec has are read; everything else in a row is left alone. 
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from reconciler.errors import Permanent
 from reconciler.resource import Fingerprint, JSONObject, ResourceId, SecretRef
 from reconciler_uptime_kuma import marks
 from reconciler_uptime_kuma.dialect import CREDENTIALS, MODERN, Dialect
-from reconciler_uptime_kuma.spec import TARGETS, Monitor, Notification, canonical_extras, knows
+from reconciler_uptime_kuma.shapes import TARGETS, knows
+from reconciler_uptime_kuma.spec import Monitor, Notification, canonical_extras
 
 Reveal: TypeAlias = Callable[[SecretRef], str]
 
@@ -39,10 +40,12 @@ COLUMNS: Mapping[str, str] = {
     "upside_down": "upsideDown",
     "accepted_statuscodes": "accepted_statuscodes",
     "push_token": "pushToken",
+    "docker_container": "docker_container",
+    "docker_host": "docker_host",
 }
 """The column behind each field that is copied as it is."""
 
-_TEXTS = frozenset(TARGETS) - {"port"} | {"title", "type"}
+_TEXTS = frozenset(TARGETS) - {"port", "docker_host"} | {"title", "type"}
 _OWN_CONFIG = frozenset({"name", "type", "isDefault", "applyExisting", marks.CONFIG_KEY})
 
 
@@ -85,10 +88,13 @@ def _fingerprints(values: Mapping[str, Any], fingerprint: Fingerprint) -> dict[s
     return found | kept
 
 
-def monitor_live(row: JSONObject, wanted: Monitor | None, tag: marks.Tag | None, links: "Links") -> JSONObject:
+def monitor_live(
+    row: JSONObject, wanted: Monitor | None, tag: marks.Tag | None, links: "Links", copies: Collection[int] = ()
+) -> JSONObject:
     """Give the canonical form of a live monitor, with exactly the keys of ``Monitor.canonical``.
 
-    Fields that its type does not know appear with their defaults, and extra columns only when they are ours or wanted.
+    Fields that its type does not know appear with their defaults, and extra columns and tags only when they are ours or wanted.
+    ``copies`` are further monitors with the same mark; they count only where git says that they are to go.
     """
     text, _ = marks.split(row.get("description"))
     secrets = tag.secrets if tag is not None else {}
@@ -97,15 +103,31 @@ def monitor_live(row: JSONObject, wanted: Monitor | None, tag: marks.Tag | None,
     for field in set(TARGETS) - known | ({"json_path_operator"} if "jsonPathOperator" not in row else set()):
         live[field] = Monitor.model_fields[field].default
     if "push_token" in known:
-        live["push_token"] = _shown(row.get("pushToken") or "", wanted.push_token if wanted else None, secrets.get("push_token"))
+        live["push_token"] = shown(row.get("pushToken") or "", wanted.push_token if wanted else None, secrets.get("push_token"))
     live["accepted_statuscodes"] = sorted({str(code) for code in row.get("accepted_statuscodes") or ()})
     live["parent"] = links.parent(row.get("parent"))
     live["notifications"] = sorted(links.notification(id) for id, on in (row.get("notificationIDList") or {}).items() if on)
     live["description"] = text
+    if "docker_host" in known:
+        live["docker_host"] = links.docker(row.get("docker_host"))
     live["active"] = (wanted.active if wanted else True) if row.get("forceInactive") else bool(row.get("active"))
     live["extra"] = _live_extra(row, wanted, tag, secrets)
+    live["tags"] = live_tags(row, {*(wanted.tags if wanted else ()), *(tag.labels if tag is not None else ())})
     live["id"] = row["id"] if wanted is not None and wanted.id is not None else None
+    live["push_base"] = wanted.push_base if wanted is not None else ""
+    live["copies"] = wanted.copies if wanted is not None else "report"
+    if copies and live["copies"] == "delete":
+        live["copies"] = ", ".join(str(id) for id in copies)
     return live
+
+
+def live_tags(row: JSONObject, names: Collection[str]) -> dict[str, str]:
+    """Give the tags with these names and their values; several of one name appear as one text, so that they differ from any wish."""
+    found: dict[str, list[str]] = {}
+    for one in row.get("tags") or ():
+        if one.get("name") in names:
+            found.setdefault(one["name"], []).append(str(one.get("value") or ""))
+    return {name: values[0] if len(values) == 1 else f"{len(values)} times: {', '.join(sorted(values))}" for name, values in found.items()}
 
 
 def _canonical(field: str, value: Any) -> Any:
@@ -126,11 +148,11 @@ def _live_extra(row: JSONObject, wanted: Monitor | None, tag: marks.Tag | None, 
     for key in live:
         wish = wishes.get(key)
         if key in CREDENTIALS or key in secrets or isinstance(wish, SecretRef):
-            live[key] = _shown(live[key], wish, secrets.get(key))
+            live[key] = shown(live[key], wish, secrets.get(key))
     return live
 
 
-def _shown(value: Any, wish: Any, stored: str | None) -> Any:
+def shown(value: Any, wish: Any, stored: str | None) -> Any:
     """Show a live value that may be a secret: as its stored fingerprint, as itself only when it is what git says openly, or veiled."""
     if not value:
         return value
@@ -178,7 +200,7 @@ def notification_live(row: JSONObject, wanted: Notification | None, tag: marks.T
     return {
         "title": str(row.get("name") or "").strip(),
         "type": str(config.get("type") or ""),
-        "config": {key: _shown(config[key], wishes.get(key), secrets.get(key)) for key in sorted(keys) if key in config},
+        "config": {key: shown(config[key], wishes.get(key), secrets.get(key)) for key in sorted(keys) if key in config},
         "default": bool(row.get("isDefault")),
     }
 
@@ -186,14 +208,48 @@ def notification_live(row: JSONObject, wanted: Notification | None, tag: marks.T
 class Links:
     """Turns the numbers that rows carry into the names that specs carry."""
 
-    def __init__(self, owner: str, monitors: Collection[JSONObject], notifications: Collection[JSONObject]) -> None:
+    def __init__(
+        self,
+        owner: str,
+        monitors: Collection[JSONObject],
+        notifications: Collection[JSONObject],
+        dockers: Collection[JSONObject] = (),
+        pages: Collection[JSONObject] = (),
+    ) -> None:
         """Learn the names of everything there is; an object that is not ours is called by its title."""
+        self._dockers = {int(row["id"]): str(row.get("name") or "") for row in dockers}
+        self._pages = {int(row["id"]): _name(page_tag(row), owner, {"id": row["id"], "name": row.get("title")}) for row in pages}
         self._monitors = {row["id"]: _name(marks.split(row.get("description"))[1], owner, row) for row in monitors}
         self._notifications = {str(row["id"]): _name(marks.of_config(stored_config(row)), owner, row) for row in notifications}
+
+    def learn(self, id: int, name: str) -> None:
+        """Take in a monitor of ours that was made since."""
+        self._monitors[id] = (True, name)
 
     def parent(self, id: int | None) -> str:
         """Name the monitor with this number; empty for none."""
         return "" if id is None else self._monitors.get(id, (False, f"#{id}"))[1]
+
+    def docker(self, id: int | None) -> str:
+        """Name the Docker host with this number; empty for none."""
+        return "" if id is None else self._dockers.get(int(id), f"#{id}")
+
+    def page(self, id: int) -> str:
+        """Name the status page with this number."""
+        return self._pages.get(id, (False, f"#{id}"))[1]
+
+    def docker_id(self, name: str, monitor: ResourceId) -> int:
+        """Find the number of a Docker host. Raises Permanent when there is none, or more than one."""
+        names = {id: (False, one) for id, one in self._dockers.items()}
+        return int(_only(names, name, "Docker host", monitor))
+
+    def monitor_ids(self, names: Iterable[str], asking: ResourceId) -> list[int]:
+        """Find the numbers of monitors, in the order of their names. Raises Permanent like ``parent_id``."""
+        return [int(_only(self._monitors, name, "Monitor", asking)) for name in names]
+
+    def page_ids(self, names: Iterable[str], asking: ResourceId) -> list[int]:
+        """Find the numbers of status pages. Raises Permanent like ``parent_id``."""
+        return [int(_only(self._pages, name, "StatusPage", asking)) for name in names]
 
     def notification(self, id: str) -> str:
         """Name the notification with this number."""
@@ -206,6 +262,11 @@ class Links:
     def notification_ids(self, names: Collection[str], monitor: ResourceId) -> dict[str, bool]:
         """Find the numbers of notifications, in the form of a monitor's column. Raises Permanent like ``parent_id``."""
         return {str(_only(self._notifications, name, "Notification", monitor)): True for name in names}
+
+
+def page_tag(row: JSONObject) -> marks.Tag | None:
+    """Read the mark of a status page. One whose making was broken off has it for a title, because the first call takes no more."""
+    return marks.split(row.get("customCSS"))[1] or marks.split(row.get("title"))[1]
 
 
 def _name(tag: marks.Tag | None, owner: str, row: JSONObject) -> tuple[bool, str]:

@@ -1,79 +1,20 @@
-"""What a person may wish of Uptime Kuma, in canonical form. Pure: models and validators, no network."""
+"""What a person may wish to be watched and announced, in canonical form. Pure: models and validators, no network."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from reconciler.resource import JSONObject, ResourceId, SecretRef, Spec, Text, find_secrets
+from reconciler.resource import JSONObject, ResourceId, SecretRef, Text, find_secrets
 from reconciler_uptime_kuma import marks
-from reconciler_uptime_kuma.dialect import COMPUTED, EXTRA_DEFAULTS, EXTRA_DEFAULTS_2, MANAGED
+from reconciler_uptime_kuma.dialect import COMPUTED, MANAGED
+from reconciler_uptime_kuma.named import DRIVER, Human, Named, Names
+from reconciler_uptime_kuma.shapes import EXTRAS, REQUIRED_EXTRAS, SHAPES, TARGETS, knows
 
-DRIVER = "uptime-kuma"
 TOKEN_LENGTH = 32
-
-_HTTP = ("url", "method")
-SHAPES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "port": (("hostname", "port"), ()),
-    "http": (("url",), ("method",)),
-    "keyword": (("url", "keyword"), ("method",)),
-    "json-query": (("url", "json_path", "expected_value"), ("method", "json_path_operator")),
-    "ping": (("hostname",), ()),
-    "dns": (("hostname",), ("port", "dns_resolve_type", "dns_resolve_server")),
-    "push": ((), ("push_token",)),
-    "group": ((), ()),
-    "docker": ((), ()),
-    "tailscale-ping": (("hostname",), ()),
-    "real-browser": (("url",), ()),
-    "mqtt": (("hostname",), ("port",)),
-    "radius": (("hostname",), ("port",)),
-    "steam": (("hostname", "port"), ()),
-    "gamedig": (("hostname", "port"), ()),
-    "smtp": (("hostname",), ("port",)),
-    "snmp": (("hostname",), ("port", "json_path", "json_path_operator", "expected_value")),
-    "grpc-keyword": (("keyword",), ()),
-    "websocket-upgrade": (("url",), ()),
-    "sqlserver": ((), ()),
-    "postgres": ((), ()),
-    "mysql": ((), ()),
-    "mongodb": ((), ("json_path", "expected_value")),
-    "redis": ((), ()),
-    "kafka-producer": ((), ()),
-    "rabbitmq": ((), ()),
-    "manual": ((), ()),
-    "sip-options": (("hostname",), ("port",)),
-    "system-service": ((), ()),
-}
-"""For each type of monitor, the fields that say what is watched: those it needs, and those it also knows."""
-
-TARGETS = (
-    "hostname",
-    "port",
-    "url",
-    "method",
-    "keyword",
-    "json_path",
-    "json_path_operator",
-    "expected_value",
-    "dns_resolve_type",
-    "dns_resolve_server",
-    "push_token",
-)
-"""Every field that says what is watched. One that a type does not know must keep its default, and is not compared."""
-
-EXTRAS = frozenset(EXTRA_DEFAULTS) | frozenset(EXTRA_DEFAULTS_2)
-REQUIRED_EXTRAS: Mapping[str, tuple[str, ...]] = {"docker": ("docker_container", "docker_host"), "grpc-keyword": ("grpcUrl",)}
-
-
-def knows(type: str) -> frozenset[str]:
-    """Name the target fields that ``type`` knows; every one for a type that is newer than this table."""
-    if type not in SHAPES:
-        return frozenset(TARGETS)
-    needed, optional = SHAPES[type]
-    return frozenset(needed) | frozenset(optional)
 
 
 def derived_token(name: str) -> str:
@@ -82,21 +23,6 @@ def derived_token(name: str) -> str:
     It is no secret for those who can read git; a monitor that anybody may reach should get its token from a secret store.
     """
     return hashlib.sha256(f"{DRIVER}/Monitor/{name}".encode()).hexdigest()[:TOKEN_LENGTH]
-
-
-def _title(value: str) -> str:
-    return value.strip()
-
-
-def _human(value: str) -> str:
-    text, tag = marks.split(value)
-    if tag is not None:
-        raise ValueError("must not contain a mark; leave the line that begins with reconciler: out")
-    return text
-
-
-def _sorted_set(values: list[str]) -> list[str]:
-    return sorted(set(values))
 
 
 def _canonical_extra(value: Any) -> Any:
@@ -121,38 +47,14 @@ def canonical_extras(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value if isinstance(value, SecretRef) else _canonical_extra(value) for key, value in sorted(texts.items())}
 
 
-Title: TypeAlias = Annotated[str, AfterValidator(_title), Field(min_length=1, max_length=150)]
-Names: TypeAlias = Annotated[list[str], AfterValidator(_sorted_set)]
+def _base(value: str) -> str:
+    value = value.strip().rstrip("/")
+    if value and "://" not in value:
+        raise ValueError(f"{value!r} has no scheme; write https://…")
+    return value
 
 
-class _Named(Spec):
-    """A spec whose ``title`` is the resource's name unless it says otherwise."""
-
-    title: Title = Field(default="", description="What people see in Uptime Kuma; the resource's name when left out.")
-
-    @classmethod
-    def from_document(cls, document: JSONObject) -> tuple[str, Self]:
-        """Build ``(name, spec)``; the name is where defaults come from."""
-        name = str(document["metadata"]["name"])
-        return name, cls.model_validate(document.get("spec") or {}, context={"name": name})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _defaults_from_name(cls, data: Any, info: ValidationInfo) -> Any:
-        if not isinstance(data, dict):
-            return data
-        data = dict(data)
-        name = (info.context or {}).get("name", "")
-        if name and not data.get("title"):
-            data["title"] = name
-        return cls._derive(data, name or str(data.get("title", "")))
-
-    @classmethod
-    def _derive(cls, data: dict[str, Any], name: str) -> dict[str, Any]:
-        return data
-
-
-class Monitor(_Named):
+class Monitor(Named):
     """One thing that Uptime Kuma watches. History hangs on its number, so every change is an edit, even one of ``type``."""
 
     identity_bearing: ClassVar[bool] = True
@@ -177,11 +79,27 @@ class Monitor(_Named):
     accepted_statuscodes: Names = Field(default=["200-299"], min_length=1, description="HTTP status codes that mean up.")
     parent: str = Field(default="", description="Name of the Monitor of type group that this one stands under.")
     notifications: Names = Field(default=[], description="Names of the Notifications to use; also the title of one made by hand.")
-    description: Annotated[str, AfterValidator(_human)] = Field(default="", description="Text for people; our mark is added below it.")
+    description: Human = Field(default="", description="Text for people; our mark is added below it.")
     active: bool = Field(default=True, description="Whether it checks; false means paused.")
     push_token: Text = Field(default="", description="Token of a push monitor's address; derived from the resource's name when left out.")
+    push_base: Annotated[str, AfterValidator(_base)] = Field(
+        default="",
+        description="Address of Uptime Kuma as the caller of a push monitor reaches it, e.g. https://status.example.org; "
+        '`ref("uptime-kuma/Monitor/<name>").pushUrl` begins with it.',
+    )
+    docker_container: str = Field(default="", description="Name of the container to watch.")
+    docker_host: str = Field(default="", description="Name of the Docker host, as made in the settings of Uptime Kuma.")
+    tags: dict[str, str] = Field(
+        default_factory=dict,
+        description="Labels with a value, which may be empty. Decoration only: tags that people put stay, and none says whose it is.",
+    )
     extra: dict[str, Any] = Field(default_factory=dict, description="Further columns by their own names, e.g. ignoreTls, maxredirects.")
     id: int | None = Field(default=None, ge=1, description="Number of the existing monitor to adopt and edit; never created anew.")
+    copies: Literal["report", "delete"] = Field(
+        default="report",
+        description="What to do with further monitors that carry the same mark, because somebody cloned it or a pass died: only say so, "
+        "or delete them with their history.",
+    )
 
     @classmethod
     def _derive(cls, data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -195,8 +113,6 @@ class Monitor(_Named):
 
     @model_validator(mode="after")
     def _fits_its_type(self, info: ValidationInfo) -> Self:
-        if not self.title:
-            raise ValueError("title is empty; write one")
         if self.type not in SHAPES:
             close = get_close_matches(self.type, SHAPES, n=1)
             raise ValueError(
@@ -213,7 +129,7 @@ class Monitor(_Named):
         for field in needed:
             if not getattr(self, field):
                 raise ValueError(f"a {self.type} monitor needs {field}")
-        for field in sorted(set(TARGETS) - knows(self.type)):
+        for field in sorted({*TARGETS, "push_base"} - knows(self.type) - ({"push_base"} if self.type == "push" else set())):
             if getattr(self, field) != type(self).model_fields[field].default:
                 raise ValueError(f"a {self.type} monitor has no {field}; leave it out")
         if "url" in needed and "://" not in self.url:
@@ -232,13 +148,19 @@ class Monitor(_Named):
             if not self.extra.get(key):
                 raise ValueError(f"a {self.type} monitor needs extra.{key}")
 
+    def exports(self, name: str) -> JSONObject:
+        """Offer ``pushUrl``, which whoever proves a push monitor calls; none where the token is a secret, or where it is not known."""
+        if self.type != "push" or not isinstance(self.push_token, str) or not self.push_base:
+            return {}
+        return {"pushUrl": f"{self.push_base}/api/push/{self.push_token}"}
+
     def requires(self, name: str) -> tuple[ResourceId, ...]:
         """Come after the group and the notifications that are named."""
         parent = (ResourceId(DRIVER, "Monitor", self.parent),) if self.parent and self.parent != name else ()
         return (*parent, *(ResourceId(DRIVER, "Notification", one) for one in self.notifications))
 
 
-class Notification(_Named):
+class Notification(Named):
     """One channel that Uptime Kuma can announce through. ``config`` holds what its type asks for, under Uptime Kuma's own names."""
 
     type: str = Field(min_length=1, description="The channel, as Uptime Kuma calls it: slack, smtp, webhook, telegram, ntfy, …")
@@ -249,8 +171,6 @@ class Notification(_Named):
 
     @model_validator(mode="after")
     def _leaves_our_keys_alone(self) -> Self:
-        if not self.title:
-            raise ValueError("title is empty; write one")
         for key in sorted({"name", "type", "isDefault", "applyExisting", marks.CONFIG_KEY} & self.config.keys()):
             raise ValueError(f"config.{key} is not for config; use title, type and default")
         return self

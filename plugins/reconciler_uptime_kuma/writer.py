@@ -5,16 +5,18 @@ failed. Nothing is deleted to be made anew: a monitor's number and history outli
 """
 
 import time
-from typing import Any, Protocol
 
 from reconciler.driver import Action, Change, Mark, Scope
 from reconciler.errors import Conflict, DriverError, Permanent, Transient
-from reconciler.resource import JSONObject, Resource, SecretRef
-from reconciler_uptime_kuma import match, native
+from reconciler.resource import Resource
 from reconciler_uptime_kuma.client import Client
-from reconciler_uptime_kuma.marks import Tag, join
+from reconciler_uptime_kuma.maintenances import Maintenances
 from reconciler_uptime_kuma.match import Live
-from reconciler_uptime_kuma.spec import Monitor, Notification
+from reconciler_uptime_kuma.monitors import Monitors
+from reconciler_uptime_kuma.notifications import Notifications
+from reconciler_uptime_kuma.pages import Pages
+from reconciler_uptime_kuma.sight import links_of
+from reconciler_uptime_kuma.tables import Table
 
 LOOK_AGAIN = 0.25
 """Seconds between two looks for a write whose answer was lost."""
@@ -28,8 +30,13 @@ class Writer:
         self._scope, self._settle = scope, settle
         with scope.span("EMIT getMonitorList"):
             rows = client.monitors()
-        links = native.Links(scope.owner, rows, client.notifications())
-        self._tables: dict[str, _Table] = {"Monitor": _Monitors(client, scope, links), "Notification": _Notifications(client, scope)}
+        links = links_of(client, scope, rows)
+        self._tables: dict[str, Table] = {
+            "Monitor": Monitors(client, scope, links, rows),
+            "Notification": Notifications(client, scope),
+            "Maintenance": Maintenances(client, scope, links),
+            "StatusPage": Pages(client, scope, links),
+        }
 
     def write(self, change: Change) -> str | None:
         """Apply one change and give a remark for its outcome. Raises DriverError."""
@@ -47,8 +54,8 @@ class Writer:
         _check_mark(change, live, str(Mark.of(change.desired, self._scope)))
         return self._edit(table, change.desired, live)
 
-    def _create(self, table: "_Table", resource: Resource) -> str | None:
-        existing = table.marked(resource.id.name)
+    def _create(self, table: Table, resource: Resource) -> str | None:
+        existing = table.known(resource.id.name)
         if existing:  # an earlier try, whose answer was lost, made it
             return self._edit(table, resource, existing[0])
         try:
@@ -59,10 +66,9 @@ class Writer:
                 raise
             self._edit(table, resource, made)
             return f"was made although the answer was: {error}"
-        self._read_back(table, resource, id)
-        return None
+        return self._finish(table, resource, id)
 
-    def _look_for(self, table: "_Table", resource: Resource, error: DriverError) -> Live | None:
+    def _look_for(self, table: Table, resource: Resource, error: DriverError) -> Live | None:
         """Look for an object that a failed add may have made. After a lost answer the server may still be at work, so look repeatedly."""
         until = time.monotonic() + (self._settle if isinstance(error, Transient) else 0)
         while True:
@@ -76,7 +82,7 @@ class Writer:
                 return found[0] if found else None
             time.sleep(LOOK_AGAIN)
 
-    def _edit(self, table: "_Table", resource: Resource, live: Live) -> str | None:
+    def _edit(self, table: Table, resource: Resource, live: Live) -> str | None:
         try:
             table.edit(resource, live)
         except DriverError as error:
@@ -85,22 +91,23 @@ class Writer:
                 raise
             if isinstance(error, Permanent):
                 raise Transient(f"{resource.id}: was stored, but its running check may not know it: {error}") from None
-        self._read_back(table, resource, live.id)
-        return None
+        return self._finish(table, resource, live.id)
 
-    def _read_back(self, table: "_Table", resource: Resource, id: int) -> None:
+    def _finish(self, table: Table, resource: Resource, id: int) -> str | None:
+        """Read back, and make what hangs on it."""
         after = table.find(id)
         if after is None or after.tag is None or after.tag.mark != Mark.of(resource, self._scope):
             raise Conflict(f"{resource.id}: number {id} was written and does not carry our mark now; somebody else writes it, too")
+        return table.complete(resource, after) or None
 
-    def _delete(self, table: "_Table", change: Change) -> str | None:
+    def _delete(self, table: Table, change: Change) -> str | None:
         id = int(change.handle["id"])
         live = table.find(id)
         if live is None:
             return "was already gone"
         _check_mark(change, live, str(change.handle["mark"]))
         try:
-            table.delete(id)
+            table.delete(live)
         except Transient:
             if table.find(id) is not None:
                 raise
@@ -117,143 +124,3 @@ def _check_mark(change: Change, live: Live, wanted: str) -> None:
 
 def _delay(error: DriverError) -> float | None:
     return error.retry_after if isinstance(error, Transient) else None
-
-
-class _Table(Protocol):
-    """The calls for one kind."""
-
-    def marked(self, name: str) -> list[Live]:
-        """Read afresh what carries our mark and this name, lowest number first."""
-        ...
-
-    def find(self, id: int) -> Live | None:
-        """Read one object afresh."""
-        ...
-
-    def add(self, resource: Resource) -> int:
-        """Make it, mark included, and give its number."""
-        ...
-
-    def edit(self, resource: Resource, live: Live) -> None:
-        """Lay the wish over what is there, and write it."""
-        ...
-
-    def same(self, resource: Resource, live: Live) -> bool:
-        """Say whether what is there is what is wanted, mark included."""
-        ...
-
-    def delete(self, id: int) -> None:
-        """Delete it."""
-        ...
-
-
-class _Monitors:
-    """Monitors."""
-
-    def __init__(self, client: Client, scope: Scope, links: native.Links) -> None:
-        self._client, self._scope, self._links = client, scope, links
-
-    def marked(self, name: str) -> list[Live]:
-        with self._scope.span("EMIT getMonitorList"):
-            return match.of_monitors(self._scope.owner, self._client.monitors()).marked(name)
-
-    def find(self, id: int) -> Live | None:
-        with self._scope.span("EMIT getMonitor", monitor=id):
-            row = self._client.monitor(id)
-        return match.monitor(row) if row is not None else None
-
-    def add(self, resource: Resource) -> int:
-        spec = _monitor(resource)
-        columns = self._columns(resource, None)
-        with self._scope.span("EMIT add", resource=str(resource.id)):
-            return self._client.add_monitor({**self._client.dialect.required, **columns, "active": spec.active})
-
-    def edit(self, resource: Resource, live: Live) -> None:
-        spec = _monitor(resource)
-        # Read just before, because the last writer wins, and because what is left out of an edit is not always left alone.
-        row = {**live.row, **native.resets(live.row, spec, live.tag, self._client.dialect), **self._columns(resource, live.id)}
-        with self._scope.span("EMIT editMonitor", monitor=live.id):
-            self._client.edit_monitor(row)
-        if bool(live.row.get("active")) is not spec.active and not live.row.get("forceInactive"):
-            with self._scope.span("EMIT resumeMonitor" if spec.active else "EMIT pauseMonitor", monitor=live.id):
-                self._client.set_active(live.id, active=spec.active)
-
-    def same(self, resource: Resource, live: Live) -> bool:
-        spec = _monitor(resource)
-        seen = native.monitor_live(live.row, spec, live.tag, self._links)
-        return live.tag == self._tag(resource, spec) and seen == spec.canonical(self._scope.fingerprint)
-
-    def delete(self, id: int) -> None:
-        with self._scope.span("EMIT deleteMonitor", monitor=id):
-            self._client.delete_monitor(id)
-
-    def _columns(self, resource: Resource, id: int | None) -> JSONObject:
-        spec = _monitor(resource)
-        parent = self._links.parent_id(spec.parent, resource.id) if spec.parent else None
-        if parent is not None and parent == id:
-            raise Permanent(
-                f"{resource.id}: parent {spec.parent!r} is the monitor itself, which would make Uptime Kuma hang; name its group"
-            )
-        links = {"parent": parent, "notificationIDList": self._links.notification_ids(spec.notifications, resource.id)}
-        text = {"description": join(spec.description, self._tag(resource, spec))}
-        return {**native.monitor_payload(spec, self._client.dialect, lambda ref: _reveal(self._scope, ref)), **links, **text}
-
-    def _tag(self, resource: Resource, spec: Monitor) -> Tag:
-        secrets = native.monitor_secrets(spec, self._scope.fingerprint)
-        return Tag(Mark.of(resource, self._scope), resource.digest, tuple(sorted(spec.extra)), secrets)
-
-
-class _Notifications:
-    """Notifications. There is no call to read them: the server pushes the list before it answers a write."""
-
-    def __init__(self, client: Client, scope: Scope) -> None:
-        self._client, self._scope = client, scope
-
-    def marked(self, name: str) -> list[Live]:
-        return match.of_notifications(self._scope.owner, self._client.notifications()).marked(name)
-
-    def find(self, id: int) -> Live | None:
-        rows = self._client.notifications()
-        return next((match.notification(row) for row in rows if row["id"] == id), None)
-
-    def add(self, resource: Resource) -> int:
-        with self._scope.span("EMIT addNotification", resource=str(resource.id)):
-            return self._client.save_notification(self._config(resource), None)
-
-    def edit(self, resource: Resource, live: Live) -> None:
-        spec = _notification(resource)
-        dropped = set(live.tag.keys if live.tag is not None else ()) - spec.config.keys()
-        kept: dict[str, Any] = {key: value for key, value in native.stored_config(live.row).items() if key not in dropped}
-        with self._scope.span("EMIT addNotification", notification=live.id):
-            self._client.save_notification({**kept, **self._config(resource)}, live.id)
-
-    def same(self, resource: Resource, live: Live) -> bool:
-        spec = _notification(resource)
-        seen = native.notification_live(live.row, spec, live.tag)
-        return live.tag == self._tag(resource, spec) and seen == spec.canonical(self._scope.fingerprint)
-
-    def delete(self, id: int) -> None:
-        with self._scope.span("EMIT deleteNotification", notification=id):
-            self._client.delete_notification(id)
-
-    def _config(self, resource: Resource) -> JSONObject:
-        spec = _notification(resource)
-        return native.notification_config(spec, self._tag(resource, spec), lambda ref: _reveal(self._scope, ref))
-
-    def _tag(self, resource: Resource, spec: Notification) -> Tag:
-        secrets = native.notification_secrets(spec, self._scope.fingerprint)
-        return Tag(Mark.of(resource, self._scope), resource.digest, tuple(sorted(spec.config)), secrets)
-
-
-def _reveal(scope: Scope, ref: SecretRef) -> str:
-    return scope.reveal(ref).reveal()
-
-
-def _monitor(resource: Resource) -> Monitor:
-    assert isinstance(resource.spec, Monitor)
-    return resource.spec
-
-
-def _notification(resource: Resource) -> Notification:
-    assert isinstance(resource.spec, Notification)
-    return resource.spec

@@ -1,9 +1,10 @@
 """The settings of one Vault or OpenBao target. Pure; knows no client."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 
 class TokenAuth(BaseModel):
@@ -45,8 +46,23 @@ class AppRoleAuth(BaseModel):
 
     method: Literal["approle"] = "approle"
     role_id: str = Field(description="the role's id; not a secret by itself")
-    secret_id: SecretStr = Field(description="the secret id; it must allow more than one use, or a second login fails")
+    secret_id: SecretStr = Field(
+        default=SecretStr(""), description="the secret id; it must allow more than one use, or a second login fails; or secret_id_file"
+    )
+    secret_id_file: Path | None = Field(
+        default=None, description="file that holds the secret id, read anew at every login so that it can be replaced; none by default"
+    )
     mount: str = Field(default="approle", description="path of the auth method; the default is the one its own guide uses")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if bool(self.secret_id.get_secret_value()) is (self.secret_id_file is not None):
+            raise ValueError("give either secret_id or secret_id_file")
+        return self
+
+    def secret(self, read: Callable[[Path], str]) -> str:
+        """Give the secret id; ``read`` reads a file."""
+        return read(self.secret_id_file) if self.secret_id_file is not None else self.secret_id.get_secret_value()
 
 
 class VaultConfig(BaseModel):
@@ -65,6 +81,10 @@ class VaultConfig(BaseModel):
         default="secret/reconciler",
         description="KV v2 mount and folder where claims are kept as metadata without data: roles have no field for a mark",
     )
+    poll: float = Field(
+        default=30.0, ge=1, le=86400, description="seconds between looks at the versions of a stack's secrets, for rotations by other hands"
+    )
+    parallel: int = Field(default=8, ge=1, le=64, description="secrets looked at at the same time, each on a connection of its own")
     timeout: float = Field(
         default=10.0, gt=0, le=300, description="seconds one call may take; 10 because Vault answers in milliseconds or is ill"
     )

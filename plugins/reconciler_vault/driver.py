@@ -11,22 +11,25 @@ No value is read to observe. ``read`` is the one exception, called by the core f
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from threading import Event
 
 from pydantic import ValidationError
 
-from reconciler.driver import Action, Change, Mark, Observation, Outcome, Ownership, Scope
+from reconciler.driver import Action, Change, Mark, Observation, Outcome, Ownership, Scope, SecretNote, SecretReading, SecretVersion
 from reconciler.errors import Permanent
-from reconciler.resource import JSONObject, Resource, ResourceId, SecretValue
+from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler.writing import apply_each
-from reconciler_vault import shape
+from reconciler_vault import notebook, told
 from reconciler_vault.client import Vault
 from reconciler_vault.config import VaultConfig
 from reconciler_vault.keeper import Keeper, Seen, natural_of
 from reconciler_vault.keepers import MountKeeper, PolicyKeeper, RoleKeeper
-from reconciler_vault.kv import KV
-from reconciler_vault.registry import Claim, Registry
+from reconciler_vault.kv import KV, Metadata
+from reconciler_vault.parallel import together
+from reconciler_vault.registry import MARK, Claim, Registry
 from reconciler_vault.secret_keeper import SecretKeeper
 from reconciler_vault.spec import AppRole, AuthMount, KeySpec, KubernetesRole, Mount, Secret
+from reconciler_vault.watch import rotations
 
 
 class VaultDriver:
@@ -36,7 +39,8 @@ class VaultDriver:
         """Take the settings; nothing is sent yet. ``clock`` gives seconds, for the life of tokens."""
         self._vault = Vault(config, clock)
         self._kv = KV(self._vault)
-        registry = Registry(self._kv, config.registry)
+        self._registry = registry = Registry(self._kv, config.registry)
+        self._parallel, self._poll = config.parallel, config.poll
         self._keepers: dict[str, Keeper] = {
             "Mount": MountKeeper("Mount", registry, self._vault, Mount),
             "AuthMount": MountKeeper("AuthMount", registry, self._vault, AuthMount),
@@ -46,15 +50,16 @@ class VaultDriver:
             "Secret": SecretKeeper("Secret", registry, self._kv),
         }
         self._wishes: dict[str, Mapping[str, KeySpec]] = {}
+        self._looked: dict[str, Metadata] = {}
 
     def observe(self, wanted: Sequence[Resource], scope: Scope) -> list[Observation]:
         """See what is wanted and what is claimed. Raises Transient or Permanent when the claims themselves cannot be seen."""
         self._remember(wanted)
-        found: list[Observation] = []
+        claimed, found = self._registry.names(scope), list[Observation]()
         for kind, keeper in self._keepers.items():
             mine = [resource for resource in wanted if resource.id.kind == kind]
-            if mine or not isinstance(keeper, MountKeeper):  # a mount that is no longer wanted stays, so there is nothing to look for
-                found.extend(_observe_kind(keeper, mine, scope))
+            if mine or kind in claimed:  # a mount that is no longer wanted stays, so there is nothing to look for
+                found.extend(_observe_kind(keeper, mine, claimed.get(kind, []), scope, self._parallel))
         return found
 
     def apply(self, changes: Sequence[Change], scope: Scope) -> list[Outcome]:
@@ -65,18 +70,43 @@ class VaultDriver:
         """Close the connections."""
         self._vault.close()
 
-    def versions(self, paths: Sequence[str], scope: Scope) -> Mapping[str, str]:
-        """Give the newest version of each path that has a live one, from metadata alone."""
-        found = {path: self._kv.metadata(path, scope) for path in paths}
-        return {path: str(metadata.version) for path, metadata in found.items() if metadata and metadata.alive}
+    def versions(self, paths: Sequence[str], scope: Scope) -> Mapping[str, SecretVersion]:
+        """Tell of each path that has a live version its number, its keys and our note; by one call each, and without a value."""
+        found = zip(paths, together(lambda path: self._kv.look(path, scope), paths, self._parallel), strict=True)
+        self._looked = {path: metadata for path, metadata in found if metadata is not None and metadata.alive}
+        return {path: self._version(path, metadata, scope) for path, metadata in self._looked.items()}
 
-    def read(self, path: str, scope: Scope) -> Mapping[str, SecretValue]:
-        """Give the values of a path. Raises Permanent when there are none, or when one has not the shape that the stack declares."""
-        values = self._kv.read(path, scope)
-        if values is None:
+    def _version(self, path: str, metadata: Metadata, scope: Scope) -> SecretVersion:
+        """Leave out a note whose facts were told by other rules than those of now."""
+        kept = notebook.note_in(scope.owner, metadata.custom)
+        asked = told.rules_of(self._wishes.get(path, {}))
+        note = kept[0] if kept is not None and asked in ("", kept[1]) else None
+        return SecretVersion(str(metadata.version), metadata.names, note)
+
+    def read(self, path: str, scope: Scope) -> SecretReading:
+        """Give the values of a path, and what may be told of them. Raises Permanent when there are none."""
+        found = self._kv.read(path, scope)
+        if found is None:
             raise Permanent(f"{path}: there is no live version to read; put one with: vault kv put {path} ...")
-        shape.check(path, values, self._wishes.get(path, {}))
-        return values
+        version, values = found
+        return SecretReading(values, version, told.facts_of(values, self._wishes.get(path, {})))
+
+    def note(self, path: str, note: SecretNote, scope: Scope) -> None:
+        """Keep a note in the custom metadata of a path that carries a mark of this installation. Raises Permanent for any other path."""
+        metadata = self._looked.get(path)
+        mark = Mark.parse(metadata.custom.get(MARK, "")) if metadata else None
+        instance = scope.owner.partition("/")[0]
+        if metadata is None or mark is None or mark.owner.partition("/")[0] != instance:
+            raise Permanent("it carries no mark of ours; declare it as a vault/v1 Secret, with reconciler/adopt where it is there already")
+        entries = notebook.parts(scope.owner, note, told.rules_of(self._wishes.get(path, {})), metadata.custom)
+        if entries is None:
+            raise Permanent("its custom_metadata has no room for a note; 64 entries is all that a path holds")
+        self._kv.note(path, entries, scope)
+
+    def watch(self, scope: Scope, stop: Event) -> Iterator[ResourceId | None]:
+        """Hint at secrets with another version than before, by a look at their metadata every ``poll`` seconds."""
+        self._remember(list(scope.wanted.values()))
+        return rotations(self, scope, stop, self._poll)
 
     def provider(self, path: str, wanted: Sequence[Resource]) -> ResourceId | None:
         """Name the Secret that declares ``path``."""
@@ -92,24 +122,30 @@ class VaultDriver:
         return keeper.remove(change, scope) if change.action is Action.DELETE else keeper.write(change, scope)
 
 
-def _observe_kind(keeper: Keeper, wanted: Sequence[Resource], scope: Scope) -> list[Observation]:
+def _observe_kind(keeper: Keeper, wanted: Sequence[Resource], claimed: Sequence[str], scope: Scope, workers: int) -> list[Observation]:
     """See one kind: the wanted first, then what is claimed besides."""
-    claims = keeper.claims(scope)
     first: dict[str, Resource] = {}
-    found = []
     for resource in wanted:
-        other = first.setdefault(natural_of(resource), resource)
-        observation = _wanted(keeper, resource, claims.get(natural_of(resource)), scope)
-        if other is not resource:
-            reason = f"{natural_of(resource)} is already declared by {other.id}; put the two into one"
-            observation = Observation(resource.id, observation.live if observation else None, refused=reason)
-        if observation is not None:
-            found.append(observation)
+        first.setdefault(natural_of(resource), resource)
+    known = [name for name in claimed if keeper.marks_objects and name in first]
+    claims = {name: Claim(str(keeper.mark(first[name], scope))) for name in known}
+    claims |= keeper.claims([name for name in claimed if name not in claims], scope, workers)
+    looked = together(lambda one: _wanted(keeper, one, claims.get(natural_of(one)), scope), wanted, workers)
+    found = [one for resource, seen in zip(wanted, looked, strict=True) if (one := _first(resource, first, seen)) is not None]
     seen_ids, wanted_ids = {one.id for one in found}, {resource.id for resource in wanted}
     for natural, claim in sorted(claims.items()):
         if natural not in first and claim.owned_by(scope.owner):
             found.extend(_owned(keeper, natural, claim, scope, seen=seen_ids, wanted=wanted_ids))
     return found
+
+
+def _first(resource: Resource, first: Mapping[str, Resource], seen: Observation | None) -> Observation | None:
+    """Refuse the second of two resources for one object."""
+    other = first[natural_of(resource)]
+    if other is resource:
+        return seen
+    reason = f"{natural_of(resource)} is already declared by {other.id}; put the two into one"
+    return Observation(resource.id, seen.live if seen else None, refused=reason)
 
 
 def _wanted(keeper: Keeper, resource: Resource, claim: Claim | None, scope: Scope) -> Observation | None:

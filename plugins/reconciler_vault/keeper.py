@@ -4,12 +4,14 @@ One keeper serves one kind. It never compares a wish with what it sees; that is 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reconciler.driver import Action, Change, Evidence, Health, Mark, Ownership, Scope
 from reconciler.errors import Conflict
 from reconciler.resource import JSONObject, Resource
+from reconciler_vault.parallel import together
 from reconciler_vault.registry import Claim, Registry
 from reconciler_vault.spec import VaultSpec
 
@@ -41,13 +43,17 @@ class Seen:
 class Keeper(ABC):
     """Sees and writes the objects of one kind."""
 
+    marks_objects: ClassVar[bool] = False
+    """True when the mark stands on the object itself and a claim only says where to look."""
+
     def __init__(self, kind: str, registry: Registry) -> None:
         """Serve ``kind``."""
         self.kind, self.registry = kind, registry
 
-    def claims(self, scope: Scope) -> Mapping[str, Claim]:
-        """Give all claims of the kind by natural name; the first reading of a pass."""
-        return self.registry.claims(self.kind, scope)
+    def claims(self, names: Sequence[str], scope: Scope, workers: int) -> Mapping[str, Claim]:
+        """Read the claims on ``names``, by natural name; ``workers`` at a time."""
+        found = together(lambda name: self.registry.get(self.kind, name, scope), names, workers)
+        return {name: claim for name, claim in zip(names, found, strict=True) if claim is not None}
 
     def claim_of(self, natural: str, scope: Scope) -> Claim | None:
         """Read one claim anew, before a write."""

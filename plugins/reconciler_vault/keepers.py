@@ -1,7 +1,8 @@
 """Policies, roles and mounts: the kinds that hold no values."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from reconciler.driver import Action, Change, Mark, Scope
 from reconciler.errors import Permanent
@@ -18,6 +19,8 @@ MOUNT_MARK = re.compile(r" ?\[(reconciler:[^\s\]]+)\]\Z")
 
 class PolicyKeeper(Keeper):
     """Keeps ACL policies; the mark and the digest applied last are a comment above the rules, written together with them."""
+
+    marks_objects: ClassVar[bool] = True
 
     def __init__(self, kind: str, registry: Registry, vault: Vault) -> None:
         """Use ``vault`` for the calls."""
@@ -91,7 +94,7 @@ class MountKeeper(Keeper):
         self._vault, self._spec = vault, spec
         self._table: Mapping[str, JSONObject] = {}
 
-    def claims(self, scope: Scope) -> Mapping[str, Claim]:
+    def claims(self, names: Sequence[str], scope: Scope, workers: int) -> Mapping[str, Claim]:
         """Read the whole table once for a pass; the mark on each mount serves as its claim."""
         table = self._vault.get(self._spec.table, scope) or {}
         self._table = {path.strip("/"): entry for path, entry in table.items() if isinstance(entry, dict)}
@@ -100,7 +103,7 @@ class MountKeeper(Keeper):
 
     def claim_of(self, natural: str, scope: Scope) -> Claim | None:
         """Read the table anew."""
-        return self.claims(scope).get(natural)
+        return self.claims((), scope, 1).get(natural)
 
     def mark(self, resource: Resource, scope: Scope) -> Mark:
         """Make the mark; a mount always outlives its removal from git."""

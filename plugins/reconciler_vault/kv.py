@@ -3,8 +3,9 @@
 Knows paths, not resources.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -16,23 +17,37 @@ from reconciler_vault.client import Vault
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What is known of a path without reading it. ``alive`` is false when no data was ever written or the newest version is deleted."""
+    """What is known of a path without reading it. ``alive`` is false when no data was ever written or the newest version is deleted.
+
+    ``names`` are the keys of the newest version; none when it is deleted, None when they were not asked for.
+    """
 
     version: int
     alive: bool
     written: datetime | None = None
     custom: Mapping[str, str] = field(default_factory=dict)
+    names: frozenset[str] | None = None
 
     @classmethod
     def from_native(cls, data: JSONObject, now: datetime) -> Self:
         """Read the answer of ``GET metadata``. A deletion time in the future means that the version still lives."""
         number = int(data.get("current_version") or 0)
         newest = (data.get("versions") or {}).get(str(number)) or {}
-        ends = newest.get("deletion_time") or ""
+        return cls._of(number, newest, data.get("custom_metadata"), now, None)
+
+    @classmethod
+    def from_subkeys(cls, data: JSONObject, now: datetime) -> Self:
+        """Read the answer of ``GET subkeys``, which knows the newest version and all of the custom metadata beside the names."""
+        facts = data.get("metadata") or {}
+        found = cls._of(int(facts.get("version") or 0), facts, facts.get("custom_metadata"), now, frozenset(data.get("subkeys") or ()))
+        return found if found.alive else replace(found, names=frozenset())
+
+    @classmethod
+    def _of(cls, number: int, newest: JSONObject, custom: Mapping[str, Any] | None, now: datetime, names: frozenset[str] | None) -> Self:
+        ends, created = newest.get("deletion_time") or "", newest.get("created_time") or ""
         gone = bool(newest.get("destroyed")) or (bool(ends) and datetime.fromisoformat(ends) <= now)
-        created = newest.get("created_time") or ""
-        custom = {str(key): str(value) for key, value in (data.get("custom_metadata") or {}).items()}
-        return cls(number, bool(newest) and not gone, datetime.fromisoformat(created) if created else None, custom)
+        notes = {str(key): str(value) for key, value in (custom or {}).items()}
+        return cls(number, bool(newest) and not gone, datetime.fromisoformat(created) if created else None, notes, names)
 
     @property
     def tombstone(self) -> bool:
@@ -53,24 +68,32 @@ class KV:
         data = self._vault.get(self._at(path, "metadata", scope), scope)
         return None if data is None else Metadata.from_native(data, datetime.now(UTC))
 
+    def look(self, path: str, scope: Scope) -> Metadata | None:
+        """See a path and the names of its keys, in one call where there is any version; None when there is nothing."""
+        data = self._vault.get(self._at(path, "subkeys", scope), scope, params={"depth": "1"}, deleted=True)
+        return Metadata.from_subkeys(data, datetime.now(UTC)) if data else self._without_versions(path, scope)
+
+    def _without_versions(self, path: str, scope: Scope) -> Metadata | None:
+        found = self.metadata(path, scope)
+        return None if found is None else replace(found, names=frozenset())
+
     def key_names(self, path: str, scope: Scope) -> frozenset[str]:
         """Name the keys of the newest version; none when it is deleted."""
-        data = self._vault.get(self._at(path, "subkeys", scope), scope, params={"depth": "1"})
-        return frozenset((data or {}).get("subkeys") or ())
+        found = self.look(path, scope)
+        return (found.names or frozenset()) if found is not None else frozenset()
 
     def names(self, path: str, scope: Scope) -> list[str]:
         """List the names below a folder; those that end with a slash are folders."""
         return self._vault.list(self._at(path, "metadata", scope), scope)
 
-    def read(self, path: str, scope: Scope) -> dict[str, SecretValue] | None:
-        """Read all values of the newest version; None when there is none. Values that are not texts come as JSON."""
-        import json
-
-        answer = self._vault.get(self._at(path, "data", scope), scope)
-        data = (answer or {}).get("data")
+    def read(self, path: str, scope: Scope) -> tuple[str, dict[str, SecretValue]] | None:
+        """Read the newest version: its number and all values; None when there is none. Values that are not texts come as JSON."""
+        answer = self._vault.get(self._at(path, "data", scope), scope, sensitive=True) or {}
+        data, metadata = answer.get("data"), answer.get("metadata") or {}
         if not isinstance(data, dict):
             return None
-        return {key: SecretValue(value if isinstance(value, str) else json.dumps(value)) for key, value in data.items()}
+        values = {key: SecretValue(value if isinstance(value, str) else json.dumps(value)) for key, value in data.items()}
+        return str(metadata.get("version") or ""), values
 
     def create_metadata(self, path: str, custom: Mapping[str, str], scope: Scope) -> None:
         """Make a path that holds metadata only. Never call it on one that exists: it would replace what other tools noted there."""

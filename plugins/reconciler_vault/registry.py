@@ -1,9 +1,9 @@
 """Claims: who owns the objects that have no field for a mark, and where the objects are that have one.
 
-A claim is a KV v2 path with metadata and no data, ``<registry>/<Kind>/<name of the object>``, its slashes written ``~1``. It is made
-before the object and taken away after it, so whatever a stack owns has a claim, even when a pass was cut off in between. For roles,
-which have no free text, the claim is the mark. For secrets and policies the mark on the object decides, and the claim only says where to
-look, so that nothing needs the right to list everybody's secrets.
+A claim is a KV v2 path with metadata and no data, ``<registry>/<Kind>:<name of the object>``, its slashes written ``~1``; all kinds stand
+in one folder, so that one listing finds everything. It is made before the object and taken away after it, so whatever a stack owns has a
+claim, even when a pass was cut off in between. For roles, which have no free text, the claim is the mark. For secrets and policies the mark
+on the object decides, and the claim only says where to look, so that nothing needs the right to list everybody's secrets.
 """
 
 from dataclasses import dataclass
@@ -39,13 +39,13 @@ class Registry:
         """Keep claims in ``folder``, a KV v2 path."""
         self._kv, self._folder = kv, folder
 
-    def claims(self, kind: str, scope: Scope) -> dict[str, Claim]:
-        """Give every claim of a kind, everybody's, by the natural name of the object."""
-        found = {}
-        for name in self._kv.names(f"{self._folder}/{kind}", scope):
-            claim = self.get(kind, _plain(name), scope)
-            if claim is not None:
-                found[_plain(name)] = claim
+    def names(self, scope: Scope) -> dict[str, list[str]]:
+        """List the natural names of everything that is claimed, by kind, in one call."""
+        found: dict[str, list[str]] = {}
+        for name in self._kv.names(self._folder, scope):
+            kind, colon, rest = name.partition(":")
+            if colon:
+                found.setdefault(kind, []).append(_plain(rest))
         return found
 
     def get(self, kind: str, natural: str, scope: Scope) -> Claim | None:
@@ -74,7 +74,7 @@ class Registry:
         self._kv.purge(self._path(kind, natural), scope)
 
     def _path(self, kind: str, natural: str) -> str:
-        return f"{self._folder}/{kind}/{natural.replace('~', '~0').replace('/', '~1')}"
+        return f"{self._folder}/{kind}:{natural.replace('~', '~0').replace('/', '~1')}"
 
 
 def _plain(name: str) -> str:

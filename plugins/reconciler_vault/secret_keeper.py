@@ -6,11 +6,13 @@ merged in with PATCH, so that what other tools note there stays.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
-from reconciler.driver import Evidence, Health, Level, Mark, Scope
-from reconciler.errors import Conflict, Permanent
+from reconciler.driver import Change, Evidence, Health, Level, Mark, Scope
+from reconciler.errors import Permanent, Transient
 from reconciler.resource import JSONObject, Resource, digest
 from reconciler_vault import generate, shape
+from reconciler_vault.answers import Raced
 from reconciler_vault.keeper import Keeper, Seen
 from reconciler_vault.kv import KV, Metadata
 from reconciler_vault.registry import DIGEST, MARK, Claim, Registry
@@ -27,6 +29,8 @@ UNRECORDED = "present, not recorded"
 class SecretKeeper(Keeper):
     """Keeps keys of KV v2 paths."""
 
+    marks_objects: ClassVar[bool] = True
+
     def __init__(self, kind: str, registry: Registry, kv: KV) -> None:
         """Use ``kv`` for the calls."""
         super().__init__(kind, registry)
@@ -38,12 +42,11 @@ class SecretKeeper(Keeper):
         return Mark(scope.owner, resource.id.kind, resource.id.name, keep=not resource.policy.prune or spec.delete == "retain")
 
     def see(self, natural: str, wanted: Resource | None, claim: Claim | None, scope: Scope) -> Seen | None:
-        """Read metadata and, for a wanted secret, the names of its keys."""
-        metadata = self._kv.metadata(natural, scope)
+        """Read metadata and, for a wanted secret, the names of its keys, which costs no second call."""
+        metadata = self._kv.look(natural, scope) if wanted else self._kv.metadata(natural, scope)
         if metadata is None:
             return None
-        spec = _spec(wanted) if wanted else None
-        names = self._kv.key_names(natural, scope) if spec and metadata.alive else frozenset()
+        spec, names = (_spec(wanted) if wanted else None), metadata.names or frozenset()
         return Seen(
             live={"path": natural, "keys": _live_keys(spec, metadata, names), "delete": metadata.custom.get(DELETE, "retain")},
             mark=metadata.custom.get(MARK, ""),
@@ -55,11 +58,21 @@ class SecretKeeper(Keeper):
             notes=tuple(_notes(natural, spec, metadata)) if spec else (),
         )
 
+    def write(self, change: Change, scope: Scope) -> str | None:
+        """Write as every kind; who loses a race looks again at once, because nothing was written. Raises Transient after a second loss."""
+        try:
+            return super().write(change, scope)
+        except Raced:
+            try:
+                return super().write(change, scope)
+            except Raced as error:
+                raise Transient(str(error)) from None
+
     def put(self, resource: Resource, scope: Scope) -> str | None:
         """Mark first, then make what is missing, then record it: cut off anywhere, the next pass goes on without making it twice."""
         spec = _spec(resource)
         metadata = self._marked(resource, spec, scope)
-        names = self._kv.key_names(spec.path, scope) if metadata.alive else frozenset()
+        names = metadata.names or frozenset()
         missing, changed = _missing(spec, metadata, names), _changed(spec, metadata, names)
         made = sorted([*missing, *changed])
         self._check_reshaped(spec, metadata, names, scope)
@@ -92,7 +105,7 @@ class SecretKeeper(Keeper):
     def _marked(self, resource: Resource, spec: Secret, scope: Scope) -> Metadata:
         """Make sure that the path exists and says whose it is."""
         marks = {MARK: str(self.mark(resource, scope)), DELETE: spec.delete}
-        metadata = self._kv.metadata(spec.path, scope)
+        metadata = self._kv.look(spec.path, scope)
         if metadata is None:
             self._kv.create_metadata(spec.path, marks, scope)
             return Metadata(version=0, alive=False, custom=marks)
@@ -104,7 +117,8 @@ class SecretKeeper(Keeper):
         """Hold present values against a shape that git has changed: the one time a value is read for its own sake. Raises Permanent."""
         asked = {key: wish for key, wish in spec.keys.items() if key in names and _reshaped(wish, metadata.custom.get(RECORD + key, ""))}
         if asked:
-            shape.check(spec.path, self._kv.read(spec.path, scope) or {}, asked)
+            _, values = self._kv.read(spec.path, scope) or ("", {})
+            shape.check(spec.path, values, asked)
 
     def _make(self, spec: Secret, made: list[str], changed: list[str], metadata: Metadata, scope: Scope) -> int:
         """Write new values for the keys in ``made``; of those, ``changed`` replace values of ours. Gives the new version."""
@@ -115,7 +129,7 @@ class SecretKeeper(Keeper):
         write = self._kv.patch if metadata.alive else self._kv.put
         try:
             return write(spec.path, values, metadata.version, scope)
-        except Conflict:
+        except Raced:
             if changed:  # the next version is somebody else's and must not be taken for the intended one
                 self._kv.note(spec.path, {MAKING: None}, scope)
             raise

@@ -72,6 +72,14 @@ class KeySpec(BaseModel):
     required: bool = Field(default=True, description="the secret is degraded while the key is missing")
     pattern: str | None = Field(default=None, description="regular expression to be found in the value; anchor it with ^ and $")
     json_schema: JSONObject | None = Field(default=None, alias="schema", description="JSON Schema of a value that is JSON text")
+    form: Literal["password-map", "private-key", "json"] | None = Field(
+        default=None,
+        description="what the value is, so that it is checked and what is no secret of it is compared with other systems: the hosts of a "
+        "Postfix password map, the public half of a private key in PEM; json is only checked",
+    )
+    published_by: str = Field(
+        default="", description="id of the DNS record that publishes the public half of a private-key, for example that of a DKIM key"
+    )
     consumers: tuple[str, ...] = Field(default=(), description="who uses it: resource ids or free text; none is reported")
     description: str = Field(default="", description="for people")
     generate: Generate | None = Field(default=None, description="make the value when the key is missing; never replaces one that is there")
@@ -113,13 +121,25 @@ class KeySpec(BaseModel):
                 raise ValueError("a $ref may only lead into the same schema, such as #/$defs/address; nothing is fetched")
         return value
 
+    @field_validator("published_by")
+    @classmethod
+    def _is_id(cls, value: str) -> str:
+        if value:
+            ResourceId.parse(value)
+        return value
+
+    @property
+    def asks(self) -> bool:
+        """True when something is asked of the value itself."""
+        return bool(self.pattern or self.json_schema or self.form)
+
     @property
     def record(self) -> str:
         """What is recorded of the key in the metadata: how it is made, or which shape was asked of it, so that a new shape is a change."""
         if self.generate:
             return self.generate.record
-        shape = self.model_dump(include={"required", "pattern", "json_schema"})
-        return f"{DECLARED} {digest(shape)[:16]}" if self.pattern or self.json_schema else DECLARED
+        shape = self.model_dump(include={"required", "pattern", "json_schema", *({"form"} if self.form else ())})
+        return f"{DECLARED} {digest(shape)[:16]}" if self.asks else DECLARED
 
 
 class Secret(VaultSpec):

@@ -7,15 +7,15 @@ To add a rule: name it in ``findings.RULES``, write a small function over the vi
 ``RULES``. To silence one: ``reconciler/waive`` on the resource that the finding names.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from reconciler.checks import dkim, dmarc, dns, mta_sts, path, quota, relay, secrets, spf, tls_reports
 from reconciler.checks.findings import Finding, Severity
-from reconciler.checks.view import MailView, Resolver
-from reconciler.resource import ResourceId
+from reconciler.checks.view import NO_FACTS, Facts, MailView, Resolver
 
 if TYPE_CHECKING:
+    from reconciler.plan import Plan
     from reconciler.stack import Stack
 
 CHECKS: tuple[Callable[[MailView], Iterator[Finding]], ...] = tuple(
@@ -25,9 +25,12 @@ CHECKS: tuple[Callable[[MailView], Iterator[Finding]], ...] = tuple(
 __all__ = ["CHECKS", "Finding", "MailView", "Resolver", "Severity", "check"]
 
 
-def check(stack: "Stack", *, resolver: Resolver | None = None, leaving: Collection[ResourceId] = ()) -> tuple[Finding, ...]:
-    """Give what the rules find and nobody waived, the worst first. ``leaving`` is what a plan would delete."""
-    view = MailView.of(stack, resolver, leaving)
+def check(stack: "Stack", *, resolver: Resolver | None = None, plan: "Plan | None" = None, facts: Facts = NO_FACTS) -> tuple[Finding, ...]:
+    """Give what the rules find and nobody waived, the worst first.
+
+    They look at the wish by itself, or at it beside what ``plan`` would do; ``facts`` is what may be told of the secrets that are there.
+    """
+    view = MailView.of(stack, resolver, plan, facts)
     if not view.about_mail:
         return ()
     found = {one for rule in CHECKS for one in rule(view)}

@@ -5,9 +5,11 @@ Manifests are what people wrote: whatever is not where it should be is left out 
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 from reconciler.checks.listeners import Listeners, listeners_in
+from reconciler.driver import FieldDiff
 from reconciler.resource import Resource, ResourceId
 
 WORKLOADS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Pod"})
@@ -70,6 +72,33 @@ class Cluster:
     def read_by(self, workload: Workload) -> tuple[Config, ...]:
         """Give the ConfigMaps that a workload reads and the stack declares."""
         return tuple(_read(workload, self.configs))
+
+
+def addresses_lost(id: ResourceId, diffs: Iterable[FieldDiff]) -> Iterator[str]:
+    """Give the load balancer's addresses that a Service has and would have no more."""
+    if id.kind != "Service":
+        return
+    places = ("/metadata/annotations", "/spec/loadBalancerIP", "/spec/externalIPs")
+    asked = [one for one in diffs if one.path.startswith(places)]
+    kept = {address for one in asked for address in _addresses(one.after)}
+    yield from sorted({address for one in asked for address in _addresses(one.before)} - kept)
+
+
+def _addresses(value: Any) -> Iterator[str]:
+    """Give what is written as an address, or as several with commas, anywhere in a value."""
+    if isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _addresses(inner)
+    elif isinstance(value, str):
+        yield from (part.strip() for part in value.split(",") if _is_address(part.strip()))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def cluster_of(resources: Iterable[Resource]) -> Cluster:

@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from reconciler.checks.findings import Finding, error, info, warning
 from reconciler.checks.tags import tags
@@ -90,6 +91,55 @@ def rsa_bits(binary: bytes) -> int | None:
     except (ValueError, UnsupportedAlgorithm):
         return None
     return public.key_size if isinstance(public, RSAPublicKey) else None
+
+
+def pair(record: Record, public: str, private: str) -> Iterator[Finding]:
+    """Hold a key record against the public half of the private key that signs under its selector; ``private`` names that key.
+
+    ``public`` is PEM, or base64 of its DER or, for ed25519, of its 32 bytes; blanks do not matter. A record that holds no key at all is
+    the business of the rules above, and so is a public half that cannot be read.
+    """
+    found = tags(record.content) or {}
+    text, wanted = "".join(found.get("p", "").split()), material(public)
+    if wanted is None or "p" not in found:
+        return
+    if not text:
+        yield error("dkim-private", record.id, f"is revoked, and {private} signs for it; publish p={wanted.text}")
+    elif (read := material(text)) is not None and read != wanted:
+        message = f"has not the public half of {private}; every signature would fail. Publish k={wanted.kind}; p={wanted.text}"
+        yield error("dkim-private", record.id, message)
+    elif read is not None and found.get("k", "rsa") != wanted.kind:
+        yield error("dkim-private", record.id, f"says k={found.get('k', 'rsa')}, and {private} is {wanted.kind}")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A public key however it was written: its kind as ``k=`` names it, and what ``p=`` must hold (RFC 6376 3.6.1, RFC 8463 4)."""
+
+    kind: str
+    text: str
+
+
+def material(public: str) -> Material | None:
+    """Read a public key. None when it is none, or neither RSA nor ed25519."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # only where there is a key to read
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key, load_pem_public_key
+
+    try:
+        if "-----" in public:
+            key: object = load_pem_public_key(public.strip().encode() + b"\n")
+        else:
+            binary = base64.b64decode("".join(public.split()), validate=True)
+            key = Ed25519PublicKey.from_public_bytes(binary) if len(binary) == ED25519 else load_der_public_key(binary)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    if isinstance(key, Ed25519PublicKey):
+        return Material("ed25519", base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode())
+    if isinstance(key, RSAPublicKey):
+        return Material("rsa", base64.b64encode(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode())
+    return None
 
 
 def not_only_ed25519(view: MailView) -> Iterator[Finding]:

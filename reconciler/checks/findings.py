@@ -51,6 +51,7 @@ RULES: Mapping[str, Rule] = {
     "dkim-key": Rule("a key can be read and is strong enough", "RFC 8301 3.2, RFC 8463 4"),
     "dkim-delegation": Rule("a delegated selector is a plain CNAME", "RFC 6376 3.6.2"),
     "dkim-selector": Rule("the selector that the server signs with is published", "RFC 6376 3.6.2.1"),
+    "dkim-private": Rule("the record that publishes a stored private key has its public half", "RFC 6376 3.6.1"),
     # -- dmarc
     "dmarc-one": Rule("a domain has one DMARC record", "RFC 9989"),
     "dmarc-syntax": Rule("a DMARC record begins with v=DMARC1 and has a policy and reports that can be read", "RFC 9989"),
@@ -60,6 +61,7 @@ RULES: Mapping[str, Rule] = {
     "mailbox": Rule("an address of our own that receives reports is delivered", "RFC 5321 4.5.1"),
     # -- tls
     "mta-sts-record": Rule("the record is one, with v=STSv1 and an id of letters and digits", "RFC 8461 3.1"),
+    "mta-sts-id": Rule("the id changes if, and only if, the policy does", "RFC 8461 3.1"),
     "mta-sts-host": Rule("the policy has its host", "RFC 8461 3.3"),
     "mta-sts-policy": Rule("the policy can be read and lists every MX", "RFC 8461 3.2"),
     "tls-reports": Rule("the record is one, with v=TLSRPTv1 and a mailto or https address", "RFC 8460 3"),
@@ -69,17 +71,21 @@ RULES: Mapping[str, Rule] = {
     "proxy-health": Rule("a health check goes to a port that knows no PROXY header", "PROXY protocol 2.2"),
     "port-pair": Rule("a mail port of the front leads to the same port behind", "RFC 6335, service names"),
     "forward-target": Rule("a port forward leads to a frontend that listens there", "pfSense NAT"),
+    "address-held": Rule("nothing leads to an address that a Service is about to give up", "metallb.io usage"),
     "alias-reference": Rule("what a rule, a forward or a frontend names exists", "pf.conf(5)"),
     "imap-timeout": Rule("a proxy lets IMAP clients be silent for 29 minutes", "RFC 2177"),
     # -- relay and server
     "relay-authorised": Rule("the relay in use may send for the domain, by SPF or by a delegated key", "RFC 7208, RFC 9989"),
     "relay-credentials": Rule("the shape of the credentials names the relay in use", "postconf(5) smtp_sasl_password_maps"),
+    "relay-stored": Rule("the credentials that are stored name the relay in use", "postconf(5) smtp_sasl_password_maps"),
     "open-relay": Rule("behind a PROXY listener no network is trusted", "postconf(5) mynetworks"),
     "rspamd-learn": Rule("learning has a store for what is learnt", "Rspamd statistics"),
     # -- secrets and quotas
+    "secret-shape": Rule("a stored value has the shape that is declared", "stack"),
     "secret-unused": Rule("a declared secret has a consumer", "stack"),
     "secret-consumer": Rule("a consumer that a secret names is there", "stack"),
     "secret-undeclared": Rule("a secret that is read is declared", "stack"),
+    "record-quota": Rule("a zone has no more records than its provider's plan takes", "vars: zone, record_limit; Cloudflare's plans"),
     "sender-quota": Rule("what runs by a schedule stays within the daily limit of its sender", "vars: sender, daily_limit"),
     "push-interval": Rule("a push monitor waits longer than the period of what reports to it", "stack"),
 }

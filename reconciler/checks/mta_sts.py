@@ -1,11 +1,19 @@
-"""Strict transport security (RFC 8461): record, host and policy belong together, and the policy lists every MX. Pure."""
+"""Strict transport security (RFC 8461): record, host and policy belong together, and the policy lists every MX. Pure.
 
+Senders keep a policy and fetch it anew only when the id of the record has changed. What was published is known from the live objects of a
+plan and from nowhere else, so an id that is computed from its policy (``mtaStsId``) is the only one that needs no look at them.
+"""
+
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
-from reconciler.checks.findings import Finding, error, info
+from reconciler.checks.findings import Finding, error, info, warning
 from reconciler.checks.tags import tags
-from reconciler.checks.view import MailView
+from reconciler.checks.view import MailView, Record
+from reconciler.driver import Action, Cause, Change
+from reconciler.expressions import mta_sts_id
 from reconciler.resource import ResourceId
 
 LONGEST = 31557600
@@ -36,18 +44,78 @@ def host(view: MailView) -> Iterator[Finding]:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A policy of the stack: the ConfigMap and its key, the text and what it says."""
+
+    id: ResourceId
+    key: str
+    text: str
+    said: Mapping[str, list[str]]
+
+
+def served(view: MailView, domain: str) -> Served | None:
+    """Find the policy of a domain. Of several in a stack the one that lists an MX of the domain is its own; None: it is not here."""
+    texts = ((one.id, key, text, parse(text)) for one in view.cluster.configs for key, text in one.texts.items())
+    found = [Served(id, key, text, said) for id, key, text, said in texts if said]
+    hosts = [one.content for one in view.at("MX", domain)]
+    own = [one for one in found if any(matches(pattern, host) for pattern in one.said["mx"] for host in hosts)]
+    return next(iter(own or (found if len(found) == 1 else [])), None)
+
+
 def policy(view: MailView) -> Iterator[Finding]:
-    """Check what is served. Of several policies in a stack the one that lists an MX of the domain is its own."""
-    served = [(one.id, policy) for one in view.cluster.configs for text in one.texts.values() if (policy := parse(text))]
+    """Check what is served."""
     for name, found in view.texts("_mta-sts"):
         domain = name.removeprefix("_mta-sts.")
-        hosts = sorted(one.content for one in view.at("MX", domain))
-        own = [one for one in served if any(matches(pattern, host) for pattern in one[1]["mx"] for host in hosts)]
-        own = own or (served if len(served) == 1 else [])
-        if not own:
+        own = served(view, domain)
+        if own is None:
             yield info("mta-sts-policy", found[0].id, f"the policy of {domain} is served from outside this stack and unknown here")
             continue
-        yield from _faults(*own[0], hosts)
+        yield from _faults(own.id, own.said, sorted(one.content for one in view.at("MX", domain)))
+
+
+def identity(view: MailView) -> Iterator[Finding]:
+    """Hold the change of a policy against that of its id. An id that is computed from the policy cannot go wrong."""
+    for name, found in view.texts("_mta-sts"):
+        own, real = served(view, name.removeprefix("_mta-sts.")), [one for one in found if one.content.startswith("v=STSv1")]
+        if own is None or len(real) != 1 or _id(real[0].content) == mta_sts_id(own.text):
+            continue
+        yield info("mta-sts-id", real[0].id, f"its id is not made from the policy; {_computed(own)} changes exactly when that does")
+        if not {real[0].id, own.id} & view.waiting:
+            yield from _moved(view, real[0], own)
+
+
+def _moved(view: MailView, record: Record, own: Served) -> Iterator[Finding]:
+    before = _live(view.changes.get(own.id), "data", own.key)
+    old = _live(view.changes.get(record.id), "content")
+    moves = before is not None and parse(before) != own.said
+    renamed = old is not None and _id(old) != _id(record.content)
+    if moves and not renamed:
+        message = f"its id stays while the policy in {own.id} changes, so senders go on with the old one; write {_computed(own)}"
+        yield error("mta-sts-id", record.id, message)
+    elif renamed and own.id not in view.changes:
+        message = (
+            f"its id changes, and the policy in {own.id} does not; if the policy was not changed before, every sender fetches it in vain"
+        )
+        yield warning("mta-sts-id", record.id, message)
+
+
+def _live(change: Change | None, *path: str) -> str | None:
+    """Give the text that a commit is about to replace; None where nothing is replaced, or it is not known."""
+    if change is None or change.cause is not Cause.COMMIT or change.action not in (Action.UPDATE, Action.ADOPT):
+        return None
+    value: object = change.live
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else None
+
+
+def _id(content: str) -> str:
+    return (tags(content) or {}).get("id", "")
+
+
+def _computed(own: Served) -> str:
+    return f"id=${{mtaStsId(ref({json.dumps(str(own.id))}).data[{json.dumps(own.key)}])}}"
 
 
 def _faults(id: ResourceId, policy: Mapping[str, list[str]], hosts: list[str]) -> Iterator[Finding]:
@@ -81,4 +149,4 @@ def matches(pattern: str, host: str) -> bool:
     return host == pattern
 
 
-RULES: tuple[Callable[[MailView], Iterator[Finding]], ...] = (record, host, policy)
+RULES: tuple[Callable[[MailView], Iterator[Finding]], ...] = (record, host, policy, identity)

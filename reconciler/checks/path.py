@@ -10,7 +10,7 @@ from typing import Any
 from reconciler.checks.cluster import ServicePort, number
 from reconciler.checks.dns import is_address
 from reconciler.checks.findings import Finding, error, info, warning
-from reconciler.checks.view import MAIL_PORTS, Item, MailView
+from reconciler.checks.view import MAIL_PORTS, Item, MailView, Record
 
 NODE_PORTS = range(30000, 32768)
 """What Kubernetes gives out unless its administrator says otherwise."""
@@ -145,6 +145,22 @@ def _addresses(view: MailView, text: str) -> set[str]:
     return {str(entry["address"]) for entry in alias.data["addresses"]} if alias is not None else {text}
 
 
+def address_held(view: MailView) -> Iterator[Finding]:
+    """An address that its load balancer gives up answers nobody, and somebody else may get it."""
+    for one, text in _destinations(view):
+        for address in sorted(_addresses(view, text) & set(view.released)):
+            words = f"leads to {address}, which {view.released[address]} is about to give up; change this first"
+            yield error("address-held", one.id, words)
+
+
+def _destinations(view: MailView) -> Iterator[tuple[Item | Record, str]]:
+    """Give whatever sends somebody to an address: names, forwards, servers, and monitors that would cry."""
+    yield from ((one, one.content) for one in view.records if one.type in ("A", "AAAA"))
+    yield from ((one, str(one.data["target"])) for one in view.items["PortForward"] if not one.data.get("disabled"))
+    yield from ((one, str(server["address"])) for one, server in servers(view))
+    yield from ((one, str(one.data.get("hostname") or "")) for one in view.items["Monitor"])
+
+
 def references(view: MailView) -> Iterator[Finding]:
     """A name that nothing declares is somebody else's, unless it is what this plan takes away."""
     for item, kind, name in _references(view):
@@ -169,7 +185,8 @@ def _references(view: MailView) -> Iterator[tuple[Item, str, str]]:
             texts = sorted({str(one.data.get(name) or "").removeprefix("!") for name in names})
             yield from ((one, "Alias", text) for text in texts if _is_alias(text))
     for one in view.items["HAProxyFrontend"]:
-        yield one, "HAProxyBackend", str(one.data["default_backend"])
+        leads_to = (one.data["default_backend"], *(route["backend"] for route in one.data.get("routes", ())))
+        yield from ((one, "HAProxyBackend", str(name)) for name in leads_to if name)
     for one in view.items["Alias"]:
         entries = (str(entry["address"]) for entry in one.data["addresses"])
         yield from ((one, "Alias", text) for text in entries if _is_alias(text) and text in {id.name for id in view.leaving})
@@ -217,6 +234,7 @@ RULES: tuple[Callable[[MailView], Iterator[Finding]], ...] = (
     port_pair,
     imap_timeout,
     forward_target,
+    address_held,
     references,
     open_relay,
     rspamd_learn,

@@ -1,16 +1,19 @@
-"""What runs by a schedule, how much it sends in a day, and who waits for its sign of life. Pure.
+"""What runs by a schedule, how much it sends in a day, who waits for its sign of life, and how many records a zone takes. Pure.
 
 A limit is known from the variables of the stack: a mapping with ``sender`` and ``daily_limit`` speaks of every job whose environment names
-that sender.
+that sender, one with ``zone`` and ``record_limit`` of that zone. What else a zone holds is not known here; a driver that can ask refuses
+what does not fit beside it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from reconciler.checks.cluster import Workload
-from reconciler.checks.findings import Finding, error
-from reconciler.checks.view import MailView, secrets_in
+from reconciler.checks.findings import Finding, error, info, warning
+from reconciler.checks.view import MailView, Record, secrets_in
 
+FREE, PAID = 200, 3500
+"""Records that Cloudflare's plans take in one zone: a free one made since September 2024 (an older one takes 1000), and a paid one."""
 MINUTES, HOURS = range(60), range(24)
 
 
@@ -49,7 +52,7 @@ def period(schedule: str) -> int | None:
 
 def sender_quota(view: MailView) -> Iterator[Finding]:
     """Runs of a day, at most the limit."""
-    for limits in _limits(view.variables):
+    for limits in _limits(view.variables, "sender", "daily_limit"):
         for job in view.cluster.workloads:
             found = runs(job.schedule)
             if found and str(limits["sender"]) in job.environment.values() and len(found) > limits["daily_limit"]:
@@ -57,12 +60,32 @@ def sender_quota(view: MailView) -> Iterator[Finding]:
                 yield error("sender-quota", job.id, f"{message}; run less often than {job.schedule!r}")
 
 
-def _limits(data: Any) -> Iterator[Mapping[str, Any]]:
+def _limits(data: Any, name: str, limit: str) -> Iterator[Mapping[str, Any]]:
+    """Find every mapping that says whose (``name``) and how much (``limit``)."""
     if isinstance(data, Mapping):
-        if isinstance(data.get("daily_limit"), int) and isinstance(data.get("sender"), str):
+        if isinstance(data.get(limit), int) and isinstance(data.get(name), str):
             yield data
-        for one in data.values():
-            yield from _limits(one)
+        data = list(data.values())
+    for one in data if isinstance(data, list | tuple) else ():
+        yield from _limits(one, name, limit)
+
+
+def record_quota(view: MailView) -> Iterator[Finding]:
+    """A zone that is full refuses the record that would have repaired it."""
+    declared = {str(one["zone"]).rstrip(".").lower(): int(one["record_limit"]) for one in _limits(view.variables, "zone", "record_limit")}
+    zones: dict[str, list[Record]] = {}
+    for record in view.records:
+        zones.setdefault(record.zone, []).append(record)
+    for zone, records in sorted(zones.items()):
+        last, count, limit = records[-1].id, len(records), declared.get(zone)
+        if limit is not None and count > limit:
+            yield error("record-quota", last, f"{zone} is to hold {count} records of this stack, and its limit is {limit}; take some out")
+        elif limit is None and count > PAID:
+            yield warning(
+                "record-quota", last, f"{zone} is to hold {count} records of this stack; no plan but Enterprise takes over {PAID}"
+            )
+        elif limit is None and count > FREE:
+            yield info("record-quota", last, f"{zone} is to hold {count} records of this stack; a free plan takes {FREE}")
 
 
 def push_interval(view: MailView) -> Iterator[Finding]:
@@ -81,4 +104,4 @@ def _reads(job: Workload, secrets: set[str]) -> bool:
     return any(f"{job.namespace}/{name}" in secrets for name in job.secrets)
 
 
-RULES: tuple[Callable[[MailView], Iterator[Finding]], ...] = (sender_quota, push_interval)
+RULES: tuple[Callable[[MailView], Iterator[Finding]], ...] = (sender_quota, push_interval, record_quota)

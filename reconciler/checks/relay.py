@@ -115,8 +115,23 @@ def credentials(view: MailView) -> Iterator[Finding]:
         for found in _MAP.finditer(str(wish.get("pattern") or "")):
             host, port = found["host"].replace("\\", "").lower(), found["port"] or ""
             if "." in host and wanted and (host, port) not in {(one.host, one.port) for one in wanted}:
-                used = ", ".join(f"[{one.host}]:{one.port}" if one.port else f"[{one.host}]" for one in wanted)
-                yield error("relay-credentials", id, f"{path}#{key} must be for [{host}]:{port or 25}, but the relay in use is {used}")
+                message = f"{path}#{key} must be for [{host}]:{port or 25}, but the relay in use is {_named(wanted)}"
+                yield error("relay-credentials", id, message)
 
 
-RULES: tuple[Callable[[MailView], Iterator[Finding]], ...] = (authorised, credentials)
+def _named(relays: list[Relay]) -> str:
+    return ", ".join(f"[{one.host}]:{one.port}" if one.port else f"[{one.host}]" for one in relays)
+
+
+def live_credentials(view: MailView) -> Iterator[Finding]:
+    """Hold the hosts that the stored password maps name against the relays in use; nobody reads the passwords for it."""
+    wanted = list(relays(view))
+    for (path, key), (id, _) in sorted(view.keys.items()):
+        hosts = view.facts.get((path, key), {}).get("hosts", "").split()
+        named = {(found["host"].lower(), found["port"] or "") for host in hosts if (found := _RELAY.match(host))}
+        for one in wanted if named else ():
+            if (one.host, one.port) not in named:
+                yield error("relay-stored", id, f"{path}#{key} names {' '.join(hosts)}, the relay in use is {_named([one])}")
+
+
+RULES: tuple[Callable[[MailView], Iterator[Finding]], ...] = (authorised, credentials, live_credentials)

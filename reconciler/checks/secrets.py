@@ -1,7 +1,11 @@
-"""Who declares a secret and who reads it. Names only: no value is ever known here. Pure."""
+"""Who declares a secret and who reads it, and whether what may be told of a stored value fits the rest of the stack.
+
+No value is ever known here: only names, and the facts that were noted when a value was last read. Pure.
+"""
 
 from collections.abc import Callable, Iterator
 
+from reconciler.checks.dkim import pair
 from reconciler.checks.findings import Finding, info, warning
 from reconciler.checks.view import MailView
 from reconciler.resource import ResourceId
@@ -39,4 +43,25 @@ def undeclared(view: MailView) -> Iterator[Finding]:
             yield make("secret-undeclared", readers[0], f"reads {path}#{key}, which this stack does not declare{where}")
 
 
-RULES: tuple[Callable[[MailView], Iterator[Finding]], ...] = (unused, consumers, undeclared)
+def shape(view: MailView) -> Iterator[Finding]:
+    """A value of the wrong shape is used by nobody; its consumers wait."""
+    for (path, key), (id, _) in sorted(view.keys.items()):
+        if fault := view.facts.get((path, key), {}).get("fault"):
+            yield warning("secret-shape", id, f"{path}#{key} {fault}")
+
+
+def public_half(view: MailView) -> Iterator[Finding]:
+    """Hold the public half of a stored key against the record that publishes it; signatures by any other key fail."""
+    records = {one.id: one for one in view.records}
+    for (path, key), (id, wish) in sorted(view.keys.items()):
+        public, place = view.facts.get((path, key), {}).get("public"), str(wish.get("published_by") or "")
+        if not place:
+            continue
+        record = records.get(ResourceId.parse(place))
+        if record is None:
+            yield warning("dkim-private", id, f"{path}#{key} is published by {place}, which is no record of this stack")
+        elif public:
+            yield from pair(record, public, f"{path}#{key}")
+
+
+RULES: tuple[Callable[[MailView], Iterator[Finding]], ...] = (unused, consumers, undeclared, shape, public_half)

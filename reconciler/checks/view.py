@@ -3,19 +3,25 @@
 Pure. Kinds are known by their name and fields only, so no plugin is imported and another driver with a kind of the same shape is seen, too.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from reconciler.checks.cluster import Cluster, cluster_of
+from reconciler.checks.cluster import Cluster, addresses_lost, cluster_of
+from reconciler.driver import Action, Change
 from reconciler.resource import Resource, ResourceId, SecretRef, find_secrets
 
 if TYPE_CHECKING:
+    from reconciler.plan import Plan
     from reconciler.stack import Stack
 
 Resolver: TypeAlias = Callable[[str, str], Sequence[str] | None]
 """Gives what is recorded of a name and a type: its values, none at all, or None when nobody knows. A TXT is one text, joined."""
+
+Facts: TypeAlias = Mapping[tuple[str, str], Mapping[str, str]]
+"""What may be told of the value of a key on a path: fact name to text, see ``driver.SecretNote``."""
+NO_FACTS: Facts = {}
 
 MAIL_PORTS = frozenset({25, 143, 465, 587, 993})
 MAIL_LABELS = ("_dmarc", "_domainkey", "_mta-sts", "_tls")
@@ -54,7 +60,11 @@ class Item:
 
 @dataclass(frozen=True)
 class MailView:
-    """One stack as the rules see it. ``leaving`` is what a plan would delete; ``resolver`` knows recorded answers."""
+    """One stack as the rules see it; ``resolver`` knows recorded answers, ``facts`` is what may be told of stored secrets.
+
+    Of a plan: ``leaving`` is what it would delete, ``changes`` what it would write, ``waiting`` what it cannot say or write yet, and
+    ``released`` are the addresses that it takes away, each with the Service that had it.
+    """
 
     resources: Mapping[ResourceId, Resource]
     records: tuple[Record, ...]
@@ -63,18 +73,34 @@ class MailView:
     variables: Mapping[str, Any] = field(default_factory=dict)
     resolver: Resolver | None = None
     leaving: frozenset[ResourceId] = frozenset()
+    changes: Mapping[ResourceId, Change] = field(default_factory=dict)
+    waiting: frozenset[ResourceId] = frozenset()
+    facts: Facts = field(default_factory=dict)
+    released: Mapping[str, ResourceId] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, stack: "Stack", resolver: Resolver | None = None, leaving: Collection[ResourceId] = ()) -> "MailView":
-        """Look at a stack."""
+    def of(cls, stack: "Stack", resolver: Resolver | None = None, plan: "Plan | None" = None, facts: Facts = NO_FACTS) -> "MailView":
+        """Look at a stack, and at it beside what a plan would do."""
         resources = [stack.graph.resources[id] for id in sorted(stack.graph.resources)]
         records = tuple(record for one in resources if (record := _record(one)) is not None)
         items: dict[str, tuple[Item, ...]] = dict.fromkeys(FIELDS, ())
         for one in resources:
             if (found := _item(one)) is not None:
                 items[one.id.kind] += (found,)
-        variables = stack.spec.vars
-        return cls(stack.graph.resources, records, items, cluster_of(resources), variables, resolver, frozenset(leaving))
+        changes = {one.id: one for one in plan.changes} if plan is not None else {}
+        return cls(
+            resources=stack.graph.resources,
+            records=records,
+            items=items,
+            cluster=cluster_of(resources),
+            variables=stack.spec.vars,
+            resolver=resolver,
+            leaving=frozenset(id for id, one in changes.items() if one.action is Action.DELETE),
+            changes=changes,
+            waiting=frozenset(one.id for one in plan.stuck) if plan is not None else frozenset(),
+            facts=facts,
+            released={address: one.id for one in changes.values() for address in addresses_lost(one.id, one.diffs)},
+        )
 
     # -- names -------------------------------------------------------------------------------------------------------------------
 

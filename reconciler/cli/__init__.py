@@ -23,6 +23,7 @@ VERBS = {
     "status": "Show how the stacks fare, from the last runs.",
     "history": "Show past runs, or one of them.",
     "approve": "Let exactly one held plan pass, by its digest.",
+    "trigger": "Ask the daemon for a pass now.",
     "import": "Write what already runs as desired state.",
     "schema": "Print the JSON Schema of the kinds, for editors.",
     "run": "Run the daemon.",

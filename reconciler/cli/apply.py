@@ -38,10 +38,10 @@ def command(ctx: click.Context, path: Path | None, wanted: tuple[str, ...], outp
 
 
 def _one(engine: Engine, revision: Revision, stack: Stack, approved: tuple[str, ...], ask: bool) -> Report:
-    digests = _full(engine.plan(stack, revision.commit)[0], approved) if approved or ask else ()
+    digests = _full(engine.plan(stack, revision.commit, exact=True)[0], approved) if approved or ask else ()
     shown = ""
     if ask:
-        plan, _ = engine.plan(stack, revision.commit, approved=digests)
+        plan, _ = engine.plan(stack, revision.commit, approved=digests, exact=True)
         common.say(plan_text(plan))
         if plan.waves:
             click.confirm("apply this plan?", abort=True)

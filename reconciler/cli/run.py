@@ -24,10 +24,11 @@ def command(ctx: click.Context, path: Path | None, workers: int | None) -> int:
 
     settings = common.settings_of(ctx)
     telemetry.configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
+    telemetry.catch_crashes()
     telemetry.configure(settings.telemetry.exporter, file=settings.telemetry.file, endpoint=settings.telemetry.endpoint)
-    from reconciler.daemon.news import news
+    from reconciler.daemon.recording import recorder
 
-    store = Store(settings.state, heal=True, news=news)
+    store = Store(settings.state, heal=True, news=recorder(settings))
     service = daemon(settings, store, path=path, workers=workers or settings.engine.stacks)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: service.workshop.stop.set())

@@ -6,6 +6,7 @@ from threading import Event
 
 from reconciler.clock import Clock
 from reconciler.errors import StoreError
+from reconciler.forgetting import forget
 from reconciler.settings import State
 from reconciler.state import Store
 
@@ -30,7 +31,7 @@ class Housekeeper:
         """Forget what is too old; give the number of runs that were forgotten."""
         before = self._clock.now() - timedelta(days=self._settings.keep_days)
         try:
-            gone = self._store.forget(before.isoformat(), self._settings.keep_runs)
+            gone = forget(self._store, before.isoformat(), self._settings.keep_runs)
             self._store.database.vacuum()
         except StoreError as error:
             log.error("%s", error)

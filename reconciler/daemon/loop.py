@@ -7,27 +7,35 @@ stack that disappears from git is reported and its resources stay.
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from threading import Event, Lock, RLock, Thread
 from typing import Protocol
 
+import sqlalchemy as sa
+
 from reconciler.applying import Listener
 from reconciler.compose import Workshop
+from reconciler.daemon import acks, cards
 from reconciler.daemon.housekeeping import Housekeeper
+from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.queue import Claim, KeyedQueue, WorkQueue
-from reconciler.daemon.sharing import OWN, behind, known, noted, stumbles
+from reconciler.daemon.recording import begun
+from reconciler.daemon.sharing import behind, known, noted, stumbles, tells_news
+from reconciler.daemon.vitals import Vitals
+from reconciler.daemon.watching import Watchers
 from reconciler.desired import Desired
 from reconciler.engine import Engine, silent
 from reconciler.errors import InputError, Problem, ReconcilerError, SourceError, StoreError, TurnLost
-from reconciler.notify import Notice, NoticeLevel
+from reconciler.observing import Seen
 from reconciler.plan import Plan
-from reconciler.report import Report, Verdict
+from reconciler.report import Report, Verdict, plan_text, repaired
 from reconciler.stack import Stack
-from reconciler.state import Owed, Store
-from reconciler.telemetry import trace_id
+from reconciler.state import Store
+from reconciler.telemetry import commit as in_trace_of
+from reconciler.telemetry import span, trace_id
 
 log = logging.getLogger("reconciler.daemon")
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
@@ -51,6 +59,20 @@ class Head(Protocol):
         ...
 
 
+class Door(Protocol):
+    """Something that listens beside the daemon, on a thread of its own."""
+
+    thread: Thread
+
+    def open(self) -> None:
+        """Listen. Raises ReconcilerError when it cannot."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening."""
+        ...
+
+
 @dataclass(slots=True)
 class InForce:
     """The newest good revision of one stack."""
@@ -64,7 +86,10 @@ class InForce:
 
 @dataclass(slots=True)
 class Daemon:
-    """Runs until ``workshop.stop`` is set. ``listen`` hears the events of every pass, for whoever watches live."""
+    """Runs until ``workshop.stop`` is set. ``listen`` hears the events of every pass, for whoever watches live.
+
+    ``aside`` is further work by name, each on a thread of its own until the same event is set.
+    """
 
     workshop: Workshop
     store: Store
@@ -72,9 +97,15 @@ class Daemon:
     outbox: Outbox
     listen: Listener = silent
     done: Callable[[Report], None] = lambda report: None
+    meter: Callable[[Report], None] = lambda report: None
+    aside: Mapping[str, Callable[[Event], None]] = field(default_factory=dict)
+    vitals: Vitals = field(default_factory=Vitals)
     workers: int = 1
+    doors: Sequence[Door] = ()
+    threads: list[Thread] = field(default_factory=list)
     queue: WorkQueue = field(default_factory=KeyedQueue)
     force: dict[str, InForce] = field(default_factory=dict)
+    watchers: Watchers = field(init=False)
     _said: str = ""
     _misses: int = 0
     _rejected: set[str] = field(default_factory=set)
@@ -83,32 +114,46 @@ class Daemon:
 
     def __post_init__(self) -> None:
         """Remember what was rejected before a restart, so that its end is told too."""
+        self.watchers = Watchers(self.workshop, lambda stack, reason, after: self.queue.request(stack, reason, after=after))
         latest = {name: self.store.runs(name, most=1)[0]["verdict"] for name in self.store.stacks()}
         self._rejected = {name for name, verdict in latest.items() if verdict == Verdict.REJECTED}
 
     def run(self) -> None:
         """Start every thread, wait for the stop signal, and let the writes that are under way finish."""
-        threads = [Thread(target=self._watch, name="source", daemon=True)]
-        threads += [Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(self.workers)]
+        self.threads = [Thread(target=self._watch, name="source", daemon=True)]
+        self.threads += [Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(self.workers)]
+        self.threads.append(Thread(target=self.outbox.run, args=(self.workshop.stop,), name="outbox", daemon=True))
         house = Housekeeper(self.store, self.workshop.settings.state, self.workshop.clock)
-        threads.append(Thread(target=house.run, args=(self.workshop.stop,), name="housekeeper", daemon=True))
-        outbox = Thread(target=self.outbox.run, args=(self.workshop.stop,), name="outbox", daemon=True)
-        for thread in (*threads, outbox):
-            thread.start()
+        self.threads.append(Thread(target=house.run, args=(self.workshop.stop,), name="housekeeper", daemon=True))
+        self.threads += [Thread(target=work, args=(self.workshop.stop,), name=name, daemon=True) for name, work in self.aside.items()]
+        try:
+            for door in self.doors:
+                door.open()
+            for thread in self.threads:
+                thread.start()
+            self._guard()
+        finally:
+            self._close()
+
+    def _guard(self) -> None:
+        """Wait for the stop signal. Raises ReconcilerError when a thread dies before it."""
+        watched = (*self.threads, *(door.thread for door in self.doors))
         while not self.workshop.stop.is_set():
             time.sleep(0.5)  # not stop.wait: a signal handler that sets what its own thread waits for can lock itself out
-            dead = next((thread.name for thread in (*threads, outbox) if not thread.is_alive()), "")
+            dead = next((thread.name for thread in watched if not thread.is_alive()), "")
             if dead and not self.workshop.stop.is_set():  # asked last: a thread that was told to end is not dead
                 log.error("the %s thread died; stopping, so that a supervisor starts afresh", dead)
-                self.workshop.stop.set()
-                self._close(threads, outbox)
                 raise ReconcilerError(f"the {dead} thread died; see the log")
-        self._close(threads, outbox)
 
-    def _close(self, threads: Sequence[Thread], outbox: Thread) -> None:
+    def _close(self) -> None:
+        self.workshop.stop.set()
+        for door in self.doors:
+            door.close()
         self.queue.close()
-        for thread in (*threads, outbox):
-            thread.join(timeout=60)
+        self.watchers.close()
+        for thread in self.threads:
+            if thread.ident is not None:
+                thread.join(timeout=60)
         self.queue.join(30)
 
     # -- the source ----------------------------------------------------------------------------------------------------------
@@ -124,19 +169,25 @@ class Daemon:
             return self._look()
 
     def _look(self) -> bool:
+        began, how = self.vitals.monotonic(), "good"
         try:
             desired = self.head.changed()
         except SourceError as error:
             self._complain(str(error))
+            self.vitals.looked("failed")
             return False
         except InputError as error:
             self._reject(REPOSITORY, "", error.problems)
-            desired = None
+            desired, how = None, "rejected"
         if self._misses >= MISSES:
-            self._tell("source-back", "the repository can be read again", "ok")
+            self._tell(REPOSITORY, Sort.SOURCE)
         self._said, self._misses = "", 0
         if desired is not None:
-            self.accept(desired)
+            commit = desired.revision.commit
+            self.vitals.found(commit, began)
+            with in_trace_of(commit):
+                self.accept(desired)
+        self.vitals.looked(how)
         return True
 
     def _complain(self, message: str) -> None:
@@ -146,18 +197,18 @@ class Daemon:
             log.error("%s", message)
             self._said = message
         if self._misses == MISSES:
-            self._tell("source", "the repository cannot be read; the last good revision stays in force", "error", message)
+            part = Part("the repository cannot be read; the last good revision stays in force", {"": message})
+            self._tell(REPOSITORY, Sort.SOURCE, Found("source", Sort.SOURCE, part))
 
-    def _tell(self, what: str, title: str, level: NoticeLevel, *lines: str, stack: str = REPOSITORY) -> None:
-        now = self.workshop.clock.now().isoformat()
-        when = now[:13] if self.queue.shared else now  # what every daemon notices is told once an hour
-        owed = Owed(f"{what}:{stack}:{when}", asdict(Notice(title, level, stack, lines, key=stack)))
-        self._keep(lambda: self.store.owe(owed, now))
+    def _tell(self, stack: str, sort: Sort, *found: Found) -> None:
+        """Say what is found of one sort outside of a pass; without ``found``, that it is over."""
+        self._keep(lambda connection: cards.tell(connection, stack, found, [sort], self.workshop.clock.now()))
 
-    def _keep(self, write: Callable[[], object]) -> None:
+    def _keep(self, write: Callable[[sa.Connection], object]) -> None:
         """Write to the store if it can be written to: nothing that it keeps is worth an end."""
         try:
-            write()
+            with self.store.transaction() as connection:
+                write(connection)
         except StoreError as error:
             log.error("%s", error)
 
@@ -171,10 +222,11 @@ class Daemon:
         reason = reason or (f"commit {commit[:12]}" if commit else "a saved file")
         if desired.rewritten:
             reason += ", history was rewritten"
-            title = "history was rewritten; deletes wait for approval until the next commit"
-            self._tell("rewritten", title, "warning", f"now at {commit[:12]}")
+            part = Part("history was rewritten; deletes wait for approval until the next commit", {"": f"now at {commit[:12]}"})
+            self._tell(REPOSITORY, Sort.REWRITTEN, Found(f"rewritten:{commit}", Sort.REWRITTEN, part, lasting=False))
         for name in sorted(one for one, force in self.force.items() if one not in desired.names and not force.gone):
             self.force[name].gone = True
+            self.watchers.forget(name)
             self._reject(name, commit, [Problem(f"{desired.folder}/{name}", 0, "the stack disappeared; nothing of it is deleted")])
         for name in desired.names:
             try:
@@ -183,15 +235,20 @@ class Daemon:
                 self._reject(name, commit, error.problems)
                 continue
             self._well(name, commit)
+            self._begun(commit, name)
             with self._lock:
                 before, self.force[name] = self.force.get(name), InForce(desired, stack, self.workshop.today())
             if before is None or not self.queue.shared or not known(self.store, name, commit):
                 self.queue.request(name, reason)
 
+    def _begun(self, commit: str, name: str) -> None:
+        self._keep(lambda connection: begun(self.workshop.settings, connection, commit, name, self.workshop.clock.now()))
+
     def _load(self, desired: Desired, name: str) -> Stack:
         """Load a stack. Raises InputError, for a bug of ours too: one commit must not end the daemon for every stack."""
         try:
-            stack = desired.load(name, self.workshop.kinds, self.workshop.today())
+            with span("load", stack=name):
+                stack = desired.load(name, self.workshop.kinds, self.workshop.today())
         except InputError:
             raise
         except Exception as error:
@@ -203,14 +260,18 @@ class Daemon:
         for problem in problems:
             log.error("%s", problem)
         self._rejected.add(name)
-        self.done(self._note(name, commit, Verdict.REJECTED, problems))
+        self._heard(self._note(name, commit, Verdict.REJECTED, problems))
+
+    def _heard(self, report: Report) -> None:
+        self.meter(report)
+        self.done(report)
 
     def _well(self, name: str, commit: str) -> None:
         """End a rejection, where there was one."""
         if name not in self._rejected:
             return
         self._rejected.remove(name)
-        self._tell("accepted", "the newest revision can be used", "ok", commit[:12], stack=name)
+        self._tell(name, Sort.REJECTED)
         if name == REPOSITORY:  # a stack has a pass now that says how it fares
             self._note(name, commit, Verdict.CONVERGED, ())
 
@@ -218,42 +279,77 @@ class Daemon:
         now = self.workshop.clock.now()
         empty = Plan(name, commit).sealed()
         report = Report(name, commit, "a new revision", verdict, now, now, empty, empty, problems=tuple(problems))
-        if not (self.queue.shared and noted(self.store, report)):
-            self._keep(lambda: self.store.record(replace(report, trace_id=trace_id(commit)), {}))
+        try:
+            if not (self.queue.shared and noted(self.store, report)):
+                self.store.record(replace(report, trace_id=trace_id(commit)), {})
+        except StoreError as error:
+            log.error("%s", error)
         return report
 
     # -- the passes ----------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        with self.workshop.engine(self.store, self.listen) as engine:
+        seen: list[Seen] = []
+        with self.workshop.engine(self.store, self.listen, seen.append) as engine:
             while not self.workshop.stop.is_set():
                 claim = self.queue.take(1.0)
-                if claim is None:
-                    continue
-                try:
-                    self._pass(engine, claim)
-                finally:
-                    self.queue.done(claim)
+                if claim is not None:
+                    self._claimed(engine, claim, seen)
 
-    def _pass(self, engine: Engine, claim: Claim) -> None:
+    def _claimed(self, engine: Engine, claim: Claim, seen: list[Seen]) -> None:
+        """Work on a claim; the engine leaves in ``seen`` what it saw last."""
+        self.watchers.passing(claim.key)
+        self.vitals.passes[claim.key] = self.vitals.monotonic()
+        report = None
+        try:
+            report = self._pass(engine, claim)
+        finally:
+            self.watchers.passed(claim.key, seen.pop() if seen else None, repaired=report is not None and bool(repaired(report)))
+            self.vitals.passes.pop(claim.key, None)
+            self.queue.done(claim)
+
+    def _pass(self, engine: Engine, claim: Claim) -> Report | None:
         force = self._newest(claim)
         if force is None:
-            return
+            return None
         self._renew(force, claim.key)
-        revision = force.desired.revision
+        revision, why = force.desired.revision, ", ".join(claim.reasons)
+        granted = self._granted(claim.key)
         try:
-            report = engine.converge(force.stack, revision.commit, reason=", ".join(claim.reasons), subject=revision.subject)
+            report = engine.converge(force.stack, revision.commit, reason=why, subject=revision.subject, approved=granted)
         except (TurnLost, StoreError) as error:
             log.warning("%s", error)
             self._again(force, claim.key, well=False)
-            return
+            return None
         except Exception as error:  # a bug in a pass must not end the daemon
             log.exception("bug: the pass of %s raised %s", claim.key, type(error).__name__)
             self._again(force, claim.key, well=False)
-            return
-        log.info("%s: %s in %.1f s: %s", report.stack, report.verdict, report.seconds, report.reason)
+            return None
+        with in_trace_of(revision.commit):
+            log.info("%s: %s in %.1f s: %s", report.stack, report.verdict, report.seconds, report.reason)
         self._again(force, claim.key, well=report.verdict is Verdict.CONVERGED)
-        self.done(report)
+        if granted and report.verdict is not Verdict.INTERRUPTED:
+            self._keep(lambda connection: acks.used(connection, claim.key, granted, self.workshop.clock.now()))
+        self._heard(report)
+        return report
+
+    def _granted(self, name: str) -> tuple[str, ...]:
+        """Give the plans of a stack that somebody let pass once."""
+        try:
+            with self.store.transaction() as connection:
+                return acks.granted(connection, name)
+        except StoreError as error:
+            log.error("%s", error)
+            return ()
+
+    def planned(self, name: str) -> str:
+        """Make a plan of a stack now, beside the passes, and give it as text. Raises ReconcilerError when there is no such stack."""
+        with self._lock:
+            force = self.force.get(name)
+        if force is None:
+            raise ReconcilerError(f"{name}: there is no such stack in force")
+        with self.workshop.engine(self.store) as engine:
+            return plan_text(engine.plan(force.stack, force.desired.revision.commit, approved=self._granted(name))[0])
 
     def _newest(self, claim: Claim) -> InForce | None:
         """Give what is in force. Where daemons share the work, never what is older than what another of them has seen."""
@@ -262,12 +358,11 @@ class Daemon:
             return self.force[key]
         force = self.force.get(key)
         late = force is None or behind(self.store, key, force.desired.revision.commit)
-        if (late or set(claim.reasons) - OWN) and not self.look() and late:
+        if (late or tells_news(claim)) and not self.look() and late:
             log.warning("%s: another daemon knows a newer commit, and the repository cannot be read here; later", key)
             self.queue.request(key, "another try", after=RETRY_FIRST)
             return None
-        force = self.force.get(key)
-        if force is None:
+        if (force := self.force.get(key)) is None:
             log.info("%s: is no stack of the repository any more", key)
         return force
 

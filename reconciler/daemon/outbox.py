@@ -1,70 +1,238 @@
-"""Sends what the store owes, oldest first, and marks it sent. Survives a dead receiver: the notices wait in the database.
+"""Tells people: brings what a board shows into line with the incidents in the store, and sends each note once, oldest first.
 
-Of several daemons one sends at a time. A notice is sent twice only when a process dies between its sending and its mark.
+It works like a pass: it compares what should stand there with what does, so that it does not matter when it was stopped or how long nobody
+could be reached. Before something is posted that is written down; when the end of a post is not known, the board is searched before it is
+posted again. Of several daemons one sends at a time. What opened and was over within the debounce is told to nobody.
 """
 
 import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
 from threading import Event
+from typing import Any
 
 from reconciler.clock import Clock
+from reconciler.daemon import cards
+from reconciler.daemon.cards import Card, OwedNote
+from reconciler.daemon.faces import card as face
+from reconciler.daemon.incidents import Incident, Part
 from reconciler.errors import Permanent, StoreError, Transient
-from reconciler.notify import Notice, Sink
+from reconciler.notify import Blind, Board, Button, Closed, Gone, Notice, Place, Sink
 from reconciler.state import Store
 from reconciler.turns import Turn
 
 log = logging.getLogger("reconciler.outbox")
+SLACK = 60.0
+"""Seconds by which another machine's clock may be behind ours when it is searched for what we posted."""
+SHUT = 900.0
+"""Seconds until a way that is shut is tried again: somebody may have invited the bot meanwhile."""
+EARLY, OVER = "early", "over"
 
 
+@dataclass(slots=True)
 class Outbox:
-    """One thread's work. ``pace`` is the pause after each notice in seconds; chat systems allow about one a second."""
+    """One thread's work. ``pace`` is the pause after each message in seconds; chat systems allow about one a second.
 
-    def __init__(self, store: Store, sink: Sink, clock: Clock, *, pace: float = 1.0) -> None:
-        """Take the store to read from and the sink to send to."""
-        self._store, self._sink, self._clock, self.pace = store, sink, clock, pace
-        self._unmarked: set[int] = set()
+    ``debounce`` is how many seconds an incident must last before it is told. ``name`` is that of the condition in the status.
+    ``before`` runs at each look, for what is owed by the calendar.
+    """
+
+    store: Store
+    sink: Sink
+    clock: Clock
+    pace: float = 1.0
+    debounce: float = 0.0
+    name: str = "notify"
+    instance: str = ""
+    address: Callable[[Part, str], str] = lambda part, stack: ""
+    before: Callable[[datetime], None] = lambda now: None
 
     def run(self, stop: Event) -> None:
         """Send until ``stop`` is set, then one more at most; what is left waits in the store for the next start."""
-        while not self._clock.wait(stop, self.flush(stop)):
+        while not self.clock.wait(stop, self.flush(stop)):
             pass
         self.flush(stop)
 
     def flush(self, stop: Event) -> float:
         """Send what can be sent now, unless another daemon is at it; give the seconds to wait before the next try."""
         try:
-            with self._store.sending() as turn:
-                return self._flush(stop, turn) if turn is not None else self.pace
+            with self.store.sending() as turn:
+                return self._flush(stop, turn) if turn is not None else max(self.pace, 0.2)
         except StoreError as error:
             log.error("%s", error)
             return 5.0
 
     def _flush(self, stop: Event, turn: Turn) -> float:
-        for number in sorted(self._unmarked):
-            self._mark(number)
-        for number, payload in self._store.unsent():
-            if not turn.held():
-                return self.pace
+        try:
+            self._by_calendar()
+            for what in self._left():
+                if not turn.held():
+                    break
+                if self._one(what) and self.clock.wait(stop, self.pace):
+                    return 0.0
+        except Transient as error:
+            log.warning("a notice waits: %s", error)
+            return error.retry_after or 5.0
+        except Closed as error:
+            self._condition(str(error))
+            return SHUT
+        return max(self.pace, 0.2)
+
+    def _by_calendar(self) -> None:
+        try:
+            self.before(self.clock.now())
+        except StoreError:
+            raise
+        except Exception as error:  # a bug in telling people must not end what they are told of
+            log.exception("bug: what is due today is not told: %s", type(error).__name__)
+
+    def _left(self) -> Iterator[Card | OwedNote]:
+        """Give what is to be brought up to date: cards first, because their notes stand below them."""
+        with self.store.transaction() as connection:
+            changed = cards.unshown(connection)
+        yield from changed
+        with self.store.transaction() as connection:
+            waiting = cards.owed(connection)
+        yield from waiting
+
+    def _one(self, what: Card | OwedNote) -> bool:
+        """Do one thing; drop it when it can never be done. Gives whether something was sent."""
+        try:
+            sent = self._card(what) if isinstance(what, Card) else self._note(what)
+        except (Transient, Closed, StoreError):
+            raise
+        except Permanent as error:
+            log.error("a notice cannot be delivered and is dropped: %s", error)
+            self._drop(what)
+            return False
+        except Exception as error:  # as above
+            log.exception("bug: a notice is dropped: %s", type(error).__name__)
+            self._drop(what)
+            return False
+        if sent:
+            self._condition("")
+        return sent
+
+    def _drop(self, what: Card | OwedNote) -> None:
+        with self.store.transaction() as connection:
+            if isinstance(what, Card):
+                cards.shown(connection, what, what.place)
+            else:
+                cards.spent(connection, what.id, self.clock.now())
+
+    # -- cards -----------------------------------------------------------------------------------------------------------------
+
+    def _card(self, one: Card) -> bool:
+        """Bring one card up to date. Gives whether something was sent."""
+        incident = one.incident
+        if not one.heard and (pause := self._early(incident)):
+            if pause == OVER and not one.tried:
+                with self.store.transaction() as connection:
+                    cards.forget(connection, incident.id)
+            return False
+        notice = face(incident, self.address)
+        if not isinstance(self.sink, Board):
+            return self._plain(one, notice)
+        place = self._stand(self.sink, one, notice)
+        with self.store.transaction() as connection:
+            cards.shown(connection, one, place)
+        return True
+
+    def _early(self, one: Incident) -> str:
+        """Say whether it is too early to tell of an incident, or whether it was over before it was worth a word."""
+        patience = timedelta(seconds=self.debounce)
+        lasted = cards.old(one, self.clock.now())
+        if not one.open and not one.event and one.times == 1 and lasted < patience:
+            return OVER
+        return EARLY if self.clock.now() - one.opened < patience else ""
+
+    def _plain(self, one: Card, notice: Notice) -> bool:
+        """Tell of a card where nothing can be edited: again only when something happened that is worth a message."""
+        told = one.heard == one.loud
+        if not told:
+            self.sink.send(notice)
+        with self.store.transaction() as connection:
+            cards.shown(connection, one, one.place)
+        return not told
+
+    def _stand(self, board: Board, one: Card, notice: Notice) -> Place:
+        """Have the board show a card; give where. Posts only when it does not stand there already."""
+        mark = self._mark(f"{one.incident.key} {one.incident.opened.isoformat()}")
+        place = one.place if one.posted else self._found(board, mark, one.tried)
+        if place is not None:
             try:
-                self._sink.send(_notice(payload))
-            except Transient as error:
-                log.warning("a notice waits: %s", error)
-                self._store.tried(number)
-                return error.retry_after or 5.0
-            except Permanent as error:
-                log.error("a notice cannot be delivered and is dropped: %s", error)
-            except Exception as error:  # a bug in telling people must not end what they are told of
-                log.exception("bug: a notice is dropped: %s", type(error).__name__)
-            self._mark(number)
-            if self._clock.wait(stop, self.pace):
-                return 0.0
-        return self.pace
+                board.edit(place, notice, mark)
+            except Gone:
+                if not one.incident.open:
+                    return place  # somebody took it away, and it is over
+            else:
+                return place
+        if not one.tried:
+            with self.store.transaction() as connection:
+                cards.trying(connection, one.incident.id, self.clock.now())
+        return board.post(notice, mark)
 
-    def _mark(self, number: int) -> None:
-        """Mark a notice as sent; when the store fails, remember to do it before anything else is sent."""
-        self._unmarked.add(number)
-        self._store.sent(number, self._clock.now().isoformat())
-        self._unmarked.discard(number)
+    def _found(self, board: Board, mark: str, tried: str, thread: str = "") -> Place | None:
+        """Look for what may have been posted by a try whose end is not known."""
+        if not tried:
+            return None
+        try:
+            return board.find(mark, datetime.fromisoformat(tried).timestamp() - SLACK, thread)
+        except Blind as error:
+            log.warning("it is not known whether a notice arrived, and the board cannot be searched; it may appear twice: %s", error)
+            return None
+
+    def _mark(self, text: str) -> str:
+        return sha256(f"{self.instance} {text}".encode()).hexdigest()[:32]
+
+    # -- notes -----------------------------------------------------------------------------------------------------------------
+
+    def _note(self, one: OwedNote) -> bool:
+        """Send one note into the thread of its card, or a notice that has none. Gives whether something was sent."""
+        with self.store.transaction() as connection:
+            card = cards.find(connection, one.card) if one.card else None
+        board = isinstance(self.sink, Board)
+        if card is not None and board and not card.posted and card.shown != card.face:
+            return False  # its card comes first
+        if one.card and (card is None or not board or not card.posted):
+            self._done(one)  # where there is no thread, the card says all
+            return False
+        notice, thread = _notice(one.payload), card.place.ts if card is not None else ""
+        if isinstance(self.sink, Board):
+            mark = self._mark(one.key)
+            begun = one.created if one.tries else ""
+            if self._found(self.sink, mark, begun, thread) is None:
+                with self.store.transaction() as connection:
+                    cards.attempt(connection, one.id)
+                self._answer(self.sink, notice, mark, thread)
+        else:
+            with self.store.transaction() as connection:
+                cards.attempt(connection, one.id)
+            self.sink.send(notice)
+        self._done(one)
+        return True
+
+    def _answer(self, board: Board, notice: Notice, mark: str, thread: str) -> None:
+        try:
+            board.post(notice, mark, thread)
+        except Gone as error:
+            log.info("a note has no card to stand below any more: %s", error)
+
+    def _done(self, one: OwedNote) -> None:
+        with self.store.transaction() as connection:
+            cards.spent(connection, one.id, self.clock.now())
+
+    def _condition(self, message: str) -> None:
+        if message:
+            log.error("people cannot be told: %s", message)
+        with self.store.transaction() as connection:
+            cards.condition(connection, self.name, message, self.clock.now())
 
 
-def _notice(payload: dict[str, object]) -> Notice:
-    return Notice(**{key: tuple(value) if isinstance(value, list) else value for key, value in payload.items()})  # type: ignore[arg-type]
+def _notice(payload: Any) -> Notice:
+    """Read a notice back from the store."""
+    found: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in payload.items()}
+    found["buttons"] = tuple(Button(**one) for one in found.get("buttons", ()))
+    return Notice(**found)

@@ -36,8 +36,7 @@ QUEUE, PASS, TIDY = "reconciler", "reconciler.pass", "reconciler.tidy"
 LOST = "its worker was lost"
 SOONER = """
 UPDATE procrastinate_jobs SET
-  scheduled_at = CASE WHEN %(after)s <= 0 OR scheduled_at IS NULL THEN NULL
-    ELSE LEAST(scheduled_at, now() + make_interval(secs => %(after)s)) END,
+  scheduled_at = CASE WHEN scheduled_at IS NULL THEN NULL ELSE LEAST(scheduled_at, now() + make_interval(secs => %(after)s)) END,
   args = CASE WHEN jsonb_exists(args->'reasons', %(reason)s)
       OR (SELECT count(*) FROM jsonb_object_keys(args->'reasons')) < %(most)s
     THEN jsonb_set(args, ARRAY['reasons', %(reason)s], to_jsonb(LEAST(
@@ -50,7 +49,8 @@ RETURNING pg_notify('procrastinate_queue_v1#' || queue_name, json_build_object('
 MINE = "SELECT id, lock AS key FROM procrastinate_jobs WHERE status = 'doing' AND worker_id = %(worker)s AND task_name = %(task)s"
 STATES = sa.text(
     "SELECT lock, status::text, GREATEST(0, extract(epoch FROM scheduled_at - now()))::float8 AS ahead,"
-    " extract(epoch FROM now() - (SELECT min(at) FROM procrastinate_events AS e WHERE e.job_id = j.id))::float8 AS age"
+    " extract(epoch FROM now() - COALESCE(scheduled_at,"
+    " (SELECT min(at) FROM procrastinate_events AS e WHERE e.job_id = j.id)))::float8 AS age"
     " FROM procrastinate_jobs AS j WHERE status IN ('todo', 'doing') AND lock IS NOT NULL ORDER BY lock, status"
 )
 
@@ -161,6 +161,12 @@ class PostgresQueue:
             else KeyState(row.lock, "delayed" if row.ahead else "waiting", row.ahead or -row.age)
             for row in rows
         ]
+
+    def overdue(self) -> float:
+        """Give the seconds for which the longest waiting key could have been worked on and was not, by whichever daemon."""
+        found = self.snapshot()
+        running = {one.key for one in found if one.state == "running"}
+        return max([0.0, *(-one.seconds for one in found if one.state == "waiting" and one.key not in running)])
 
     def __len__(self) -> int:
         """Count the keys that wait."""

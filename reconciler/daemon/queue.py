@@ -60,6 +60,10 @@ class WorkQueue(Protocol):
         """Give what every key is doing, by key; one that waits while it runs is there twice."""
         ...
 
+    def overdue(self) -> float:
+        """Give the seconds for which the longest waiting key could have been worked on and was not; 0 when there is none."""
+        ...
+
     def close(self) -> None:
         """Give out nothing more. What was given out may be finished, and may ask for more."""
         ...
@@ -148,6 +152,12 @@ class KeyedQueue:
         with self._condition:
             self._closed = True
             self._condition.notify_all()
+
+    def overdue(self) -> float:
+        """Give the seconds for which the longest waiting key could have been worked on and was not; 0 when there is none."""
+        with self._condition:
+            now = self._clock()
+            return max([0.0, *(now - one.due for key, one in self._waiting.items() if key not in self._running)])
 
     def __len__(self) -> int:
         """Count the keys that wait."""

@@ -1,27 +1,35 @@
 """Puts a daemon together from the settings."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.applying import Listener
 from reconciler.compose import Workshop, git_source
 from reconciler.daemon.heads import DirectoryHead, GitHead
 from reconciler.daemon.loop import Daemon, Head
-from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.queue import KeyedQueue, WorkQueue
+from reconciler.daemon.telling import outbox, routes
 from reconciler.database import PostgresDatabase
 from reconciler.engine import silent
 from reconciler.errors import SettingsError
-from reconciler.notify import LogSink, Sink
 from reconciler.resource import SecretValue
 from reconciler.settings import Settings
 from reconciler.state import Store
+
+if TYPE_CHECKING:
+    from reconciler.daemon.pulls import Desk
 
 
 def daemon(settings: Settings, store: Store, *, path: Path | None = None, workers: int = 1, listen: Listener = silent) -> Daemon:
     """Make a daemon that watches ``path``, or the repository of the settings. Raises SettingsError."""
     workshop = Workshop(settings)
-    head, outbox = _head(settings, workshop, path), Outbox(store, _sink(settings), workshop.clock)
-    return Daemon(workshop, store, head, outbox, listen, workers=workers, queue=queue_of(store, workers))
+    head, post, queue = _head(settings, workshop, path), outbox(settings, store, workshop.clock), queue_of(store, workers)
+    made = Daemon(workshop, store, head, post, listen, workers=workers, queue=queue)
+    if settings.forge.kind:
+        made.aside = {"forge": _desk(settings, made).run}
+    if settings.http.listen or settings.http.webhook_listen:
+        _listen(settings, made)
+    return made
 
 
 def queue_of(store: Store, workers: int) -> WorkQueue:
@@ -33,6 +41,40 @@ def queue_of(store: Store, workers: int) -> WorkQueue:
     return PostgresQueue(store.database, workers=workers)
 
 
+def _listen(settings: Settings, made: Daemon) -> None:
+    """Give the daemon its doors. A web server and its metrics are what only those who listen pay for."""
+    from reconciler import telemetry
+    from reconciler.daemon.http.app import doors
+    from reconciler.daemon.http.metrics import Meters
+
+    meters = Meters(made)
+    telemetry.ears[:] = [meters]  # of one daemon in this process: the newest
+    made.meter = meters.passed
+    made.doors = doors(settings.http, made, meters, routes(made))
+
+
+def _desk(settings: Settings, made: Daemon) -> "Desk":
+    """Give the daemon somebody who speaks with the forge, which only those who have one pay for."""
+    from reconciler.daemon.pulls import Desk
+    from reconciler.git import Credentials
+    from reconciler.notify.forge import KINDS
+    from reconciler.proposals import ProposalSource
+
+    forge, repository = settings.forge, settings.repository
+    desk = Desk(made.workshop, made.store, KINDS[forge.kind](forge.url, SecretValue(forge.token.get_secret_value()), forge.repository))
+    if repository.pull_requests and repository.url:
+        token = SecretValue(repository.token.get_secret_value()) if repository.token.get_secret_value() else None
+        desk.source = ProposalSource(
+            repository.url,
+            repository.branch,
+            settings.state.path.parent / "git" / "proposals",
+            credentials=Credentials(token, repository.username, repository.ssh_key, repository.known_hosts, repository.ca_file),
+            timeout=repository.timeout,
+            allow_file=repository.url.startswith("file://"),
+        )
+    return desk
+
+
 def _head(settings: Settings, workshop: Workshop, path: Path | None) -> Head:
     repository = settings.repository
     if path is not None:
@@ -40,12 +82,3 @@ def _head(settings: Settings, workshop: Workshop, path: Path | None) -> Head:
     if not repository.url:
         raise SettingsError("there is nothing to watch: set repository.url in reconciler.yaml, or give --path DIR")
     return GitHead(git_source(settings, settings.state.path.parent / "git"), repository.folder, repository.poll)
-
-
-def _sink(settings: Settings) -> Sink:
-    webhook = settings.notify.slack_webhook.get_secret_value()
-    if not webhook:
-        return LogSink()
-    from reconciler.notify.slack import SlackSink  # a quarter of a second that only Slack's users pay
-
-    return SlackSink(SecretValue(webhook))

@@ -3,6 +3,7 @@
 A store that cannot be read knows nothing, which is what a daemon alone knows, too.
 """
 
+from reconciler.daemon.queue import Claim
 from reconciler.errors import StoreError
 from reconciler.report import Report, Verdict
 from reconciler.state import Store
@@ -19,6 +20,11 @@ def _latest(store: Store, stack: str, most: int = 1) -> list[tuple[str, str]]:
     except StoreError:
         return []
     return [(row["verdict"], row["revision"]) for row in rows if row["verdict"] != Verdict.REJECTED][:most]
+
+
+def tells_news(claim: Claim) -> bool:
+    """Say whether a claim was asked for because of something that whoever takes it may not know yet."""
+    return bool(set(claim.reasons) - OWN)
 
 
 def behind(store: Store, stack: str, commit: str) -> bool:

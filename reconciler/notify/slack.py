@@ -1,4 +1,4 @@
-"""Slack by an incoming webhook: a notice is rendered to Block Kit and posted once.
+"""Slack's Block Kit, and the minimal way to Slack: an incoming webhook, by which a notice is posted once and never seen again.
 
 The address of a webhook is its secret, so it appears in no message and no log. This room decides neither what is news
 nor when to try again.
@@ -11,13 +11,17 @@ from collections.abc import Iterator
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from reconciler.errors import Permanent, SettingsError, Transient
-from reconciler.notify import Notice
+from reconciler.notify import Button, Closed, Notice
 from reconciler.resource import JSONObject, SecretValue
 
 ICONS = {"ok": "✅", "info": "ℹ️", "warning": "⚠️", "error": "🚨"}  # noqa: RUF001 - the sign that people know
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 HEADER, SECTION, ROW, ELEMENT, ELEMENTS, ROWS, FALLBACK = 150, 3000, 280, 300, 10, 10, 4000
-"""Limits of Block Kit in characters and pieces (docs.slack.dev/reference/block-kit); a row and an element are our own, for the eye."""
+BUTTON, VALUE, BUTTONS, CODE, QUESTION = 75, 2000, 5, 2800, 300
+"""Limits of Block Kit in characters and pieces (docs.slack.dev/reference/block-kit); a row, an element, the code and the number of
+buttons are our own, for the eye."""
+REFUSED = (400, 413)
+"""A webhook's answers that are about one message; every other refusal is about the webhook."""
 
 
 def escape(text: str, limit: int) -> str:
@@ -46,8 +50,8 @@ def rows(notice: Notice) -> Iterator[str]:
         yield f"and {len(notice.lines) - ROWS} more"
 
 
-def blocks(notice: Notice) -> list[JSONObject]:
-    """Render a notice as Block Kit blocks: a header, what happened, and where."""
+def blocks(notice: Notice, *, buttons: bool = True) -> list[JSONObject]:
+    """Render a notice as Block Kit blocks: a header, what happened, where, what to copy, and what can be done about it."""
     header = {"type": "plain_text", "text": escape(f"{ICONS[notice.level]} {notice.title}", HEADER), "emoji": True}
     found: list[JSONObject] = [{"type": "header", "text": header}]
     if notice.lines:
@@ -58,7 +62,34 @@ def blocks(notice: Notice) -> list[JSONObject]:
         elements.append(verbatim(link(notice.link)))
     if elements:
         found.append({"type": "context", "elements": elements})
+    if notice.code:
+        found.append(preformatted(notice.code))
+    if buttons and notice.buttons:
+        found.append({"type": "actions", "elements": [button(one) for one in notice.buttons[:BUTTONS]]})
     return found
+
+
+def preformatted(code: str) -> JSONObject:
+    """Make a block whose text Slack shows as it stands and parses for nothing, so that it needs no escaping and can be copied."""
+    shown = code if len(code) <= CODE else code[:CODE] + "…"
+    text = {"type": "text", "text": "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in shown)}
+    return {"type": "rich_text", "elements": [{"type": "rich_text_preformatted", "elements": [text]}]}
+
+
+def button(one: Button) -> JSONObject:
+    """Make a button; one that asks first gets a question."""
+    label = escape(one.label, BUTTON) or one.action[:BUTTON]
+    found: JSONObject = {"type": "button", "action_id": one.action, "value": one.value[:VALUE], "text": plain(label)}
+    if one.style:
+        found["style"] = one.style
+    if ask := escape(one.ask, QUESTION):
+        found["confirm"] = {"title": plain("Sure?"), "text": plain(ask), "confirm": plain(label[:30]), "deny": plain("Cancel")}
+    return found
+
+
+def plain(text: str) -> JSONObject:
+    """Make a text object that Slack does not parse."""
+    return {"type": "plain_text", "text": text}
 
 
 def verbatim(text: str) -> JSONObject:
@@ -91,7 +122,9 @@ class SlackSink:
     def send(self, notice: Notice) -> None:
         """Post once. Raises Transient when Slack cannot be reached, is busy or broken, Permanent when it will never take this."""
         try:
-            response = self._client.send(text=fallback(notice), blocks=blocks(notice), unfurl_links=False, unfurl_media=False)
+            response = self._client.send(
+                text=fallback(notice), blocks=blocks(notice, buttons=False), unfurl_links=False, unfurl_media=False
+            )
         except OSError as error:
             reason = getattr(error, "reason", error)
             raise Transient(f"slack: cannot be reached: {type(reason).__name__}; check the network and the proxy") from None
@@ -109,7 +142,8 @@ def judge(response: WebhookResponse) -> None:
         raise Transient("slack: too many messages; the next one waits", retry_after=delay(response))
     if response.status_code >= 500 or response.status_code == 408:
         raise Transient(f"slack: answered {response.status_code} {body}")
-    raise Permanent(f"slack: answered {response.status_code} {body}; check the webhook in the app's settings")
+    kind = Permanent if response.status_code in REFUSED else Closed
+    raise kind(f"slack: answered {response.status_code} {body}; check the webhook in the app's settings")
 
 
 def delay(response: WebhookResponse) -> float | None:

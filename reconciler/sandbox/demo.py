@@ -17,8 +17,8 @@ import httpx
 from reconciler import telemetry
 from reconciler.clock import Clock
 from reconciler.compose import Workshop
+from reconciler.daemon.cards import record
 from reconciler.daemon.loop import Daemon
-from reconciler.daemon.news import news
 from reconciler.daemon.service import daemon
 from reconciler.desired import desired_below
 from reconciler.driver import Status
@@ -78,7 +78,7 @@ class Demo:
         settings = world.settings()
         telemetry.configure_logging("error", "text")
         telemetry.configure("file", file=settings.telemetry.file)
-        store = Store(settings.state, news=news)
+        store = Store(settings.state, news=record)
         service = daemon(settings, store, listen=self.screen.hear)
         service.outbox.pace = 0.1
         service.done = self.reports.put

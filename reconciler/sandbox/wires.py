@@ -47,7 +47,7 @@ class Firewall:
 
 
 def read_cluster(services: Iterable[Mapping[str, Any]], deployments: Iterable[Mapping[str, Any]], nodes: Iterable[str]) -> Cluster:
-    """Find the ports that lead to a running pod."""
+    """Find the ports that lead to a running pod: by the name of a Service, by its load balancer's address, and on every node."""
     node_ports: dict[int, int] = {}
     ways: dict[Address, int] = {}
     running = [one for one in deployments if (one.get("status") or {}).get("availableReplicas")]
@@ -57,8 +57,9 @@ def read_cluster(services: Iterable[Mapping[str, Any]], deployments: Iterable[Ma
         for port in spec.get("ports", []) if pod is not None else []:
             target = _container_port(pod or {}, port.get("targetPort", port["port"]))
             if target:
-                for suffix in ("", ".svc", ".svc.cluster.local"):
-                    ways[(f"{metadata['name']}.{metadata['namespace']}{suffix}", port["port"])] = target
+                names = [f"{metadata['name']}.{metadata['namespace']}{suffix}" for suffix in ("", ".svc", ".svc.cluster.local")]
+                ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+                ways |= dict.fromkeys(((name, port["port"]) for name in (*names, *(one["ip"] for one in ingress))), target)
                 if port.get("nodePort"):
                     node_ports[port["nodePort"]] = target
     return Cluster(frozenset(nodes), node_ports, ways)
@@ -76,9 +77,10 @@ def _container_port(deployment: Mapping[str, Any], target: int | str) -> int:
 
 
 def read_firewall(haproxy_cfg: str, rules: str) -> Firewall:
-    """Read the forwards out of the packet filter's rules and the frontends out of haproxy.cfg."""
+    """Read the forwards out of the packet filter's rules, aliases resolved, and the frontends out of haproxy.cfg."""
+    aliases = {m[1]: m[2].split()[0] for m in re.finditer(r"^table <(\w+)> \{ +(\S[^}]*)\}", rules, re.MULTILINE)}
     forward = re.compile(r"^rdr on \S+ .*to (\S+) port (\d+) -> (\S+)(?: port (\d+))?\s*$", re.MULTILINE)
-    forwards = {(m[1], int(m[2])): (m[3], int(m[4] or m[2])) for m in forward.finditer(rules)}
+    forwards = {(m[1], int(m[2])): (aliases.get(m[3].removeprefix("$"), m[3]), int(m[4] or m[2])) for m in forward.finditer(rules)}
     servers: dict[str, tuple[Address, str]] = {}
     binds: dict[Address, str] = {}
     for section in re.split(r"\n(?=frontend |backend )", haproxy_cfg):

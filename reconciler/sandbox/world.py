@@ -6,6 +6,7 @@ The drivers reach it only through the vendor clients and the addresses in the se
 import base64
 import json
 import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -36,11 +37,13 @@ ZONE_AGE = 0.5
 class World:
     """Everything that runs beside the daemon. ``systems`` holds the emulators by target name."""
 
-    def __init__(self, root: Path, kinds: Catalog, stack: Stack) -> None:
-        """Prepare a world in which the addresses that ``stack`` speaks of can be dialled. Nothing runs yet."""
+    def __init__(self, root: Path, kinds: Catalog, stack: Stack, also: Iterable[Address] = ()) -> None:
+        """Prepare a world in which the addresses that ``stack`` speaks of can be dialled, and others ``also``. Nothing runs yet."""
         self.root, self.kinds, self.stack = root, kinds, stack
+        self.dialled = frozenset({*_dialled(stack), *also})
         first = seeds()
         self.accounts: dict[str, str] = json.loads(first["vault"]["secrets"]["secret/platform"]["mailserver_accounts"])
+        self._fingerprint_key = secrets.token_hex(32)
         self._key = str(first["vault"]["secrets"]["secret/platform"]["mailserver_opendkim_key"])
         self._probe_seed(first)
         self.systems: dict[str, Any] = {}
@@ -49,12 +52,12 @@ class World:
                 self.systems[plugin.name] = load(plugin.emulator)(first.get(plugin.name))
         self.slack = SlackEmulator()
         self.remote = Remote(root)
-        self.wires = Wires(_dialled(stack), self._ways)
+        self.wires = Wires(self.dialled, self._ways)
         self._records: tuple[float, list[JSONObject]] | None = None
         self._records_lock = threading.Lock()
 
     def _probe_seed(self, first: dict[str, JSONObject]) -> None:
-        hosts = sorted({host for host, _ in _dialled(self.stack)} | {str(self.stack.spec.vars.get("domain", ""))} - {""})
+        hosts = sorted({host for host, _ in self.dialled} | {str(self.stack.spec.vars.get("domain", ""))} - {""})
         resolvers = sorted({str(one) for resource in self.stack.graph for one in getattr(resource.spec, "resolvers", ())})
         first["probe"] = {**first.get("probe", {}), "accounts": self.accounts, "names": hosts, "resolvers": resolvers or ["1.1.1.1"]}
 
@@ -95,12 +98,13 @@ class World:
             targets["probe"]["connect_to"] = {**targets["probe"].get("connect_to", {}), **self.wires.connect_to()}
         return {
             "instance": "demo",
+            "fingerprint_key": self._fingerprint_key,
             "repository": {"url": self.remote.url, "poll": 1},
             "targets": targets,
             "state": {"path": str(self.root / "reconciler.db")},
             "engine": {"poll": 0.2, "backoff": 0.2},
             "telemetry": {"exporter": "file", "file": str(self.root / "traces.jsonl"), "log_level": "warning"},
-            "notify": {"slack_webhook": self.slack.settings()["url"]},
+            "notify": {"slack_webhook": self.slack.settings()["url"], "debounce": 0},
         }
 
     def dkim_public(self) -> str:

@@ -43,6 +43,17 @@ POOL = wish("HAProxyBackend", "mail_smtps", servers=NODES, check_interval=5000)
 LISTENER = wish(
     "HAProxyFrontend", "mail_smtps", binds=[{"address": "10.0.20.1", "port": 465}], default_backend="mail_smtps", client_timeout=1800000
 )
+WEB_A, WEB_B = (
+    wish("HAProxyBackend", name, servers=[{"name": "web", "address": f"10.0.20.{number}", "port": 443}])
+    for number, name in ((31, "web_a"), (32, "web_b"))
+)
+BY_NAME = wish(
+    "HAProxyFrontend",
+    "by_name",
+    type="https",
+    binds=[{"address": "10.0.20.1", "port": 443}],
+    routes=[{"names": ["mail.example.org", "webmail.example.org"], "backend": "web_a"}, {"names": ["*.example.org"], "backend": "web_b"}],
+)
 FORWARD = wish("PortForward", "smtp", port=25, target="mail_host", description="mail für alle")
 RULE = wish("FirewallRule", "lan-to-mail", interface="lan", protocol="tcp", source="lan", destination="mail_host", destination_port="25-30")
 
@@ -58,12 +69,15 @@ class PfSenseWorld:
     owner = "test/contract"
     faults = frozenset({"server-error", "latency", "cut-before", "cut-after", "partial"})
 
+    transport = "ssh"
+
     def __init__(self) -> None:
         self.emulator = PfSenseEmulator()
         self.emulator.start()
 
     def open(self) -> PfSenseDriver:
-        return PfSenseDriver(Config.model_validate(self.emulator.settings()))
+        settings = self.emulator.settings() if self.transport == "ssh" else self.emulator.xmlrpc_settings()
+        return PfSenseDriver(Config.model_validate(settings))
 
     def samples(self) -> Sequence[Sample]:
         clients = wish("Alias", "mail_clients", type="network", addresses=["192.168.0.0/16", {"address": "198.51.100.7", "detail": "über"}])
@@ -75,6 +89,7 @@ class PfSenseWorld:
             Sample(RULE, changed(RULE, log=True, description="seen"), (HOST,)),
             Sample(FORWARD, changed(FORWARD, target="10.0.20.9", target_port="2525", disabled=True), (HOST,)),
             Sample(LISTENER, changed(LISTENER, status="disabled", description="off"), (SETTINGS, POOL, HOST)),
+            Sample(BY_NAME, changed(BY_NAME, routes=[{"names": ["*.example.org"], "backend": "web_b"}]), (SETTINGS, WEB_A, WEB_B)),
         ]
 
     def tree(self) -> Tree:
@@ -134,8 +149,12 @@ class PfSenseWorld:
                 more = base64.b64encode(b"option redispatch").decode()
                 return {"name": spec["name"], "id": "100", **times, "ha_servers": {"item": servers}, "advanced_backend": more}
         bind = {"extaddr": "custom", "extaddr_custom": spec["binds"][0]["address"], "extaddr_port": spec["binds"][0]["port"]}
-        where = {"a_extaddr": {"item": [bind]}, "backend_serverpool": spec["default_backend"], "client_timeout": "1800000"}
-        return {"name": spec["name"], **words, "status": "active", "type": "tcp", **where}
+        where = {
+            "a_extaddr": {"item": [bind]},
+            "backend_serverpool": spec["default_backend"],
+            "client_timeout": str(spec["client_timeout"]),
+        }
+        return {"name": spec["name"], **words, "status": "active", "type": spec["type"], **where, **_by_name(spec["routes"])}
 
     def plant(self, resource: Resource) -> None:
         item = self._item(resource)
@@ -165,7 +184,7 @@ class PfSenseWorld:
                 case "HAProxyBackend":
                     item["ha_servers"]["item"][0]["advanced"] = ""
                 case "HAProxyFrontend":
-                    item["client_timeout"] = "30000"
+                    item["client_timeout"] = "29999"
 
         self.emulator.edit(meddled)
 
@@ -188,6 +207,17 @@ class PfSenseWorld:
 
     def secret_values(self) -> Sequence[str]:
         return ()
+
+
+def _by_name(routes: Sequence[JSONObject]) -> Tree:
+    """Routes as a person enters them: exact names, or what the name ends with."""
+    rules, actions = [], []
+    for number, route in enumerate(routes):
+        for name in route["names"]:
+            how = {"expression": "ssl_sni_ends_with" if name.startswith("*") else "ssl_sni_matches", "value": name.removeprefix("*")}
+            rules.append({"name": f"name{number}", **how, "casesensitive": "", "not": ""})
+        actions.append({"action": "use_backend", "use_backendbackend": route["backend"], "acl": f"name{number}"})
+    return {"ha_acls": {"item": rules}, "a_actionitems": {"item": actions}} if routes else {}
 
 
 def append(tree: Tree, path: str, item: Tree) -> None:

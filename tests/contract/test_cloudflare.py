@@ -1,6 +1,7 @@
 """Cloudflare DNS against its emulator: the promises of every driver, and those that only a zone of records needs."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,6 +63,61 @@ def test_a_long_text_is_sent_in_strings_of_255_octets(world: CloudflareWorld, be
 def test_an_odd_neighbour_does_not_hide_the_zone(world: CloudflareWorld, bench: Bench) -> None:
     world.zone.post({"name": "odd", "type": "TXT", "content": "raw \\ text; with ; semicolons"})
     bench.converge([txt("spf", "v=spf1 -all")])
+
+
+MAIL = {"priority": 0, "weight": 1, "port": 993, "target": "mail.example.com"}
+DANE = {"usage": 3, "selector": 1, "matching_type": 1}
+SPELLINGS: list[tuple[dict[str, Any], JSONObject]] = [
+    ({"name": "b\u00fcro.example.com", "type": "A", "content": "192.0.2.1"}, {"name": "B\u00dcRO", "type": "A", "content": "192.0.2.1"}),
+    (
+        {"name": "x.example.com", "type": "CNAME", "content": "b\u00fcro.example.net"},
+        {"name": "x.example.com.", "type": "CNAME", "content": "xn--bro-hoa.Example.NET."},
+    ),
+    ({"name": "*.example.com", "type": "A", "content": "192.0.2.1"}, {"name": "*", "type": "A", "content": "192.0.2.1"}),
+    (
+        {"type": "CAA", "data": {"tag": "Issue", "value": "letsencrypt.org"}},
+        {"name": "@", "type": "CAA", "data": {"flags": 0.0, "tag": "issue", "value": "letsencrypt.org"}},
+    ),
+    (
+        {"name": "_imaps._tcp.example.com", "type": "SRV", "data": {**MAIL, "target": "Mail.example.com."}},
+        {
+            "name": "_imaps._tcp",
+            "type": "SRV",
+            "data": {**MAIL, "service": "_imaps", "proto": "_tcp", "name": ZONE},
+        },
+    ),
+    (
+        {"name": "_25._tcp.example.com", "type": "TLSA", "data": {**DANE, "certificate": "AB cd" * 4}},
+        {"name": "_25._tcp", "type": "TLSA", "data": {**DANE, "certificate": "ABCD" * 4}},
+    ),
+    (
+        {"name": "www.example.com", "type": "HTTPS", "data": {"priority": 1, "target": ".", "value": 'ipv4hint=192.0.2.1 alpn="h3,h2"'}},
+        {"name": "www", "type": "HTTPS", "data": {"priority": 1, "target": ".", "value": 'alpn="h3,h2" ipv4hint="192.0.2.1"'}},
+    ),
+    (
+        {"name": "host.example.com", "type": "SSHFP", "data": {"algorithm": 4, "type": 2, "fingerprint": "AB" * 32}},
+        {"name": "host", "type": "SSHFP", "data": {"algorithm": 4, "type": 2, "fingerprint": "ab" * 32}},
+    ),
+    (
+        {"name": "d.example.com", "type": "DS", "data": {"key_tag": 1, "algorithm": 13, "digest_type": 2, "digest": "ab" * 32}},
+        {"name": "d", "type": "DS", "data": {"key_tag": 1.0, "algorithm": 13, "digest_type": 2, "digest": "AB" * 32}},
+    ),
+    (
+        {"name": "v6.example.com", "type": "AAAA", "content": "2001:DB8:0:0::1", "ttl": "auto"},
+        {"name": "v6", "type": "AAAA", "content": "2001:db8::1", "ttl": 1},
+    ),
+    ({"type": "MX", "content": ".", "priority": 0}, {"name": "@", "type": "MX", "content": ".", "priority": 0.0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wish", "live"), SPELLINGS, ids=[f"{wish['type']}-{number}" for number, (wish, _) in enumerate(SPELLINGS)])
+def test_another_spelling_of_a_record_is_no_change_and_comes_back_as_it_was_sent(
+    world: CloudflareWorld, bench: Bench, wish: dict[str, Any], live: JSONObject
+) -> None:
+    world.zone.post({**live, "comment": mark("x")})
+    assert not bench.plan([record("x", **wish)]).changes
+    world.zone.delete(only(world)["id"])
+    bench.converge([record("x", **wish)])
 
 
 # -- identity ----------------------------------------------------------------------------------------------------------------
@@ -266,6 +322,50 @@ def test_evidence_says_when_it_was_changed(world: CloudflareWorld, bench: Bench)
     assert seen.evidence is not None
     assert seen.evidence.when is not None
     assert seen.evidence.when.tzinfo is not None
+
+
+def test_a_remark_of_somebody_else_stays_with_the_record_that_git_gives_the_same(world: CloudflareWorld, bench: Bench) -> None:
+    world.zone.post({"name": "x", "type": "TXT", "content": "text", "comment": "ask the mail team"})
+    (change,) = bench.plan([adopting(txt("x", "text"))]).changes
+    assert [(diff.path, diff.before) for diff in change.diffs] == [("/comment", "ask the mail team")]
+    bench.converge([adopting(txt("x", "text", comment="ask the mail team"))])
+    assert only(world)["comment"] == f"{mark('x')} ask the mail team"
+
+
+def test_a_proxy_is_switched_on_and_off_on_the_same_record_with_its_ttl(world: CloudflareWorld, bench: Bench) -> None:
+    seen = []
+    for proxied in (False, True, False):
+        bench.converge([record("x", name="x.example.com", type="A", content="192.0.2.1", ttl=300, proxied=proxied)])
+        seen.append((only(world)["proxied"], only(world)["ttl"]))
+    assert seen == [(False, 300), (True, 1), (False, 300)]
+    assert len(world.zone.records) == 1
+
+
+def test_two_stacks_that_ask_for_one_record_do_not_take_it_from_each_other(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([txt("x", "text")])
+    other = Bench(world, world.open(), replace(bench.scope, owner="test/other"))
+    plan = other.plan([txt("mine", "text", name="x.example.com")])
+    assert not plan.changes
+    assert plan.stuck[0].reason == 'belongs to test/contract; set the annotation reconciler/adopt: "true" to take it over'
+    assert not other.plan([]).changes
+    assert not bench.plan([txt("x", "text")]).changes
+    other.driver.close()
+
+
+def test_what_is_not_ours_is_counted_and_left_alone(world: CloudflareWorld) -> None:
+    world.reload(zones={ZONE: {}, "example.org": {}})
+    with opened(world) as bench:
+        counted: dict[str, int] = {}
+        bench.scope = replace(bench.scope, count=counted.__setitem__)
+        bench.converge([txt("x", "text")])
+        for number in range(3):
+            world.zone.post({"name": f"n{number}", "type": "TXT", "content": "foreign"})
+        world.zone.post({"name": "o", "type": "TXT", "content": "other", "comment": mark("o", "test/other")})
+        before = dict(world.zone.records)
+        bench.plan([txt("x", "text")])
+        assert counted == {"the zone example.com": 4, "the zone example.org": 0}
+        bench.apply(bench.plan([]))
+        assert {id for id in before if id not in world.zone.records} == {id for id, one in before.items() if one["comment"] == mark("x")}
 
 
 # -- transactions ------------------------------------------------------------------------------------------------------------

@@ -88,8 +88,25 @@ def test_an_imported_zone_is_valid_is_only_adopted_and_then_in_sync(person: Pers
     assert lines[-1].startswith("dns: 12 to adopt; 0 unchanged")
     assert person.run("apply", "--path", "desired", "--yes")[0] == 0
     code, out, _ = person.run("plan", "--path", "desired")
-    assert (code, out.startswith("dns: nothing to do; 12 unchanged")) == (0, True)
+    assert (code, out.startswith("dns: nothing to do; 12 unchanged; 1 of others left alone in the zone example.com; digest")) == (0, True)
     assert person.live() == before
+
+
+def test_what_somebody_deletes_afterwards_comes_back_and_the_plan_names_the_hand(person: Person) -> None:
+    person.run("import", "cloudflare", "--zone", ZONE, "--stack", "desired/dns")
+    person.run("apply", "--path", "desired", "--yes")
+    before = person.live()
+    mx = next(one for one in person.world.zone.listing() if one["type"] == "MX")
+    person.world.zone.delete(mx["id"])
+    code, out, _ = person.run("plan", "--path", "desired")
+    assert code == 2
+    (line,) = [one.strip() for one in out.splitlines() if "cloudflare/DNSRecord/" in one]
+    assert line.startswith("+ cloudflare/DNSRecord/mx (create, drift, by somebody@example.com at ")
+    assert line.endswith(" UTC (rec_del via UI))")
+    assert person.run("apply", "--path", "desired", "--yes")[0] == 0
+    without = ("id", "created_on")
+    anew = [{key: value for key, value in one.items() if key not in without} for one in person.live()]
+    assert sorted(map(str, anew)) == sorted(str({key: value for key, value in one.items() if key not in without}) for one in before)
 
 
 def test_a_zone_in_a_target_of_another_name_is_imported_with_that_target(person: Person, emulator: CloudflareEmulator) -> None:

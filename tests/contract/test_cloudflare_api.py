@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 from cloudflare_world import SAMPLES, ZONE, CloudflareWorld, record
 
@@ -14,7 +15,6 @@ from reconciler.resource import JSONObject
 from reconciler.testing import Bench, scope_for
 from reconciler_cloudflare.emulator import CloudflareEmulator
 
-jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema to read the API description")
 SHARED = Path(os.environ.get("RECONCILER_SHARED", Path(__file__).parents[3] / "shared"))
 DESCRIPTION = SHARED / "data" / "cloudflare-dns-openapi.json"
 

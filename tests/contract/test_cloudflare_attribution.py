@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cloudflare_world import CloudflareWorld, mark, only, opened, txt
+from cloudflare_world import CloudflareWorld, mark, only, opened, record, txt
 
-from reconciler.driver import Evidence
-from reconciler.resource import Resource, ResourcePolicy
+from reconciler.driver import Action, Evidence
+from reconciler.resource import JSONObject, Resource, ResourcePolicy
 from reconciler.testing import Bench
 from reconciler_cloudflare.emulator import CloudflareEmulator
 
@@ -143,3 +143,102 @@ def test_a_program_that_has_no_address_is_named_by_its_id(world: CloudflareWorld
         world.zone.patch(only(world)["id"], {"ttl": 600})
     found = evidence(bench, X)
     assert (found.who, found.how) == (f"user {'b' * 32}", "rec_set via API")
+
+
+# -- what was taken away -----------------------------------------------------------------------------------------------------
+
+
+def remember(bench: Bench, *wanted: Resource) -> None:
+    """Bring the wishes about, and let the next passes know that they were."""
+    bench.converge(wanted)
+    bench.scope = replace(bench.scope, applied=frozenset(one.id for one in wanted))
+
+
+def takers(bench: Bench, *wanted: Resource) -> dict[str, tuple[str, str]]:
+    changes = bench.plan(wanted).changes
+    assert {change.action for change in changes} <= {Action.CREATE}
+    return {change.id.name: (change.evidence.who, change.evidence.how) for change in changes if change.evidence is not None}
+
+
+DELETED = ("somebody@example.com", "rec_del via UI")
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        X,
+        record("mx", type="MX", content="mail.example.com", priority=1),
+        record("caa", type="CAA", data={"tag": "issue", "value": "letsencrypt.org"}),
+        record("key", name="k._domainkey.example.com", type="TXT", content="v=DKIM1; p=" + "A" * 392),
+    ],
+    ids=lambda wish: wish.id.name,
+)
+def test_who_deleted_a_record_is_said_beside_its_creation(world: CloudflareWorld, bench: Bench, wish: Resource) -> None:
+    remember(bench, wish)
+    world.zone.delete(only(world)["id"])
+    (change,) = bench.plan([wish]).changes
+    assert change.evidence is not None
+    assert (change.evidence.who, change.evidence.how) == DELETED
+    assert change.evidence.when == datetime.fromisoformat(world.zone.log[-1]["when"])
+
+
+def test_many_deleted_records_cost_one_request_and_it_is_not_repeated(world: CloudflareWorld, bench: Bench) -> None:
+    wanted = [txt(f"n{number}", "text") for number in range(20)]
+    remember(bench, *wanted)
+    for one in list(world.zone.records):
+        world.zone.delete(one)
+    for _ in range(3):
+        assert takers(bench, *wanted) == {one.id.name: DELETED for one in wanted}
+    assert asked(world) == 1
+
+
+def test_a_record_that_never_was_is_not_asked_about(world: CloudflareWorld, bench: Bench) -> None:
+    remember(bench, X)
+    assert takers(bench, X, txt("new", "text")) == {}
+    assert not asked(world)
+
+
+def test_a_record_that_somebody_made_into_another_was_taken_by_that_hand(world: CloudflareWorld, bench: Bench) -> None:
+    remember(bench, X)
+    with world.zone.transaction():
+        world.zone.patch(only(world)["id"], {"ttl": 600})
+    world.zone.patch(only(world)["id"], {"name": "elsewhere", "comment": None})
+    assert takers(bench, X) == {"x": ("somebody@example.com", "rec_set via UI")}
+
+
+def test_a_second_deletion_is_told_apart_from_the_first(world: CloudflareWorld, bench: Bench) -> None:
+    remember(bench, X)
+    world.zone.delete(only(world)["id"])
+    assert takers(bench, X) == {"x": DELETED}
+    bench.converge([X])
+    with world.zone.transaction():
+        world.zone.delete(only(world)["id"])
+    assert takers(bench, X) == {"x": (f"user {'b' * 32}", "rec_del via API")}
+
+
+def test_a_deletion_that_the_log_does_not_know_yet_is_nobodys(world: CloudflareWorld, bench: Bench) -> None:
+    remember(bench, X)
+    world.zone.delete(only(world)["id"])
+    bench.converge([X])
+    world.zone.delete(only(world)["id"])
+    world.zone.log.pop()
+    assert takers(bench, X) == {}
+
+
+def test_an_attempt_that_failed_is_nobodys_deed(world: CloudflareWorld, bench: Bench) -> None:
+    remember(bench, X)
+    world.zone.delete(only(world)["id"])
+    failed: JSONObject = {**world.zone.log[-1], "actor": {"email": "other@example.com"}, "action": {"type": "rec_del", "result": False}}
+    failed["when"] = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    world.zone.log.append(failed)
+    assert takers(bench, X) == {"x": DELETED}
+
+
+def test_without_the_right_a_deleted_record_is_still_made_again(world: CloudflareWorld, bench: Bench) -> None:
+    remember(bench, X)
+    world.zone.delete(only(world)["id"])
+    world.emulator.audit = False
+    for _ in range(3):
+        assert takers(bench, X) == {}
+    assert asked(world) == 1
+    bench.converge([X])

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import schemathesis
 from cloudflare_world import SAMPLES, ZONE, CloudflareWorld
 from hypothesis import HealthCheck, Phase, given, settings
 
 from reconciler_cloudflare.emulator import CloudflareEmulator
 from reconciler_cloudflare.spec import DNSRecord, body_of
 
-schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis to make up requests")
 SHARED = Path(os.environ.get("RECONCILER_SHARED", Path(__file__).parents[3] / "shared"))
 DESCRIPTION = SHARED / "data" / "cloudflare-dns-openapi.json"
 CONFORMANCE = {"POSITIVE": ("status_code", "content_type", "response_schema"), "NEGATIVE": ("status_code", "content_type")}

@@ -177,3 +177,85 @@ def test_other_stacks_records_are_foreign(world: CloudflareWorld, bench: Bench) 
 def test_importing_the_plugin_does_not_import_the_vendors_library() -> None:
     program = "import sys, reconciler_cloudflare; sys.exit('cloudflare' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# -- rights and the state of a zone ------------------------------------------------------------------------------------------
+
+
+def test_a_token_that_may_only_read_says_which_permission_is_missing(world: CloudflareWorld) -> None:
+    world.reload(rights=["DNS Read"])
+    with opened(world) as bench:
+        (outcome,) = bench.apply(bench.plan([txt("x", "text")]))
+    assert (outcome.status, outcome.transient) == (Status.FAILED, False)
+    assert outcome.message.endswith("check that the token has the permission DNS Write here, and that it has not ended")
+    assert not world.zone.records
+
+
+def test_a_token_that_may_not_even_read_says_so(world: CloudflareWorld) -> None:
+    world.reload(rights=["DNS Write"])
+    with opened(world) as bench, pytest.raises(Permanent, match="check that the token has the permission DNS Read here"):
+        bench.plan([txt("x", "text")])
+
+
+def test_a_wrong_id_of_a_zone_says_where_it_is_written(world: CloudflareWorld) -> None:
+    with opened(world, zones={ZONE: "f" * 32}) as bench, pytest.raises(Permanent, match="check the zone's id in `zones`"):
+        bench.plan([txt("x", "text")])
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"status": "moved"}, "the zone example.com is moved, so its records are not asked for; point its name servers to Cloudflare"),
+        ({"status": "pending"}, "the zone example.com is pending, so its records"),
+        ({"paused": True}, "the zone example.com is paused, so nothing of it is proxied; unpause it"),
+    ],
+)
+def test_a_zone_that_is_not_served_is_told_once_and_still_kept(world: CloudflareWorld, state: dict[str, object], said: str) -> None:
+    world.reload(zones={ZONE: state})
+    with opened(world) as bench:
+        plan = bench.plan([txt("a", "text"), txt("b", "text")])
+        assert len(plan.changes) == 2
+        (note,) = plan.notes
+        assert note.startswith(f"cloudflare/DNSRecord/a: {said}")
+        bench.converge([txt("a", "text"), txt("b", "text")])
+        bench.plan([txt("a", "text"), txt("b", "text")])
+    assert sum(path.endswith(f"/zones/{world.zone.id}") for _, path in world.emulator.faults.requests) == 1
+
+
+def test_without_the_right_to_read_the_zone_its_state_stays_unsaid(world: CloudflareWorld) -> None:
+    world.reload(zones={ZONE: {"status": "moved"}}, rights=["DNS Read", "DNS Write"])
+    with opened(world) as bench:
+        for _ in range(3):
+            assert not bench.plan([txt("a", "text")]).notes
+    assert sum(path.endswith(f"/zones/{world.zone.id}") for _, path in world.emulator.faults.requests) == 1
+
+
+# -- a write that goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_a_write_that_the_edge_answers_for_is_tried_again_and_not_doubled(world: CloudflareWorld, bench: Bench) -> None:
+    changes = bench.plan([txt("x", "text")]).changes
+    with world.emulator.faults.during("html", times=1, writes_only=True):
+        (outcome,) = bench.write(changes)
+    assert (outcome.status, outcome.transient) == (Status.FAILED, True)
+    assert "HTTP 502" in outcome.message
+    (outcome,) = bench.write(changes)
+    assert outcome.status is Status.APPLIED
+    assert len(world.zone.records) == 1
+
+
+def test_a_write_whose_answer_says_that_it_failed_was_not_done(world: CloudflareWorld, bench: Bench) -> None:
+    changes = bench.plan([txt("x", "text")]).changes
+    with world.emulator.faults.during("unsuccessful", writes_only=True):
+        (outcome,) = bench.write(changes)
+    assert (outcome.status, outcome.transient) == (Status.FAILED, False)
+    assert "10013 An unknown error has occurred." in outcome.message
+
+
+def test_a_batch_larger_than_the_plan_takes_is_cut_until_it_fits(world: CloudflareWorld) -> None:
+    world.reload(zones={ZONE: {"batch": 20, "quota": None}})
+    wanted = [txt(f"r{number}", "x") for number in range(50)]
+    with opened(world, batch_limit=3500) as bench:
+        outcomes = bench.apply(bench.plan(wanted))
+        assert {one.status for one in outcomes} == {Status.APPLIED}
+        assert not bench.plan(wanted).changes

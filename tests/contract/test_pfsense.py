@@ -11,6 +11,7 @@ import pytest
 from pfsense_world import (
     BACKEND,
     BACKENDS,
+    BY_NAME,
     FORWARD,
     FRONTEND,
     FRONTENDS,
@@ -18,6 +19,8 @@ from pfsense_world import (
     NODES,
     RULE,
     SETTINGS,
+    WEB_A,
+    WEB_B,
     PfSenseWorld,
     append,
     changed,
@@ -63,6 +66,23 @@ def bench(world: PfSenseWorld) -> Iterator[Bench]:
 
 
 MAIL = [SETTINGS, HOST, BACKEND, FRONTEND, FORWARD]
+WORDS_OF_DOUBT = {
+    "the connection failed: ConnectionLost; whether anything was done is not known",
+    "the answer did not arrive whole",
+    "php stopped: PHP ERROR: Type: 1, File: -, Line: 42, Message: Allowed memory size of 536870912 bytes exhausted",
+}
+NAMES_IN_CFG = """\
+\ttimeout client\t\t30000
+\ttcp-request inspect-delay\t5s
+\tacl\t\t\tsni_web_a\treq.ssl_sni -i mail.example.org
+\tacl\t\t\tsni_web_a\treq.ssl_sni -i webmail.example.org
+\tacl\t\t\tsni_web_b\treq.ssl_sni -m end -i .example.org
+\ttcp-request content accept if { req.ssl_hello_type 1 }
+\tuse_backend web_a_ipvANY  if  sni_web_a@
+\tuse_backend web_b_ipvANY  if  sni_web_b@
+
+""".replace("@", " ")
+"""A program whose answer is missing may have run or not, and the message says so."""
 
 
 def only(bench: Bench, resources: Sequence[Resource], kind: str = "PortForward") -> Observation:
@@ -161,6 +181,35 @@ class TestTransactions:
         assert "unknown keyword 'send-proxy-v3'" in outcome.message
         assert world.emulator.config_xml() == text
 
+    def test_a_full_disk_stops_before_anything_is_written(self, world: PfSenseWorld, bench: Bench) -> None:
+        text = world.emulator.config_xml()
+        with world.emulator.faults.during("disk-full", writes_only=True):
+            message = failure(bench, MAIL).message
+        assert "nothing was written; is the disk full?" in message
+        assert world.emulator.config_xml() == text
+        bench.converge(MAIL)
+
+    @pytest.mark.parametrize(
+        ("fault", "verbs"), [("cut-before", 2), ("cut-after", 2), ("cut-during-reload", 2), ("partial", 2), ("memory", 2)]
+    )
+    def test_wherever_the_way_breaks_the_firewall_is_old_or_new_and_the_retry_ends_it(
+        self, world: PfSenseWorld, bench: Bench, fault: str, verbs: int
+    ) -> None:
+        before = world.tree()
+        changes = bench.plan(MAIL).changes
+        with world.emulator.faults.during(fault, times=1, writes_only=True):
+            outcomes = bench.write(changes)
+        assert all(one.transient for one in outcomes)
+        assert len({one.message for one in outcomes}) == 1
+        assert {one.message.partition(": ")[2].partition(" (")[0] for one in outcomes} <= WORDS_OF_DOUBT
+        written = {kind: bool(listed(world.tree(), path)) for kind, path in (("Alias", "aliases/alias"), ("PortForward", "nat/rule"))}
+        assert len(set(written.values())) == 1, "never a mix"
+        assert written["Alias"] or world.tree() == before
+        assert {one.status for one in bench.write(changes)} == {Status.APPLIED}
+        assert len(world.emulator.firewall.history) == 1, "written once"
+        assert [one["verb"] for one in world.emulator.programs].count("apply") == verbs
+        assert not bench.plan(MAIL).changes
+
     def test_haproxy_is_not_reloaded_for_a_change_of_rules_alone(self, world: PfSenseWorld, bench: Bench) -> None:
         bench.converge(MAIL)
         before = world.emulator.firewall.reloads
@@ -221,6 +270,27 @@ class TestOwnership:
         world.emulator.edit(lambda tree: append(tree, "filter/rule", rule))
         assert "Alias mail_host is still used by: filter rule 2 destination (by hand)" in failure(bench, []).message
         assert listed(world.tree(), "aliases/alias")
+
+    def test_a_delete_that_is_refused_holds_up_nothing_else(self, world: PfSenseWorld, bench: Bench) -> None:
+        bench.converge([HOST, BACKEND])
+        rule = {"type": "pass", "interface": "lan", "source": {"any": ""}, "destination": {"address": "mail_host"}, "descr": "by hand"}
+        world.emulator.edit(lambda tree: append(tree, "filter/rule", rule))
+        outcomes = bench.write(bench.plan([changed(BACKEND, check_interval=7000), SETTINGS]).changes)
+        assert {one.id.kind: one.status for one in outcomes} == {
+            "Alias": Status.FAILED,
+            "HAProxyBackend": Status.APPLIED,
+        }
+        assert "still used by: filter rule 2 destination (by hand)" in next(one.message for one in outcomes if one.message)
+        assert [one["checkinter"] for one in listed(world.tree(), BACKENDS)] == ["7000"]
+        world.emulator.edit(lambda tree: put(tree, "filter/rule", listed(tree, "filter/rule")[:1]))
+        bench.converge([changed(BACKEND, check_interval=7000), SETTINGS])
+        assert not listed(world.tree(), "aliases/alias")
+
+    def test_a_backend_that_a_route_by_name_uses_is_not_deleted(self, world: PfSenseWorld, bench: Bench) -> None:
+        bench.converge([SETTINGS, WEB_A, WEB_B, BY_NAME])
+        world.emulator.edit(lambda tree: listed(tree, FRONTENDS)[0].update(descr="taken over by hand"))
+        message = failure(bench, [SETTINGS, WEB_A]).message
+        assert "HAProxyBackend web_b is still used by: frontend (by_name)" in message
 
     def test_a_resource_renamed_in_git_keeps_its_object(self, world: PfSenseWorld, bench: Bench) -> None:
         bench.converge(MAIL)
@@ -348,6 +418,37 @@ class TestSeeing:
         assert evidence is not None
         assert evidence.who == "admin@10.0.0.5 (Local Database)"
         assert evidence.when is not None
+
+    def test_drift_tells_of_everybody_who_changed_the_firewall_since_our_last_write(self, world: PfSenseWorld, bench: Bench) -> None:
+        bench.converge(MAIL)
+        revision = at(world.tree(), "revision")
+        world.emulator.edit(lambda tree: tree["system"].update(hostname="one"), username="anna@10.0.0.6 (Local Database)")
+        at(world.emulator.firewall.config, "revision")["time"] = str(int(revision["time"]) + 5)
+        world.meddle(FORWARD)
+        evidence = only(bench, MAIL).evidence
+        assert evidence is not None
+        assert evidence.who == "admin@10.0.0.5 (Local Database) or anna@10.0.0.6 (Local Database)"
+        assert "reconciler" not in evidence.how
+
+    def test_a_name_that_a_tls_client_asks_for_decides_where_it_goes(self, world: PfSenseWorld, bench: Bench) -> None:
+        bench.converge([SETTINGS, WEB_A, WEB_B, BY_NAME])
+        assert NAMES_IN_CFG in world.emulator.haproxy_cfg()
+        by_hand = {"action": "http-request_deny", "acl": "theirs"}
+
+        def meddled(tree: Tree) -> None:
+            frontend = listed(tree, FRONTENDS)[0]
+            frontend["ha_acls"]["item"].insert(0, {"name": "theirs", "expression": "source_ip", "value": "198.51.100.0/24"})
+            frontend["a_actionitems"]["item"].insert(0, by_hand)
+            frontend["a_actionitems"]["item"].pop()
+
+        world.emulator.edit(meddled)
+        assert [diff.path for diff in bench.plan([SETTINGS, WEB_A, WEB_B, BY_NAME]).changes[0].diffs] == ["/routes"]
+        bench.converge([SETTINGS, WEB_A, WEB_B, BY_NAME])
+        frontend = listed(world.tree(), FRONTENDS)[0]
+        assert [one["name"] for one in frontend["ha_acls"]["item"]] == ["theirs", "sni_web_a", "sni_web_a", "sni_web_b"]
+        assert frontend["a_actionitems"]["item"][0] == by_hand, "what is not ours stays, and stays first"
+        bench.converge([SETTINGS, WEB_A, changed(BY_NAME, routes=[], default_backend="web_a")])
+        assert listed(world.tree(), FRONTENDS)[0]["a_actionitems"]["item"] == [by_hand]
 
     def test_a_literal_address_in_the_wrong_field_listens_everywhere_and_is_drift(self, world: PfSenseWorld, bench: Bench) -> None:
         bench.converge(MAIL)

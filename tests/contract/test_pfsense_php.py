@@ -1,5 +1,6 @@
 """The same contract with the real program in a real PHP behind the SSH server, on stand-ins for pfSense's own functions."""
 
+import base64
 import copy
 import json
 import shutil
@@ -17,6 +18,20 @@ from reconciler.testing import DriverContract
 from reconciler_pfsense.emulator import PfSenseEmulator
 
 PHP = shutil.which("php")
+SERVER = """<?php
+require_once("config.inc");
+class Server {
+	public function exec_php($code) {
+		$toreturn = '';
+		eval($code);
+		return $toreturn ?: true;
+	}
+}
+$server = new Server();
+$result = $server->exec_php(base64_decode('%s'));
+echo is_array($result) ? $result['answer'] : '';
+"""
+"""What ``/xmlrpc.php`` does with a program: it is evaluated inside a method, after the configuration was read."""
 STAND_INS = Path(__file__).parents[1] / "unit" / "pfsense" / "php"
 
 
@@ -34,7 +49,7 @@ class PhpFirewall(PfSenseEmulator):
     def execute(self, program: str, request: JSONObject, kind: str) -> str:
         return subprocess.run(
             [str(PHP), "-n", "-d", f"include_path={STAND_INS}", "-d", "error_reporting=-1", "-d", "display_errors=1"],
-            input=program,
+            input=program if program.startswith("<?php") else SERVER % base64.b64encode(program.encode()).decode(),
             capture_output=True,
             text=True,
             timeout=20,
@@ -76,5 +91,25 @@ class TestProgram(DriverContract):
     @pytest.fixture
     def world(self) -> Iterator[PhpWorld]:
         world = PhpWorld()
+        yield world
+        world.emulator.stop()
+
+
+class PhpWebWorld(PhpWorld):
+    """Lets the program in by XML-RPC."""
+
+    transport = "xmlrpc"
+
+
+@pytest.mark.skipif(PHP is None, reason="php is not installed")
+class TestEvaluatedProgram(DriverContract):
+    """The promises, kept by ``agent.php`` where it is evaluated inside a function."""
+
+    always_ours = frozenset({"HAProxySettings"})
+    cannot_delete = frozenset({"HAProxySettings"})
+
+    @pytest.fixture
+    def world(self) -> Iterator[PhpWebWorld]:
+        world = PhpWebWorld()
         yield world
         world.emulator.stop()

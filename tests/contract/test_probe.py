@@ -36,6 +36,8 @@ SEED: dict[str, Any] = {
         {"name": "www.example.org", "type": "CNAME", "value": "mail.example.org."},
         *({"name": "many.example.org", "type": "TXT", "value": f"{number}" + "x" * 250} for number in range(8)),
     ],
+    "resolvers": ["1.1.1.1", "8.8.8.8", "10.0.20.201"],
+    "views": {"10.0.20.201": [{"name": "mail.example.org", "type": "A", "value": "10.0.20.1"}]},
     "addresses": {
         "mail.example.org:25": "smtp",
         "mail.example.org:587": "submission",
@@ -123,7 +125,7 @@ def world(shared: ProbeEmulator) -> ProbeEmulator:
         door.clients.clear()
         door.lenient = False
     for resolver in shared.resolvers.values():
-        resolver.silent = False
+        resolver.silent, resolver.trouble = False, ""
     shared.faults.requests.clear()
     return shared
 
@@ -448,7 +450,7 @@ class TestDns:
     def test_a_resolver_that_does_not_answer_makes_it_unknown(self, world: ProbeEmulator) -> None:
         world.resolvers["8.8.8.8"].silent = True
         found = self.dns(world, "example.org", "TXT", [SPF])
-        assert found == Health(Level.UNKNOWN, "example.org TXT: 8.8.8.8 did not answer within 0.5 s")
+        assert found == Health(Level.UNKNOWN, "example.org TXT: 8.8.8.8 did not answer within 0.5 s; 1.1.1.1 is right")
 
     def test_what_is_wrong_weighs_more_than_what_is_unknown(self, world: ProbeEmulator) -> None:
         world.resolvers["8.8.8.8"].silent = True
@@ -466,6 +468,27 @@ class TestDns:
         assert found.level is Level.UNKNOWN
         assert "1.1.1.1 answered SERVFAIL" in found.message
 
+    @pytest.mark.parametrize("trouble", ["SERVFAIL", "REFUSED", "NOTIMP", "FORMERR"])
+    def test_one_resolver_in_trouble_beside_one_that_is_right_is_unknown(self, world: ProbeEmulator, trouble: str) -> None:
+        world.resolvers["8.8.8.8"].trouble = trouble
+        found = self.dns(world, "example.org", "TXT", [SPF])
+        assert found == Health(Level.UNKNOWN, f"example.org TXT: 8.8.8.8 answered {trouble}; 1.1.1.1 is right")
+
+    def test_a_name_that_nobody_knows_is_not_ok(self, world: ProbeEmulator) -> None:
+        world.resolvers["8.8.8.8"].trouble = "NXDOMAIN"
+        found = self.dns(world, "example.org", "TXT", [SPF])
+        assert found == Health(Level.DEGRADED, "example.org TXT: 8.8.8.8 gives no record; 1.1.1.1 is right")
+
+    def test_resolvers_are_asked_at_the_same_time_and_the_whole_keeps_its_time(self, world: ProbeEmulator) -> None:
+        for one in world.resolvers.values():
+            one.silent = True
+        started = time.monotonic()
+        found = health(
+            world, "DNS", name="example.org", type="MX", resolvers=list(world.resolvers), expect=["1 mail.example.org"], timeout=1
+        )
+        assert time.monotonic() - started < 2
+        assert [found.level, found.message.count("did not answer within 1 s")] == [Level.UNKNOWN, 3]
+
     def test_an_absent_record_is_right_only_while_the_control_exists(self, world: ProbeEmulator) -> None:
         assert self.dns(world, "old.example.org", "A", [], control="mail.example.org").ok
         found = self.dns(world, "old.example.org", "A", [], control="older.example.org")
@@ -481,6 +504,57 @@ class TestDns:
             assert health(emulator, "DNS", name="x.example", type="A", resolvers=["9.9.9.9:53"], expect=["192.0.2.9"]).ok
         finally:
             emulator.stop()
+
+
+INSIDE = "10.0.20.201"
+
+
+class TestSplitHorizon:
+    """The resolver inside has an answer of its own, and that it has is part of what is checked."""
+
+    def dns(self, world: ProbeEmulator, **fields: Any) -> Health:
+        common = {"name": "mail.example.org", "type": "A", "resolvers": ["1.1.1.1", "8.8.8.8", INSIDE], "expect": ["192.0.2.25"]}
+        return health(world, "DNS", **common | {"timeout": 0.5, "expect_at": {INSIDE: ["10.0.20.1"]}} | fields)
+
+    def test_each_gives_its_own(self, world: ProbeEmulator) -> None:
+        message = "mail.example.org A: 1.1.1.1, 8.8.8.8 agree; 10.0.20.201 gives its own, '10.0.20.1'"
+        assert self.dns(world) == Health(Level.HEALTHY, message)
+
+    def test_without_an_expectation_of_its_own_the_inside_is_wrong(self, world: ProbeEmulator) -> None:
+        found = self.dns(world, expect_at={})
+        wrong = "10.0.20.201 gives without '192.0.2.25' and with the unexpected '10.0.20.1'"
+        assert found == Health(Level.DEGRADED, f"mail.example.org A: {wrong}; 1.1.1.1, 8.8.8.8 agree")
+
+    def test_an_inside_that_gives_the_outside_is_wrong(self, world: ProbeEmulator) -> None:
+        found = self.dns(
+            world, name="www.example.org", type="CNAME", expect=["mail.example.org"], expect_at={INSIDE: ["other.example.org"]}
+        )
+        assert found.level is Level.DEGRADED
+        assert "10.0.20.201 gives without 'other.example.org' and with the unexpected 'mail.example.org'" in found.message
+
+    def test_an_outside_that_gives_the_inside_is_wrong(self, world: ProbeEmulator) -> None:
+        world.records.append(type(world.records[0])("mail.example.org", "A", "10.0.20.1"))
+        found = self.dns(world)
+        assert found.level is Level.DEGRADED
+        assert "8.8.8.8 gives with the unexpected '10.0.20.1'; 10.0.20.201 gives its own" in found.message
+
+    def test_a_silent_inside_is_unknown_unless_it_is_optional(self, world: ProbeEmulator) -> None:
+        world.resolvers[INSIDE].silent = True
+        silent = "10.0.20.201 did not answer within 0.5 s"
+        assert self.dns(world) == Health(Level.UNKNOWN, f"mail.example.org A: {silent}; 1.1.1.1, 8.8.8.8 agree")
+        found = self.dns(world, optional=[INSIDE])
+        assert found == Health(Level.HEALTHY, f"mail.example.org A: 1.1.1.1, 8.8.8.8 agree; {silent} (optional)")
+
+    def test_an_optional_resolver_that_answers_must_be_right(self, world: ProbeEmulator) -> None:
+        found = self.dns(world, optional=[INSIDE], expect_at={INSIDE: ["10.0.20.2"]})
+        assert found.level is Level.DEGRADED
+
+    def test_a_name_may_be_hidden_on_one_side_while_the_control_shows_that_it_looks(self, world: ProbeEmulator) -> None:
+        world.records[:] = [one for one in world.records if one.name != "mail.example.org"]
+        world.records.append(type(world.records[0])("control.example.org", "A", "192.0.2.1"))
+        found = self.dns(world, expect=[], control="control.example.org")
+        assert found == Health(Level.HEALTHY, "mail.example.org A: 1.1.1.1, 8.8.8.8 agree; 10.0.20.201 gives its own, '10.0.20.1'")
+        assert self.dns(world, expect=[], control="gone.example.org").level is Level.UNKNOWN
 
 
 class TestHttp:
@@ -567,6 +641,15 @@ class TestMailRoundtrip:
         assert not self.run(driver, scope()).ok
         now[0] += 61
         assert self.run(driver, scope()).ok
+
+    def test_a_door_that_nobody_opened_is_knocked_at_again_at_once(self, world: ProbeEmulator) -> None:
+        """Nothing was sent, so nothing is spared by waiting; a gate would stay red for a minute after the path is whole."""
+        driver = self.driver(world)
+        nowhere = trip()["smtp"] | {"host": "10.0.20.202", "port": 25}
+        assert "refused the connection" in self.run(driver, scope(), smtp=nowhere).message
+        before = len(world.faults.requests)
+        self.run(driver, scope(), smtp=nowhere)
+        assert len(world.faults.requests) > before
 
     def test_a_new_commit_or_a_new_password_is_tried_at_once(self, world: ProbeEmulator) -> None:
         driver = self.driver(world)

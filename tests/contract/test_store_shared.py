@@ -200,18 +200,6 @@ def test_no_error_and_no_representation_holds_the_password(store: Store, url: Se
     assert not [text for text in said if PASSWORD in text or "wrong-canary" in text]
 
 
-def test_a_notice_that_was_sent_while_the_store_failed_is_not_sent_again(store: Store) -> None:
-    owe(store, 2)
-    sink = Receiver()
-    outbox = Outbox(store, sink, FakeTime().clock(), pace=0)
-    real = store.sent
-    store.sent = lambda number, now: (_ for _ in ()).throw(StoreError("away"))  # type: ignore[method-assign]  # the fault is injected
-    assert outbox.flush(Event()) == 5.0
-    store.sent = real  # type: ignore[method-assign]  # and over
-    outbox.flush(Event())
-    assert sink.got == ["n00", "n01"]
-
-
 def test_a_receiver_that_is_down_keeps_the_turn_free_for_others(store: Store, url: SecretStr) -> None:
     class Down(Receiver):
         def send(self, notice: Notice) -> None:

@@ -6,14 +6,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from uptime_kuma_world import FOLDER, MX, PAGER, PUSH, SECRETS, SMTP, WEB, UptimeKumaWorld, bench_on, changed, resource, serving
 
-from reconciler.driver import Action, Health, Level, Observation, Ownership, Status
+from reconciler.driver import Action, Health, Level, Observation, Ownership, Scope, Status
 from reconciler.errors import Permanent, Transient
 from reconciler.resource import Resource
+from reconciler.sandbox.server import AppServer
 from reconciler.testing import Bench, DriverContract, adopting
+from reconciler_uptime_kuma.config import UptimeKumaConfig
+from reconciler_uptime_kuma.driver import UptimeKumaDriver
 from reconciler_uptime_kuma.emulator import UptimeKumaEmulator
 
 
@@ -235,24 +239,25 @@ class TestLostAnswers:
 
 class TestLogin:
     def test_a_wrong_password_is_permanent_and_tried_once(self, emulator: UptimeKumaEmulator) -> None:
-        with bench_on(emulator, password="canary-wrong") as bench:
-            with pytest.raises(Permanent, match="check username and password") as caught:
-                bench.observe([])
-            assert "canary-wrong" not in str(caught.value)
-            assert events(emulator, "login") == 1
+        with bench_on(emulator, password="canary-wrong", login_pause=60) as bench:
+            for _ in range(3):
+                with pytest.raises(Permanent, match=r"check username and password.*in [56][0-9] s at the earliest") as caught:
+                    bench.observe([])
+                assert "canary-wrong" not in str(caught.value)
+            assert events(emulator, "login") == 1, "each try would lock out people, too"
 
     def test_too_many_logins_of_others_ask_for_a_minute_and_make_it_no_worse(self, emulator: UptimeKumaEmulator) -> None:
-        with bench_on(emulator) as bench:
+        with bench_on(emulator, login_pause=60) as bench:
             plan = bench.plan([FOLDER, MX, WEB])
             with emulator.limited():
                 bench.apply(plan)  # may only notice that the connection is gone
-                before = events(emulator, "login")
                 outcomes = bench.apply(plan)
-                assert events(emulator, "login") == before + 1, "three changes need one attempt, not three"
+                assert events(emulator, "login") == 2, "the first, and one attempt for all three changes"
                 with pytest.raises(Transient) as caught:
                     bench.observe([])
-            assert {outcome.retry_after for outcome in outcomes} == {60.0}
-            assert caught.value.retry_after == 60
+                assert events(emulator, "login") == 2, "a pass that comes too early is answered from memory"
+            asked = [caught.value.retry_after, *(outcome.retry_after for outcome in outcomes)]
+            assert all(seconds is not None and 55 < seconds <= 60 for seconds in asked)
 
     def test_after_a_restart_the_token_is_used_which_is_not_limited(self, emulator: UptimeKumaEmulator) -> None:
         with bench_on(emulator) as bench:
@@ -281,6 +286,23 @@ class TestLogin:
         emulator.stop()
         with bench_on(emulator) as bench, pytest.raises(Transient, match="cannot connect"):
             bench.observe([])
+
+    def test_a_server_that_closes_every_connection_at_once_is_transient(self) -> None:
+        async def slam(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.accept"})
+                await send({"type": "websocket.close", "code": 1001})
+
+        server = AppServer(slam)
+        server.start()
+        driver = UptimeKumaDriver(UptimeKumaConfig(url=server.url, username="a", timeout=5))
+        try:
+            with pytest.raises(Transient, match="closed the connection at once"):
+                driver.observe([], Scope("test/x"))
+        finally:
+            driver.close()
+            server.stop()
 
 
 class TestMeaning:

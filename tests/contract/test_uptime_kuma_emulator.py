@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -177,6 +178,7 @@ def tour(dialect: str) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
     yield "getTags()", "getTags", ()
     yield "deleteTag(2)", "deleteTag", (2,)
     yield "deleteTag(4242)", "deleteTag", (4242,)
+    yield from planned(dialect)
     for id in (6, 6, 99999):
         yield f"deleteMonitor({id})", "deleteMonitor", (id,)
     yield 'add({"type": "port", "name": "child3"', "add", (monitor(dialect, "port", "child3", **port, parent=5),)
@@ -188,7 +190,39 @@ def tour(dialect: str) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
         yield "getMonitor(9)", "getMonitor", (9,)
     yield "deleteNotification(1)", "deleteNotification", (1,)
     yield "deleteNotification(1)", "deleteNotification", (1,)
+    yield 'deleteStatusPage("my-page")', "deleteStatusPage", ("my-page",)
+    yield 'deleteStatusPage("my-page")', "deleteStatusPage", ("my-page",)
     yield "getMonitorList()", "getMonitorList", ()
+
+
+def planned(dialect: str) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
+    """The part of the tour that is about status pages, maintenances, proxies and Docker hosts."""
+    yield 'addStatusPage("Title", "My-Page")', "addStatusPage", ("Title", "My-Page")
+    yield 'addStatusPage("Title", "my-page")', "addStatusPage", ("Title", "my-page")
+    yield 'addStatusPage("Title", "bad slug!")', "addStatusPage", ("Title", "bad slug!")
+    yield 'getStatusPage("my-page")', "getStatusPage", ("my-page",)
+    more = {"analyticsType": None, "autoRefreshInterval": 300} if dialect == "2.x" else {"googleAnalyticsId": None}
+    config = {"slug": "my-page", "title": "Title", "theme": "auto", "showTags": False, "domainNameList": [], **more}
+    good, bad = {"name": "G1", "monitorList": [{"id": 1}]}, {"name": "G2", "monitorList": [{"id": 1}, {"id": 99999}]}
+    yield 'saveStatusPage("my-page"', "saveStatusPage", ("my-page", config, "/icon.svg", [good])
+    yield 'saveStatusPage("my-page"', "saveStatusPage", ("my-page", config, "/icon.svg", [{**good, "id": 1}, bad])
+    two, three = {"hours": 2, "minutes": 0}, {"hours": 3, "minutes": 0}
+    maintenance = {"title": "m1", "description": "", "strategy": "manual", "active": True, "intervalDay": 1, "dateRange": [None, None]}
+    maintenance |= {"timeRange": [two, three], "weekdays": [], "daysOfMonth": [], "timezoneOption": None, "cron": "", "durationMinutes": 60}
+    yield 'addMaintenance({"title": "m1"', "addMaintenance", (maintenance,)
+    yield 'addMonitorMaintenance(1, [{"id": 1}])', "addMonitorMaintenance", (1, [{"id": 1}])
+    yield "getMonitorMaintenance(1)", "getMonitorMaintenance", (1,)
+    yield "getMaintenance(1)", "getMaintenance", (1,)
+    yield "getMaintenanceList()", "getMaintenanceList", ()
+    yield "pauseMaintenance(1)", "pauseMaintenance", (1,)
+    yield "deleteMaintenance(1)", "deleteMaintenance", (1,)
+    proxy = {"protocol": "http", "host": "127.0.0.1", "port": 3128, "auth": False, "username": "", "password": "", "active": True}
+    yield 'addProxy({"protocol": "http"', "addProxy", ({**proxy, "default": False, "applyExisting": False}, None)
+    yield (
+        'addDockerHost({"name": "d"',
+        "addDockerHost",
+        ({"name": "d", "dockerDaemon": "/var/run/docker.sock", "dockerType": "socket"}, None),
+    )
 
 
 @recorded
@@ -344,6 +378,53 @@ def test_a_login_is_answered_at_the_recorded_moment(dialect: str) -> None:
     assert set(my_answer) == set(answer)
 
 
+@recorded
+@dialects
+def test_values_come_back_as_recorded(dialect: str) -> None:
+    lines = (RECORDINGS / f"out3-{VERSIONS[dialect]}.txt").read_text().partition("## roundtrip coercions")[2].partition("  defaults")[0]
+    kept, refused = [], []
+    for line in lines.splitlines():
+        given, _, answer = line.strip().removesuffix("<== CHANGED").strip().partition(" -> ")
+        if given.endswith("}"):  # some are cut in the recording
+            (refused if answer else kept).append((ast.literal_eval(given), ast.literal_eval(answer) if answer else None))
+    assert len(kept) > 5
+
+    async def run(client: Stranger) -> None:
+        for pairs, _ in kept:
+            row = {**monitor(dialect, pairs.get("type", ("port",))[0], "x"), **{key: given for key, (given, _) in pairs.items()}}
+            id = (await client.call("add", row))[1]["monitorID"]
+            back = (await client.call("getMonitor", id))[1]["monitor"]
+            assert {key: back[key] for key in pairs} == {key: known for key, (_, known) in pairs.items()}
+        for row, known in refused:
+            mine = (await client.call("add", {**monitor(dialect, "port", "x"), **row}))[1]
+            if "Unexpected token" not in known.get("msg", ""):  # the words of one JSON reader
+                assert mine == known
+            assert mine["ok"] is known["ok"]
+
+    with serving(dialect=dialect) as emulator:
+        visit(emulator, run)
+
+
+@recorded
+@dialects
+def test_without_a_login_everything_is_pushed_at_once_as_recorded(dialect: str) -> None:
+    text = (RECORDINGS / f"out3-{VERSIONS[dialect]}.txt").read_text().partition("## disableAuth")[2]
+    known = ast.literal_eval(re.search(r"events on connect: (\[.*\])", text)[1])  # type: ignore[index]  # the recording has it
+
+    async def run(client: Stranger) -> list[str]:
+        await client.until("autoLogin")
+        await client.until("initServerTimezone")
+        seen = list(client.seen)
+        assert (await client.call("getTags"))[1]["ok"] is True
+        return seen
+
+    with serving(dialect=dialect, auth=False) as emulator:
+        mine = visit(emulator, run, login=False)
+    each = TIMED | {"heartbeatList"}  # one for each monitor, of which there is none here
+    told = [event for event in known if event not in each]
+    assert [event for event in mine if event not in each][: len(told)] == told
+
+
 class TestTraps:
     def test_a_call_before_the_first_info_of_2x_is_lost(self) -> None:
         async def run() -> None:
@@ -384,6 +465,95 @@ class TestTraps:
             visit(emulator, run)
             assert not emulator.snapshot()["beats"].get(1), "it is not checked until a restart"
 
+    def test_an_edit_with_an_unknown_notification_is_refused_and_stored_and_the_check_goes_on_as_before(self) -> None:
+        async def run(client: Stranger) -> None:
+            row = monitor("2.x", "port", "a", hostname="old", port=1)
+            id = (await client.call("add", row))[1]["monitorID"]
+            bad = {**row, "id": id, "hostname": "new", "notificationIDList": {"9": True}}
+            assert "FOREIGN KEY" in (await client.call("editMonitor", bad))[1]["msg"]
+
+        with serving() as emulator:
+            visit(emulator, run)
+            assert emulator.snapshot()["monitors"][1]["hostname"] == "new"
+            assert (emulator.store.dials(1) or {})["hostname"] == "old"
+
+    @dialects
+    def test_calls_under_way_are_executed_after_the_connection_died(self, dialect: str) -> None:
+        async def run(client: Stranger) -> None:
+            for number in range(50):
+                await client.socket.emit("add", (monitor(dialect, "group", f"m{number}"),), callback=lambda *_: None)
+            while sum(event == "add" for _, event in emulator.faults.requests) < 50:
+                await asyncio.sleep(0.01)
+
+        with serving(dialect=dialect) as emulator:
+            emulator.knobs.write = 0.2
+            visit(emulator, run)
+            assert len(emulator.store.monitors) < 50, "not one of them was answered"
+            time.sleep(0.5)
+            assert len(emulator.store.monitors) == 50
+
+    def test_one_name_added_twice_at_once_makes_two(self) -> None:
+        async def run(client: Stranger) -> list[Any]:
+            return [answer["monitorID"] for _, answer in await asyncio.gather(*(client.call("add", row) for _ in range(2)))]
+
+        row = monitor("2.x", "group", "same")
+        with serving() as emulator:
+            assert sorted(visit(emulator, run)) == [1, 2]
+
+    def test_a_message_of_more_than_a_million_bytes_ends_the_connection(self) -> None:
+        async def run(client: Stranger) -> None:
+            fits = {**monitor("2.x", "group", "a"), "description": "x" * 200_000}
+            assert (await client.call("add", fits))[1]["ok"]
+            await client.socket.emit("add", ({**fits, "description": "x" * 1_100_000},))
+            async with asyncio.timeout(5):
+                while client.socket.connected:
+                    await asyncio.sleep(0.01)
+
+        with serving() as emulator:
+            visit(emulator, run)
+            assert len(emulator.store.monitors) == 1
+
+    def test_a_client_that_polls_first_and_then_changes_over_is_served_too(self) -> None:
+        async def run() -> None:
+            client = Stranger()
+            await client.socket.connect(emulator.url)
+            await client.until("info")
+            assert (await client.call("login", LOGIN))[1]["ok"]
+            await client.socket.disconnect()
+
+        with serving() as emulator:
+            asyncio.run(run())
+
+    @dialects
+    def test_a_time_zone_that_does_not_exist_is_stored_and_breaks_the_list_for_everybody(self, dialect: str) -> None:
+        two = {"hours": 2, "minutes": 0}
+        given = {"title": "x", "description": "", "strategy": "manual", "active": True, "intervalDay": 1, "dateRange": [None, None]}
+        given |= {"timeRange": [two, two], "weekdays": [], "daysOfMonth": [], "timezoneOption": "No/Where", "cron": ""}
+        said = "Invalid time zone specified: No/Where" if dialect == "2.x" else "Invalid time value"
+
+        async def run(client: Stranger) -> None:
+            assert (await client.call("addMaintenance", given))[1] == {"ok": False, "msg": said}
+            assert (await client.call("getMaintenanceList"))[1] == {"ok": False, "msg": said}
+            assert (await client.call("deleteMaintenance", 1))[1]["ok"]
+            assert (await client.call("getMaintenanceList"))[1] == {"ok": True}
+
+        with serving(dialect=dialect) as emulator:
+            visit(emulator, run)
+
+    @dialects
+    def test_a_maintenance_is_a_heartbeat_of_its_own_and_ends_with_it(self, dialect: str) -> None:
+        with serving(
+            dialect=dialect, monitors=[{"id": 3, "name": "a", "type": "group"}, {"id": 4, "name": "b", "type": "ping", "parent": 3}]
+        ) as emulator:
+            zero = {"hours": 0, "minutes": 0}
+            given = {"title": "x", "strategy": "manual", "active": True, "dateRange": [None, None], "timeRange": [zero, zero]}
+            id = emulator.store.windows.add(given)
+            emulator.store.windows.link(id, [{"id": 3}], {3}, pages=False)
+            beats = [emulator.store.checked(number, up=False) or {} for number in (3, 4)]
+            assert [beat["status"] for beat in beats] == [3, 3], "a group takes all below along"
+            emulator.store.windows.delete(id)
+            assert (emulator.store.checked(4, up=False) or {})["status"] == 0
+
     def test_the_version_is_told_only_after_the_login(self) -> None:
         async def run(client: Stranger) -> list[bool]:
             return ["version" in info for info in client.info]
@@ -420,12 +590,12 @@ class TestTraps:
             asyncio.run(run())
 
 
-def get(url: str, method: str = "GET", user: str = "") -> tuple[int, str]:
+def get(url: str, method: str = "GET", user: str = "", timeout: float = 3) -> tuple[int, str]:
     request = urllib.request.Request(url, method=method)
     if user:
         request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
     try:
-        with urllib.request.urlopen(request, timeout=3) as answer:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -441,6 +611,30 @@ class TestPages:
             assert get(f"{emulator.url}/api/push/tok", "POST")[0] == (200 if dialect == "2.x" else 404)
             assert get(f"{emulator.url}/api/push/no") == (404, '{"ok":false,"msg":"Monitor not found or not active."}')
             assert emulator.snapshot()["beats"][4][0]["msg"] == "bad"
+
+    def test_a_status_page_is_for_everybody_and_an_unknown_one_is_refused_or_never_answered(self) -> None:
+        for dialect in VERSIONS:
+            with serving(dialect=dialect, monitors=[{"id": 7, "name": "smtp", "type": "port"}]) as emulator:
+                emulator.store.pages.add("Mail", "Mail")
+                config = {**emulator.store.pages.get("mail"), "title": "Mail"}
+                emulator.store.pages.save("mail", config, "", [{"name": "G", "monitorList": [{"id": 7}]}], {7})
+                shown = json.loads(get(f"{emulator.url}/api/status-page/mail")[1])
+                assert [one["name"] for one in shown["publicGroupList"][0]["monitorList"]] == ["smtp"]
+                if dialect == "2.x":
+                    assert get(f"{emulator.url}/api/status-page/no") == (404, '{"status":"fail","msg":"Status Page Not Found"}')
+                else:
+                    with pytest.raises(TimeoutError):
+                        get(f"{emulator.url}/api/status-page/no", timeout=0.3)
+
+    def test_a_tag_made_since_the_start_takes_its_monitor_out_of_the_metrics_of_2x(self) -> None:
+        for dialect, shown in (("2.x", False), ("1.23", True)):
+            with serving(dialect=dialect, monitors=[{"id": 7, "name": "smtp", "type": "port"}]) as emulator:
+                emulator.store.tags[1] = {"id": 1, "name": "new", "color": "#fff"}
+                emulator.store.monitor_tags.append({"id": 1, "tag_id": 1, "monitor_id": 7, "value": ""})
+                assert ('monitor_name="smtp"' in get(f"{emulator.url}/metrics", user="admin:adminpass1")[1]) is shown
+                emulator.stop()
+                emulator.start()
+                assert 'monitor_name="smtp"' in get(f"{emulator.url}/metrics", user="admin:adminpass1")[1]
 
     def test_metrics_take_the_password_until_there_is_a_key(self) -> None:
         with serving(monitors=[{"id": 7, "name": "smtp", "type": "port", "hostname": "h", "port": 25}]) as emulator:

@@ -1,14 +1,17 @@
 """How the Vault driver gets in, stays in, and says what keeps it out."""
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from reconciler.desired import desired_below
-from reconciler.driver import Scope, Status
+from reconciler.driver import Scope, SecretNote, Status
 from reconciler.errors import Permanent, Transient
 from reconciler.registry import catalog
 from reconciler.resource import JSONObject, Resource, ResourceId
@@ -102,6 +105,13 @@ def wanted(path: str = "secret/mine") -> Resource:
     return Resource(ResourceId("vault", "Secret", path.rpartition("/")[2]), spec)
 
 
+def until(true: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.02)
+
+
 def count(emulator: VaultEmulator, ending: str) -> int:
     return sum(path.endswith(ending) for _, path in emulator.faults.requests)
 
@@ -161,10 +171,10 @@ class TestLogins:
     ) -> None:
         """Two threads were refused with the same token; the second one's turn comes when the first has logged in."""
         vault = Vault(VaultConfig.model_validate(emulator.settings() | {"auth": pod}))
-        used = vault._good_token()
+        used = vault.tokens.good()
         emulator.system.tokens.all.clear()
-        assert vault._replace_dead(used)
-        assert vault._replace_dead(used)
+        assert vault.tokens.replace_dead(used)
+        assert vault.tokens.replace_dead(used)
         assert count(emulator, "auth/kubernetes/login") == 2
         vault.close()
 
@@ -226,6 +236,7 @@ class TestLogins:
         for name, value in {"HOME": str(tmp_path), "VAULT_TOKEN": "x", "VAULT_ADDR": "http://127.0.0.1:1", "VAULT_NAMESPACE": "y"}.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+        emulator.ask("POST", "sys/namespaces/team", {})
         heard: list[Call] = []
         handle = emulator.system.handle
         monkeypatch.setattr(emulator.system, "handle", lambda call: heard.append(call) or handle(call))  # type: ignore[func-returns-value]
@@ -234,12 +245,68 @@ class TestLogins:
         assert {call.token for call in heard} == {emulator.token}
         assert {call.headers.get("x-vault-namespace") for call in heard} == {None, "team"}
 
+    def test_a_token_is_renewed_in_the_background_while_nobody_asks_for_anything(self, emulator: VaultEmulator, pod: JSONObject) -> None:
+        emulator.ask("POST", "auth/kubernetes/role/reconciler", {"token_ttl": 1, "token_max_ttl": 60})
+        vault = Vault(VaultConfig.model_validate(emulator.settings() | {"auth": pod}))
+        vault.get("secret/metadata/platform", Scope(owner="test/access"))
+        until(lambda: count(emulator, "renew-self") >= 2)
+        vault.get("secret/metadata/platform", Scope(owner="test/access"))
+        assert count(emulator, "auth/kubernetes/login") == 1
+        vault.close()
+        renewed = count(emulator, "renew-self")
+        time.sleep(1)
+        assert count(emulator, "renew-self") == renewed, "nothing goes on after the end"
+
+    def test_of_eight_threads_that_are_refused_with_a_dead_token_one_logs_in(self, emulator: VaultEmulator, pod: JSONObject) -> None:
+        vault, scope = Vault(VaultConfig.model_validate(emulator.settings() | {"auth": pod})), Scope(owner="test/access")
+        vault.get("secret/metadata/platform", scope)
+        emulator.system.tokens.all = {emulator.token: emulator.system.tokens.all[emulator.token]}
+        with emulator.faults.during("latency", seconds=0.05), ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: vault.get("secret/metadata/platform", scope), range(8)))
+        assert all(found)
+        assert (count(emulator, "auth/kubernetes/login"), count(emulator, "lookup-self")) == (2, 1)
+        vault.close()
+
+    def test_a_secret_id_in_a_file_is_read_anew_at_each_login(self, emulator: VaultEmulator, connect: Opener, tmp_path: Path) -> None:
+        emulator.ask("POST", "auth/approle/role/reconciler", {"token_policies": ["all"]})
+        role_id = (emulator.ask("GET", "auth/approle/role/reconciler/role-id") or {})["data"]["role_id"]
+        file = tmp_path / "secret-id"
+        file.write_text("wrong-1234")
+        bench = connect(auth={"method": "approle", "role_id": role_id, "secret_id_file": str(file)})
+        with pytest.raises(Permanent, match="login refused"):
+            bench.observe([])
+        file.write_text((emulator.ask("POST", "auth/approle/role/reconciler/secret-id") or {})["data"]["secret_id"] + "\n")
+        bench.observe([])
+        for both in ({}, {"secret_id": "x", "secret_id_file": str(file)}):
+            with pytest.raises(ValidationError, match="either secret_id or secret_id_file"):
+                connect(auth={"method": "approle", "role_id": role_id, **both})
+
+    def test_a_namespace_is_a_world_of_its_own_and_one_that_is_not_there_is_not_taken_for_emptiness(
+        self, emulator: VaultEmulator, connect: Opener
+    ) -> None:
+        with pytest.raises(Permanent, match="there is no namespace team; make it"):
+            connect(namespace="team").observe([wanted()])
+        emulator.ask("POST", "sys/namespaces/team", {})
+        emulator.system.namespaces["team"].handle(
+            Call("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}, token=emulator.token)
+        )
+        inside = connect(namespace="team")
+        inside.converge([wanted()])
+        assert set(emulator.system.namespaces["team"].kv["secret"].entries) == {"mine", "reconciler/Secret:secret~1mine"}
+        assert not connect().observe([])
+
 
 class TestTrouble:
     def test_a_sealed_server_pauses_the_whole_target(self, emulator: VaultEmulator, connect: Opener) -> None:
         bench = connect()
         emulator.system.sealed = True
         with pytest.raises(Transient, match="sealed \\(503: Vault is sealed\\); unseal it"):
+            bench.observe([wanted()])
+
+    def test_a_server_that_was_never_initialised_says_so(self, emulator: VaultEmulator, connect: Opener) -> None:
+        bench = connect()
+        emulator.system.initialised = False
+        with pytest.raises(Transient, match="not initialised; initialise and unseal it"):
             bench.observe([wanted()])
 
     def test_a_standby_without_a_leader_pauses_the_whole_target(self, emulator: VaultEmulator, connect: Opener) -> None:
@@ -286,9 +353,17 @@ class TestRights:
         plan = bench.plan([wanted(), wanted(PLATFORM)])
         (stuck,) = plan.stuck
         assert stuck.unknown
-        assert 'need the capability read on path "secret/metadata/platform"' in stuck.reason
+        assert 'need the capability read on path "secret/subkeys/platform"' in stuck.reason
         assert [outcome.status for outcome in bench.apply(plan)] == [Status.APPLIED]
         assert not bench.plan([wanted()]).changes
+
+    def test_a_token_that_may_not_look_itself_up_is_told_what_it_lacks_and_not_that_it_has_ended(
+        self, emulator: VaultEmulator, connect: Opener
+    ) -> None:
+        self.narrow(emulator, "")
+        token = emulator.system.tokens.make(["narrow"], ttl=600).value
+        (stuck,) = connect(auth={"method": "token", "token": token}).plan([wanted(PLATFORM)]).stuck
+        assert 'capability read on path "secret/subkeys/platform"' in stuck.reason
 
     def test_a_missing_right_to_write_fails_the_one_change(self, emulator: VaultEmulator, connect: Opener) -> None:
         rules = """path "secret/metadata/mine" { capabilities = ["create", "update", "patch", "read"] }
@@ -322,7 +397,9 @@ class TestRights:
         assert isinstance(bench.driver, VaultDriver)
         for one in stack:
             if isinstance(one.spec, Secret) and bench.driver.versions([one.spec.path], bench.scope):
-                bench.driver.read(one.spec.path, bench.scope)
+                reading = bench.driver.read(one.spec.path, bench.scope)
+                note = SecretNote(reading.version, dict.fromkeys(reading.values, "0" * 16), reading.facts, "f" * 32)
+                bench.driver.note(one.spec.path, note, bench.scope)
         bench.apply(bench.plan([]))
         assert {one.keep for one in bench.observe([])} == {True}
         token = list(emulator.system.tokens.all.values())[-1]

@@ -6,15 +6,21 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from reconciler.driver import Driver
+from reconciler.driver import Driver, Mark
 from reconciler.resource import JSONObject, Resource, ResourceId, SecretRef, Spec
 from reconciler.testing import Bench, Sample, scope_for
+from reconciler_uptime_kuma import PLUGIN, maintenance, page
 from reconciler_uptime_kuma.config import UptimeKumaConfig
 from reconciler_uptime_kuma.driver import UptimeKumaDriver
 from reconciler_uptime_kuma.emulator import UptimeKumaEmulator
-from reconciler_uptime_kuma.native import monitor_payload
+from reconciler_uptime_kuma.login import shared_login
+from reconciler_uptime_kuma.maintenance import Maintenance
+from reconciler_uptime_kuma.marks import Tag, split
+from reconciler_uptime_kuma.native import Links, monitor_payload
+from reconciler_uptime_kuma.page import StatusPage
 from reconciler_uptime_kuma.spec import Monitor, Notification
 
+NOBODY = Tag(Mark("nobody", "StatusPage", "x"))
 ENDING = ThreadPoolExecutor(8)
 SECRETS = {
     "secret/kuma#token": "push-canary-4711",
@@ -28,7 +34,7 @@ def secret(key: str) -> SecretRef:
 
 
 def resource(kind: str, name: str, **fields: Any) -> Resource:
-    spec: type[Spec] = {"Monitor": Monitor, "Notification": Notification}[kind]
+    spec: type[Spec] = PLUGIN.kinds[kind]
     return Resource(ResourceId("uptime-kuma", kind, name), spec.from_document({"metadata": {"name": name}, "spec": fields})[1])
 
 
@@ -52,7 +58,98 @@ WEB = resource(
 )
 PAGER = resource("Notification", "pager", type="ntfy", config={"ntfytopic": "mail", "ntfyPriority": 5})
 FOLDER = resource("Monitor", "folder", type="group")
+NIGHT = resource(
+    "Maintenance",
+    "updates",
+    strategy="recurring-weekday",
+    weekdays=["sun", "mon"],
+    window_start="02:00",
+    window_end="03:30",
+    timezone="Europe/Sofia",
+    monitors=["folder"],
+    pages=["public"],
+    description="Operating system updates",
+)
+ONCE = resource("Maintenance", "move", strategy="single", start="2030-01-01 10:00", end="2030-01-02T11:30:00", monitors=["folder"])
+PUBLIC = resource("StatusPage", "public")
+STATUS = resource(
+    "StatusPage",
+    "mail-status",
+    title="Mail",
+    description="How our **mail** fares",
+    groups=[{"name": "Ways in", "monitors": ["folder"], "linked": ["folder"]}, {"name": "Empty"}],
+    domains=["status.example.org"],
+    custom_css="body { color: navy }",
+)
+TAGGED = resource("Monitor", "tagged", type="group", tags={"team": "mail", "critical": ""})
 MX = resource("Monitor", "mx", type="dns", hostname="example.org", dns_resolve_type="MX", active=False)
+
+
+DAILY = {
+    "strategy": "recurring-interval",
+    "weekdays": [],
+    "interval_days": 3,
+    "window_start": "22:00",
+    "window_end": "01:00",
+    "start": "2026-01-01 00:00",
+    "timezone": "UTC",
+}
+
+
+def samples(*, modern: bool) -> Sequence[Sample]:
+    return [
+        Sample(HOOK, changed(HOOK, config={"webhookURL": secret("hook"), "webhookCustomBody": "{}"}, default=True)),
+        Sample(GROUP, changed(GROUP, description="Everything that carries mail")),
+        Sample(PUSH, changed(PUSH, interval=1800)),
+        Sample(
+            WEB,
+            changed(
+                WEB,
+                method="POST",
+                accepted_statuscodes=["301", "200-299"],
+                extra={"ignoreTls": True, "basic_auth_pass": secret("pass")},
+            ),
+        ),
+        Sample(MX, changed(MX, dns_resolve_server="9.9.9.9", active=True)),
+        Sample(TAGGED, changed(TAGGED, tags={"team": "post", "noisy": "yes"})),
+        Sample(NIGHT, changed(NIGHT, **DAILY, monitors=[], pages=[], description="", active=False), needs=(FOLDER, PUBLIC)),
+        Sample(ONCE, changed(ONCE, strategy="manual", start="", end=""), needs=(FOLDER,)),
+        Sample(
+            STATUS,
+            changed(
+                STATUS,
+                theme="dark",
+                icon="/icon.png",
+                groups=[{"name": "Empty", "monitors": ["folder"]}, {"name": "More"}],
+                domains=[],
+                show_tags=True,
+                show_certificate_expiry=True,
+                show_powered_by=False,
+                footer="bye",
+                custom_css="",
+                extra={"autoRefreshInterval": 60} if modern else {"googleAnalyticsId": "G-1"},
+            ),
+            needs=(FOLDER,),
+        ),
+        Sample(
+            SMTP,
+            changed(
+                SMTP,
+                title="SMTP front door",
+                interval=120,
+                retry_interval=30,
+                resend_interval=5,
+                max_retries=2,
+                timeout=20,
+                upside_down=True,
+                parent="",
+                notifications=[],
+                description="Behind the firewall",
+                active=False,
+            ),
+            needs=(PAGER, FOLDER),
+        ),
+    ]
 
 
 class UptimeKumaWorld:
@@ -63,55 +160,24 @@ class UptimeKumaWorld:
         self.emulator = emulator
 
     def open(self) -> Driver:
-        return UptimeKumaDriver(UptimeKumaConfig(**self.emulator.settings(), timeout=5, settle=0))
+        return UptimeKumaDriver(UptimeKumaConfig(**self.emulator.settings(), timeout=5, settle=0, login_pause=0))
 
     def samples(self) -> Sequence[Sample]:
-        return [
-            Sample(HOOK, changed(HOOK, config={"webhookURL": secret("hook"), "webhookCustomBody": "{}"}, default=True)),
-            Sample(GROUP, changed(GROUP, description="Everything that carries mail")),
-            Sample(PUSH, changed(PUSH, interval=1800)),
-            Sample(
-                WEB,
-                changed(
-                    WEB,
-                    method="POST",
-                    accepted_statuscodes=["301", "200-299"],
-                    extra={"ignoreTls": True, "basic_auth_pass": secret("pass")},
-                ),
-            ),
-            Sample(MX, changed(MX, dns_resolve_server="9.9.9.9", active=True)),
-            Sample(
-                SMTP,
-                changed(
-                    SMTP,
-                    title="SMTP front door",
-                    interval=120,
-                    retry_interval=30,
-                    resend_interval=5,
-                    max_retries=2,
-                    timeout=20,
-                    upside_down=True,
-                    parent="",
-                    notifications=[],
-                    description="Behind the firewall",
-                    active=False,
-                ),
-                needs=(PAGER, FOLDER),
-            ),
-        ]
+        return samples(modern=self.emulator.store.dialect.modern)
 
     def peek(self) -> Mapping[str, tuple[str, JSONObject]]:
         found: dict[str, tuple[str, JSONObject]] = {}
         snapshot = self.emulator.snapshot()
-        for kind, rows in (("Monitor", snapshot["monitors"]), ("Notification", snapshot["notifications"])):
-            for id, row in sorted(rows.items()):
-                name = f"{kind}/{row['name']}"
+        tables = {"Monitor": "monitors", "Notification": "notifications", "Maintenance": "maintenances", "StatusPage": "pages"}
+        for kind, table in tables.items():
+            for id, row in sorted(snapshot[table].items()):
+                name = f"{kind}/{row['slug'] if kind == 'StatusPage' else row.get('name') or row.get('title')}"
                 found[f"{name}#{id}" if name in found else name] = (str(id), row)
         return found
 
     def locate(self, resource: Resource) -> str:
-        assert isinstance(resource.spec, Monitor | Notification)
-        return f"{resource.id.kind}/{resource.spec.title}"
+        assert isinstance(resource.spec, Monitor | Notification | Maintenance | StatusPage)
+        return f"{resource.id.kind}/{resource.spec.slug if isinstance(resource.spec, StatusPage) else resource.spec.title}"
 
     def id(self, resource: Resource) -> int:
         return int(self.peek()[self.locate(resource)][0])
@@ -123,26 +189,50 @@ class UptimeKumaWorld:
             store.save_notification({**config, "name": spec.title, "type": spec.type, "isDefault": spec.default}, None)
             self.emulator.publish()
             return
+        links = Links(self.owner, list(store.views().values()), [], pages=list(store.pages.rows.values()))
+        if isinstance(spec, Maintenance):
+            id = store.windows.add({**maintenance.payload(spec, ""), "description": spec.description})
+            for numbers, pages in ((links.monitor_ids(spec.monitors, resource.id), False), (links.page_ids(spec.pages, resource.id), True)):
+                store.windows.link(id, [{"id": one} for one in numbers], numbers, pages=pages)
+            return
+        if isinstance(spec, StatusPage):
+            slug = store.pages.add(spec.title, spec.slug)
+            config = page.config(spec, NOBODY, store.pages.get(slug), (), store.dialect)
+            config["customCSS"] = split(config["customCSS"])[0]
+            store.pages.save(slug, config, spec.icon, page.groups(spec, {}, links, resource.id), store.monitors.keys())
+            return
         assert isinstance(spec, Monitor)
         columns = monitor_payload(spec, store.dialect, lambda ref: str(reveal(ref)))
-        links = {
+        numbers = {
             "notificationIDList": {str(self.id(PAGER)): True for _ in spec.notifications},
             "parent": self.id(FOLDER) if spec.parent else None,
         }
-        store.add({**store.dialect.required, **columns, **links, "description": spec.description, "active": spec.active})
+        store.add({**store.dialect.required, **columns, **numbers, "description": spec.description, "active": spec.active})
 
     def meddle(self, resource: Resource) -> None:
-        if resource.id.kind == "Monitor":
-            self.emulator.store.monitors[self.id(resource)]["interval"] = 77
-        else:
-            self.emulator.store.notifications[self.id(resource)]["isDefault"] = True
+        store, id = self.emulator.store, self.id(resource)
+        match resource.id.kind:
+            case "Monitor":
+                store.monitors[id]["interval"] = 77
+            case "Maintenance":
+                store.windows.rows[id]["active"] = False
+            case "StatusPage":
+                store.pages.rows[id]["footerText"] = "meddled"
+            case _:
+                store.notifications[id]["isDefault"] = True
         self.emulator.publish()
 
     def remove(self, resource: Resource) -> None:
-        if resource.id.kind == "Monitor":
-            self.emulator.store.delete(self.id(resource))
-        else:
-            self.emulator.store.delete_notification(self.id(resource))
+        store = self.emulator.store
+        match resource.id.kind:
+            case "Monitor":
+                store.delete(self.id(resource))
+            case "Maintenance":
+                store.windows.delete(self.id(resource))
+            case "StatusPage":
+                store.pages.delete(store.pages.rows[self.id(resource)]["slug"])
+            case _:
+                store.delete_notification(self.id(resource))
         self.emulator.publish()
 
     def writes(self) -> int:
@@ -164,6 +254,7 @@ def reveal(value: Any) -> Any:
 @contextmanager
 def serving(**seed: Any) -> Iterator[UptimeKumaEmulator]:
     emulator = UptimeKumaEmulator({"password": "adminpass1", **seed})
+    shared_login.cache_clear()  # a port may be used again, and its token with it
     emulator.start()
     try:
         yield emulator
@@ -173,7 +264,7 @@ def serving(**seed: Any) -> Iterator[UptimeKumaEmulator]:
 
 @contextmanager
 def bench_on(emulator: UptimeKumaEmulator, **config: Any) -> Iterator[Bench]:
-    settings = {**emulator.settings(), "timeout": 5, "settle": 0, **config}
+    settings = {**emulator.settings(), "timeout": 5, "settle": 0, "login_pause": 0, **config}
     world = UptimeKumaWorld(emulator)
     bench = Bench(world, UptimeKumaDriver(UptimeKumaConfig(**settings)), scope_for(world, secrets=SECRETS))
     try:

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from reconciler.expressions import complete
+from reconciler.expressions import complete, mta_sts_id
 from reconciler.load import load_stack
 from reconciler.registry import catalog
 from reconciler.resource import Resource, ResourceId, SecretValue
@@ -243,6 +243,7 @@ class TestTheNames:
             for resource in of(stack, "cloudflare")
         }
         key = stack.spec.vars["dkim"]["public_key"]
+        policy = manifest(stack, "k8s/ConfigMap/mailserver/mta-sts")["data"]["mta-sts.txt"]
         assert found == {
             "mail-a": ("mail.viktorbarzin.me", "176.12.22.76"),
             "mx": ("viktorbarzin.me", "mail.viktorbarzin.me"),
@@ -254,7 +255,7 @@ class TestTheNames:
             "dkim-relay-2": ("brevo2._domainkey.viktorbarzin.me", "b2.viktorbarzin-me.dkim.brevo.com"),
             "dmarc": ("_dmarc.viktorbarzin.me", "v=DMARC1; p=quarantine; rua=mailto:dmarc@viktorbarzin.me"),
             "mta-sts-host": ("mta-sts.viktorbarzin.me", "viktorbarzin.me"),
-            "mta-sts": ("_mta-sts.viktorbarzin.me", "v=STSv1; id=testing604800mail"),
+            "mta-sts": ("_mta-sts.viktorbarzin.me", f"v=STSv1; id={mta_sts_id(policy)}"),
             "tls-reports": ("_smtp._tls.viktorbarzin.me", "v=TLSRPTv1; rua=mailto:postmaster@viktorbarzin.me"),
         }
 
@@ -351,6 +352,21 @@ class TestTheMonitors:
 
     def test_dial_the_name_that_strangers_dial(self, stack: Stack) -> None:
         assert one(stack, "uptime-kuma/Monitor/external-smtp").hostname == "mail.viktorbarzin.me"
+
+    def test_stand_on_one_page_each_once(self, stack: Stack) -> None:
+        shown = [name for group in one(stack, "uptime-kuma/StatusPage/mail").groups for name in group.monitors]
+        assert sorted(shown) == sorted(resource.id.name for resource in of(stack, "uptime-kuma") if resource.id.kind == "Monitor")
+
+    def test_keep_quiet_while_the_pod_moves_and_speak_again_after_half_an_hour(self, stack: Stack) -> None:
+        assert (stack.spec.monitoring.quiet, stack.spec.monitoring.at_most) == (True, 1800)
+
+        def quiet(changed: str) -> set[str]:
+            return {id.name for id in stack.graph.downstream([ResourceId.parse(changed)]) if id.kind == "Monitor"}
+
+        everything = {resource.id.name for resource in of(stack, "uptime-kuma") if resource.id.kind == "Monitor"}
+        assert quiet("k8s/Deployment/mailserver/mailserver") == everything
+        assert quiet("pfsense/HAProxyBackend/mailserver_nodes_imaps") == {"haproxy-imaps", "external-smtp"}
+        assert quiet("cloudflare/DNSRecord/tls-reports") == set(), "a change of what nobody dials silences nobody"
 
 
 class TestTheManifests:

@@ -29,6 +29,7 @@ BLOCK = re.compile(r"(?:<!-- (?P<mark>[a-z ]+) -->\n)?```yaml\n(?P<text>.*?)```"
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<link>[^)\s]+)\)")
 BARE = "apiVersion: reconciler/v1\nkind: Stack\nmetadata: {name: page}\n---\n"
 SECRET = re.compile(r"file:/\S+")
+FROM_A_FILE = "from-a-file-of-this-test"
 
 
 def blocks(*marks: str) -> list[str]:
@@ -75,7 +76,14 @@ def test_every_field_that_a_person_may_write_has_a_description() -> None:
 
 def test_every_credential_in_the_settings_is_marked_as_secret() -> None:
     page = generate.settings_page()
-    for name in ("repository.token", "notify.slack_webhook", "secret_id", "passphrase"):
+    for name in (
+        "repository.token",
+        "notify.slack_webhook",
+        "notify.slack.bot_token",
+        "notify.slack.signing_secret",
+        "forge.token",
+        "secret_id",
+    ):
         assert f"| `{name}` | **secret** text |" in page
 
 
@@ -119,7 +127,7 @@ def test_a_stack_in_the_guide_loads(text: str) -> None:
 
 
 def test_a_complete_stack_in_the_guide_says_that_it_is_one() -> None:
-    assert len(blocks("complete stack")) == 3
+    assert len(blocks("complete stack")) == 4
     assert all(text.startswith("apiVersion: reconciler/v1\nkind: Stack\n") for text in blocks("complete stack"))
 
 
@@ -130,12 +138,12 @@ def test_the_complete_stacks_are_accepted_by_validate(tmp_path: Path, capsys: py
     with pytest.raises(SystemExit) as end:
         cli.main(["validate", str(tmp_path)])
     assert end.value.code == 0
-    assert capsys.readouterr().out.count("no problems") == 3
+    assert capsys.readouterr().out.count("no problems") == 4
 
 
 def settings_in(text: str, folder: Path) -> Settings:
     """Load settings whose secret files are replaced by one that exists."""
-    (folder / "secret").write_text("from-a-file\n")
+    (folder / "secret").write_text(f"{FROM_A_FILE}\n")
     (folder / "reconciler.yaml").write_text(SECRET.sub(f"file:{folder}/secret", text))
     return load_settings(folder / "reconciler.yaml")
 
@@ -149,13 +157,25 @@ def without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_that_are_shown_can_be_used_for_every_system(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_environment(monkeypatch)
     settings = settings_in(text, tmp_path)
-    assert settings.repository.token.get_secret_value() == "from-a-file"
+    assert settings.repository.token.get_secret_value() == FROM_A_FILE
     targets = Targets(settings.targets, catalog())
     names = {targets.driver_name(name) for name in targets}
     assert names | {"probe"} == {plugin.name for plugin in catalog().plugins}
     for name in targets:
         plugin = catalog().plugin(targets.driver_name(name))
         plugin.config.model_validate({key: value for key, value in settings.targets[name].items() if key != "driver"})
+
+
+@pytest.mark.parametrize("text", blocks("part of the settings"))
+def test_a_part_of_the_settings_that_is_shown_can_be_used(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_environment(monkeypatch)
+    assert settings_in(text, tmp_path) != Settings()
+
+
+@pytest.mark.parametrize("text", blocks("target"))
+def test_a_target_that_is_shown_alone_is_one(text: str) -> None:
+    for name, config in yaml.safe_load(text)["targets"].items():
+        catalog().plugin(config.pop("driver", name)).config.model_validate(config)
 
 
 def test_the_example_of_the_settings_names_every_section_and_holds_no_secret() -> None:
@@ -166,7 +186,17 @@ def test_the_example_of_the_settings_names_every_section_and_holds_no_secret() -
 
 
 def secrets_in(data: object) -> Iterator[tuple[str, object]]:
-    names = ("token", "password", "private_key", "passphrase", "secret_id", "slack_webhook", "fingerprint_key")
+    names = (
+        "token",
+        "password",
+        "private_key",
+        "passphrase",
+        "secret_id",
+        "slack_webhook",
+        "bot_token",
+        "signing_secret",
+        "fingerprint_key",
+    )
     if isinstance(data, dict):
         for key, value in data.items():
             if key in names:
@@ -224,7 +254,11 @@ def test_every_decision_is_numbered_without_a_gap_and_in_the_index() -> None:
         assert f"| {number} | [{title}]({path.name}) |" in index
 
 
-def test_the_daemon_listens_on_no_port_as_the_security_page_says() -> None:
-    assert "The daemon listens on no port." in " ".join((ROOT / "SECURITY.md").read_text(encoding="utf-8").split())
+def test_the_daemon_listens_on_no_port_unless_asked_as_the_security_page_says() -> None:
+    page = " ".join((ROOT / "SECURITY.md").read_text(encoding="utf-8").split())
+    assert "The daemon listens on no port unless `http` says so, and on none that other machines reach without tokens." in page
+    http = Settings().http
+    assert not any((http.listen, http.webhook_listen, http.tokens, http.webhooks))
     for path in (ROOT / "reconciler/daemon").rglob("*.py"):
-        assert not re.search(r"\b(uvicorn|starlette|http\.server|\.listen\(|\.bind\()", path.read_text(encoding="utf-8")), path
+        if path.parent.name != "http":
+            assert not re.search(r"\b(uvicorn|starlette|http\.server|\.listen\(|\.bind\()", path.read_text(encoding="utf-8")), path

@@ -12,7 +12,8 @@ from reconciler.errors import Permanent, SettingsError, Transient
 from reconciler.notify import LogSink, Notice
 from reconciler.notify.slack import SlackSink, blocks, escape, fallback
 from reconciler.resource import SecretValue
-from reconciler.sandbox.slack import SlackEmulator, message_fault
+from reconciler.sandbox.slack import SlackEmulator
+from reconciler.sandbox.slack_rules import message_fault
 
 NOTICE = Notice(
     "mail converged",

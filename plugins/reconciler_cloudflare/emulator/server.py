@@ -23,14 +23,18 @@ from reconciler_cloudflare.emulator.store import Zone, zone_from
 ROOT = "/client/v4"
 ACCOUNT = "e" * 32
 TEXT_FILTERS = ("name", "content", "comment")
+READ, WRITE, ZONE = "DNS Read", "DNS Write", "Zone Read"
+RIGHTS = (READ, WRITE, ZONE)
+"""What a token may do, as the dashboard calls it; the audit log has a switch of its own."""
 
 
 class CloudflareEmulator:
     """An account with zones. Seed: ``{"zones": {name: {"records": [...], "quota": 200}}, "token": "..."}``, every part optional.
 
-    ``rate_limit`` in the seed is ``[requests, seconds]``, by default Cloudflare's 1200 in 300. ``audit: false`` takes the
-    right to read the audit log from the token; ``slow_audit`` (seconds) delays its answers. ``retry_after`` (seconds) is what a
-    refusal for too many requests asks for when a fault plays it; by default 1.
+    ``rate_limit`` in the seed is ``[requests, seconds]``, by default Cloudflare's 1200 in 300. ``rights`` are the token's, by default
+    DNS Read, DNS Write and Zone Read; a zone may have a ``status`` and be ``paused``. ``audit: false`` takes the right to read the audit
+    log from the token; ``slow_audit`` (seconds) delays its answers. ``retry_after`` (seconds) is what a refusal for too many requests
+    asks for when a fault plays it; by default 1.
     """
 
     def __init__(self, seed: JSONObject | None = None) -> None:
@@ -49,6 +53,7 @@ class CloudflareEmulator:
         self.zones = {name: zone_from(name, one) for name, one in (seed.get("zones") or {"example.com": {}}).items()}
         self.retry_after = int(seed.get("retry_after", 1))
         self.audit, self.slow_audit = bool(seed.get("audit", True)), float(seed.get("slow_audit", 0))
+        self.rights = set(seed.get("rights", RIGHTS))
         self._allowed, self._window = seed.get("rate_limit", (1200, 300.0))
         for log in (self.faults.active, self.faults.requests, self.bodies, self.headers, self._calls):
             log.clear()
@@ -89,27 +94,29 @@ class CloudflareEmulator:
         zone = f"{ROOT}/zones/{{zone}}"
         record = f"{zone}/dns_records/{{id}}"
         routes = [
-            self._route(f"{ROOT}/user/tokens/verify", "GET", self._verify),
-            self._route(f"{ROOT}/accounts/{{account}}/tokens/verify", "GET", self._verify),
-            self._route(f"{ROOT}/accounts/{{account}}/audit_logs", "GET", self._audit_logs),
-            self._route(f"{ROOT}/zones", "GET", self._list_zones),
-            self._route(zone, "GET", self._get_zone),
-            self._route(f"{zone}/dns_records", "GET", self._list),
-            self._route(f"{zone}/dns_records", "POST", self._post),
-            self._route(f"{zone}/dns_records/batch", "POST", self._batch),
-            self._route(f"{zone}/dns_records/usage", "GET", self._usage),
-            self._route(record, "GET", self._get),
-            self._route(record, "PATCH", self._patch),
-            self._route(record, "PUT", self._put),
-            self._route(record, "DELETE", self._delete),
+            self._route(f"{ROOT}/user/tokens/verify", "GET", self._verify, ""),
+            self._route(f"{ROOT}/accounts/{{account}}/tokens/verify", "GET", self._verify, ""),
+            self._route(f"{ROOT}/accounts/{{account}}/audit_logs", "GET", self._audit_logs, ""),
+            self._route(f"{ROOT}/zones", "GET", self._list_zones, ZONE),
+            self._route(zone, "GET", self._get_zone, ZONE),
+            self._route(f"{zone}/dns_records", "GET", self._list, READ),
+            self._route(f"{zone}/dns_records", "POST", self._post, WRITE),
+            self._route(f"{zone}/dns_records/batch", "POST", self._batch, WRITE),
+            self._route(f"{zone}/dns_records/usage", "GET", self._usage, READ),
+            self._route(record, "GET", self._get, READ),
+            self._route(record, "PATCH", self._patch, WRITE),
+            self._route(record, "PUT", self._put, WRITE),
+            self._route(record, "DELETE", self._delete, WRITE),
         ]
         app = Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})
         return FaultMiddleware(app, self.faults, self._fault)
 
-    def _route(self, path: str, method: str, handle: Callable[[Request, JSONObject], JSONObject]) -> Route:
+    def _route(self, path: str, method: str, handle: Callable[[Request, JSONObject], JSONObject], right: str) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
                 body = await self._admitted(request)
+                if right and right not in self.rights:
+                    raise Refused(10000, "Authentication error", status=403)
                 if handle == self._audit_logs:
                     await asyncio.sleep(self.slow_audit)
                 return self._headed(JSONResponse(handle(request, body)))
@@ -290,7 +297,7 @@ def _zone_answer(zone: Zone) -> JSONObject:
     dates = dict.fromkeys(("created_on", "modified_on", "activated_on"), zone.made)
     originals = dict.fromkeys(("original_name_servers", "original_registrar", "original_dnshost"))
     servers = ["ada.ns.cloudflare.com", "bob.ns.cloudflare.com"]
-    state = {"status": "active", "paused": False, "type": "full", "development_mode": 0, "name_servers": servers}
+    state = {"status": zone.status, "paused": zone.paused, "type": "full", "development_mode": 0, "name_servers": servers}
     return {
         "id": zone.id,
         "name": zone.name,

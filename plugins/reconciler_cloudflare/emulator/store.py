@@ -34,6 +34,8 @@ class Zone:
     limits: Limits = field(default_factory=Limits)
     records: dict[str, JSONObject] = field(default_factory=dict)
     stale: float = 0.0
+    status: str = "active"
+    paused: bool = False
     made: str = field(default_factory=_now)
     log: list[JSONObject] = field(default_factory=list)
     _actor: tuple[JSONObject, str] = (SOMEBODY, "UI")
@@ -164,7 +166,8 @@ def _without_id(fields: JSONObject) -> JSONObject:
 def zone_from(name: str, seed: JSONObject) -> Zone:
     """Build a zone from a seed: its ``records`` as a create would take them, and any field of Limits; ``meta`` may be set, too."""
     known = {key: value for key, value in seed.items() if key in Limits.__dataclass_fields__}
-    zone = Zone(name, **({"id": seed["id"]} if "id" in seed else {}), limits=Limits(**known))
+    own = {key: seed[key] for key in ("id", "status", "paused") if key in seed}
+    zone = Zone(name, **own, limits=Limits(**known))
     for record in seed.get("records", ()):
         zone.post(record, **({"meta": record["meta"]} if "meta" in record else {}))
     zone.log.clear()

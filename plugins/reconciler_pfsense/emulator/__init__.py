@@ -1,4 +1,4 @@
-"""A small pfSense for the sandbox and the tests: a real SSH server that does what the program sent to ``php`` asks for.
+"""A small pfSense for the sandbox and the tests: a real SSH server and XML-RPC over TLS, which do what the program sent to them asks for.
 
 It never runs PHP. It reads the request out of the program and makes the same edits to its own configuration, with the quirks of the
 real file format, and renders haproxy.cfg and the rules as the real code does.
@@ -19,9 +19,10 @@ from reconciler_pfsense.agent import embedded_request
 from reconciler_pfsense.emulator.base import base_config
 from reconciler_pfsense.emulator.configfile import Config
 from reconciler_pfsense.emulator.firewall import Cut, Firewall, Refusal
+from reconciler_pfsense.emulator.web import WebDoor
 
 PASSWORD = "pfsense"  # noqa: S105 - the account of the emulator, the factory default of the real system
-INSIDE = frozenset({"no-haproxy", "locked", "other-admin", "pf-refuses", "port-taken", "cut-during-reload"})
+INSIDE = frozenset({"no-haproxy", "locked", "other-admin", "pf-refuses", "port-taken", "cut-during-reload", "disk-full"})
 """Faults that the firewall plays itself."""
 
 _HTML = '<pre style="white-space: pre-wrap;">PHP ERROR: Type: 1, File: -, Line: 42, Message: {}\nStack trace:\n#0 {{main}}</pre>'
@@ -33,7 +34,7 @@ class PfSenseEmulator:
 
     The seed may give ``config_xml`` (a whole file), ``wan`` and ``lan`` (addresses of the built-in configuration).
     Faults beside the common ones latency, cut-before and cut-after: html and memory (a PHP fatal), partial (half an answer), dots
-    (what a booting firewall prints), and those of ``INSIDE``.
+    (what a booting firewall prints), and those of ``INSIDE``. They hit both ways in.
     """
 
     def __init__(self, seed: JSONObject | None = None) -> None:
@@ -49,19 +50,23 @@ class PfSenseEmulator:
         self.client_key = asyncssh.generate_private_key("ssh-ed25519")
         self._host_key = asyncssh.generate_private_key("ssh-ed25519")
         self._lock = threading.Lock()
+        self._ending = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._server: asyncssh.SSHAcceptor | None = None
+        self.web = WebDoor(self)
 
     # -- life --------------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Listen on a loopback port, which stays the same over stop and start."""
+        self._ending.clear()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="emulator-pfsense")
         self._thread.start()
         self._server = self._wait(self._listen())
         self.port = self._server.get_port()
+        self.web.start()
 
     async def _listen(self) -> asyncssh.SSHAcceptor:
         return await asyncssh.listen(
@@ -82,6 +87,8 @@ class PfSenseEmulator:
         """Close every socket."""
         if self._loop is None or self._thread is None or self._server is None:
             return
+        self._ending.set()
+        self.web.stop()
         self._wait(self._close(self._server))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
@@ -94,6 +101,10 @@ class PfSenseEmulator:
         for connection in list(self.connections):
             connection.abort()
             await connection.wait_closed()
+        left = asyncio.all_tasks() - {task for task in (asyncio.current_task(),) if task}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def change_host_key(self) -> None:
         """Come back with another host key, as a reinstalled or an impersonated firewall would."""
@@ -115,6 +126,18 @@ class PfSenseEmulator:
             "lock_timeout": 1,
         }
 
+    def xmlrpc_settings(self) -> JSONObject:
+        """Give the target's settings for the other way in."""
+        return {
+            "transport": "xmlrpc",
+            "host": "127.0.0.1",
+            "port": self.web.port,
+            "password": PASSWORD,
+            "certificate": self.web.certificate,
+            "timeout": 30.0,
+            "lock_timeout": 1,
+        }
+
     def summary(self) -> list[str]:
         """Say what is inside and how to look at it."""
         forwards = [line for line in self.rules().splitlines() if line.startswith("rdr on")]
@@ -122,6 +145,7 @@ class PfSenseEmulator:
         return [
             f"pfSense 2.8 with HAProxy on 127.0.0.1:{self.port} (ssh admin, password {PASSWORD}; cat config.xml, haproxy.cfg or rules)",
             f"{len(forwards)} port forwards; frontends: {', '.join(frontends) or 'none'}",
+            f"its XML-RPC: https://127.0.0.1:{self.web.port}/xmlrpc.php",
         ]
 
     def config_xml(self) -> str:
@@ -170,6 +194,14 @@ class PfSenseEmulator:
             process.exit(127)
 
     async def _php(self, process: "asyncssh.SSHServerProcess[bytes]", program: str) -> None:
+        output, status = await asyncio.to_thread(self.run, program)
+        process.stdout.write(output.encode())
+        process.exit(status)
+
+    # -- both ways in ------------------------------------------------------------------------------------------------------------
+
+    def run(self, program: str) -> tuple[str, int]:
+        """Run a program under the fault that is due: what it prints or gives back, and its exit code. Raises Cut."""
         request = embedded_request(program)
         self.programs.append(request)
         method = "POST" if request["verb"] == "apply" else "GET"
@@ -177,33 +209,37 @@ class PfSenseEmulator:
         fault = self.faults.take(method, request["verb"])
         kind = fault.kind if fault else ""
         if fault and kind == "latency":
-            await asyncio.sleep(fault.seconds)
+            self._ending.wait(fault.seconds)
         if kind == "cut-before":
             raise Cut
         if kind in _WORDS:
-            process.stdout.write(_HTML.format(_WORDS[kind]).encode())
-            process.exit(255)
-            return
-        answer = await asyncio.to_thread(self.execute, program, request, kind)
+            return _HTML.format(_WORDS[kind]), 255
+        answer = self.execute(program, request, kind)
         if kind == "cut-after":
             raise Cut
         output = ("...." if kind == "dots" else "") + answer
-        process.stdout.write((output[: len(output) // 2] if kind == "partial" else output).encode())
-        process.exit(0)
+        return (output[: len(output) // 2] if kind == "partial" else output), 0
 
     def execute(self, program: str, request: JSONObject, kind: str) -> str:
         """Do what ``request`` asks for, under the fault ``kind``, and give what the program would print."""
         with self._lock:
             self.firewall.trouble = {kind} & INSIDE
             try:
-                body = self.firewall.apply(request) if request["verb"] == "apply" else self.firewall.observe()
-                answer: JSONObject = {"ok": True, "body": body}
+                answer: JSONObject = {"ok": True, "body": self._body(request)}
             except Refusal as refusal:
                 answer = {"ok": False, "kind": refusal.kind, "message": str(refusal)}
             finally:
                 self.firewall.trouble = set()
         text = base64.b64encode(json.dumps(answer).encode()).decode()
         return f"\nRECONCILER-RESULT {request['nonce']} {text} END\n"
+
+    def _body(self, request: JSONObject) -> JSONObject:
+        match request["verb"]:
+            case "apply":
+                return self.firewall.apply(request)
+            case "glance":
+                return self.firewall.glance(request["known"])
+        return self.firewall.observe()
 
 
 class _Door(asyncssh.SSHServer):

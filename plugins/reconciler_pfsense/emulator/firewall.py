@@ -17,7 +17,7 @@ from typing import Any
 
 from reconciler.resource import JSONObject
 from reconciler_pfsense.emulator.configfile import Config, Unreadable, at, dump, listed, parse, put
-from reconciler_pfsense.emulator.render import HAPROXY, entries, haproxy_cfg, rules
+from reconciler_pfsense.emulator.render import HAPROXY, entries, haproxy_cfg, pools_of, rules
 
 LISTS = ("aliases/alias", "nat/rule", "filter/rule", f"{HAPROXY}/ha_backends/item", f"{HAPROXY}/ha_pools/item")
 SETTINGS = ("enable", "maxconn", "nbthread", "hard_stop_after")
@@ -47,7 +47,7 @@ class Firewall:
         """Boot with a configuration: everything in it is loaded."""
         self.text = config_xml
         self.config = parse(config_xml)
-        self.history: dict[int, str] = {}
+        self.history: dict[int, tuple[str, str]] = {}
         self.haproxy_cfg = ""
         self.rules = ""
         self.pending = False
@@ -77,11 +77,22 @@ class Firewall:
             "sha": self.sha,
             "version": "2.8.0-RELEASE",
             "revision": at(self.config, "revision") or {},
+            "history": self._past(),
             "lists": {path: [_without_passwords(item) for item in listed(self.config, path)] for path in LISTS},
             "settings": seen,
             "stats": self.stats() if seen is not None and "enable" in seen else None,
             "pending": self.pending,
         }
+
+    def _past(self) -> list[JSONObject]:
+        """Give the earlier revisions, newest first, as ``backup.cache`` has them."""
+        return [{"time": str(when), "description": words} for when, (words, _) in sorted(self.history.items(), reverse=True)]
+
+    def glance(self, known: str) -> JSONObject:
+        """Say whether the file is still the one that was known, and who wrote it when it is not."""
+        if known == self.sha:
+            return {"sha": known}
+        return {"sha": self.sha, "revision": at(self.config, "revision") or {}, "history": self._past()}
 
     def apply(self, request: JSONObject) -> JSONObject:
         """Make one transaction, as the program does. Raises Refusal or Cut."""
@@ -109,6 +120,8 @@ class Firewall:
         check_references(config, request["gone"])
         if _content(config) == _content(self.config):
             return False
+        if "disk-full" in self.trouble:
+            raise Refusal("failed", "the configuration cannot be copied aside, nothing was written; is the disk full?")
         if request["haproxy"]:
             why = self._refusal_of_haproxy(config)
             if why:
@@ -146,7 +159,7 @@ class Firewall:
             self.config = parse(text)
             self.text = text
         except Unreadable:
-            self.text = next(reversed(self.history.values()))
+            _, self.text = next(reversed(self.history.values()))
             self.config = parse(self.text)
 
     def change(self, function: Callable[[Config], object], *, username: str = "admin@10.0.0.5 (Local Database)") -> None:
@@ -158,7 +171,8 @@ class Firewall:
 
     def _remember(self) -> None:
         """Copy the file into the history under its revision's second: the later of two in one second replaces the earlier."""
-        self.history[int(at(self.config, "revision/time") or 0)] = self.text
+        words = str(at(self.config, "revision/description") or "")
+        self.history[int(at(self.config, "revision/time") or 0)] = words, self.text
         for old in list(self.history)[:-HISTORY]:
             del self.history[old]
 
@@ -307,9 +321,9 @@ def check_references(config: Config, gone: list[JSONObject]) -> None:
             users = sorted(set(_users(name, config, ())))
         else:
             frontends = entries(at(config, f"{HAPROXY}/ha_backends"))
-            users = [f"frontend ({one['name']})" for one in frontends if one.get("backend_serverpool") == name]
+            users = [f"frontend ({one['name']})" for one in frontends if name in pools_of(one)]
         if users:
-            raise Refusal("refused", f"{item['kind']} {name} is still used by: {', '.join(users)}; change or delete that first")
+            raise Refusal("used", f"{item['kind']} {name} is still used by: {', '.join(users)}; change or delete that first")
 
 
 def _users(name: str, value: Any, trail: tuple[str, ...], called: str = "") -> Iterator[str]:

@@ -26,6 +26,14 @@ global
 \tserver-state-file /tmp/haproxy_server_state
 
 """
+_SNI = {
+    "ssl_sni_matches": "",
+    "ssl_sni_contains": " -m sub",
+    "ssl_sni_starts_with": " -m beg",
+    "ssl_sni_ends_with": " -m end",
+    "ssl_sni_regex": " -m reg",
+}
+"""What the package makes of its expressions about the name that a client asks for."""
 _FRONTEND_OPTIONS = (("dontlognull", "dontlognull"), ("log-detailed", "tcplog"))
 
 
@@ -48,12 +56,19 @@ def haproxy_cfg(config: Config, now: datetime) -> str:
     )
     used: dict[str, str] = {}
     for frontend in active:
-        used.setdefault(frontend.get("backend_serverpool", ""), frontend.get("type", ""))
+        for name in pools_of(frontend):
+            used.setdefault(name, frontend.get("type", ""))
     sections = [
         *("".join(_frontend(config, one)) for one in active),
         *("".join(_backend(pools[name], mode)) for name, mode in used.items() if name in pools),
     ]
     return head + "\n".join(sections) + "\n\n"
+
+
+def pools_of(frontend: Config) -> list[str]:
+    """Name the backends that a frontend leads to, the default one last."""
+    chosen = [one.get("use_backendbackend", "") for one in entries(frontend.get("a_actionitems")) if one.get("action") == "use_backend"]
+    return [name for name in (*chosen, frontend.get("backend_serverpool", "")) if name]
 
 
 def _mode(kind: str) -> str:
@@ -76,6 +91,8 @@ def _frontend(config: Config, item: Config) -> Iterator[str]:
         yield f"\tmaxconn\t\t\t{item['max_connections']}\n"
     yield f"\ttimeout client\t\t{item.get('client_timeout') or 30000}\n"
     yield _base64_lines(item.get("advanced", ""))
+    if item.get("type") == "https":
+        yield from _sni_lines(item)
     if item.get("backend_serverpool"):
         yield f"\tdefault_backend {item['backend_serverpool']}_ipvANY\n"
 
@@ -87,6 +104,29 @@ def _http_lines(item: Config) -> Iterator[str]:
         yield "\toption\t\t\tforwardfor\n\tacl https ssl_fc\n"
         for scheme, condition in (("http", "!https"), ("https", "https")):
             yield f"\thttp-request set-header\t\tX-Forwarded-Proto {scheme} if {condition}\n"
+
+
+def _sni_lines(item: Config) -> Iterator[str]:
+    """Render the rules that read the name a client asks for by TLS; the package leaves them out of frontends of another type."""
+    rules = [one for one in entries(item.get("ha_acls")) if one.get("expression") in _SNI]
+    if rules:
+        yield "\ttcp-request inspect-delay\t5s\n"
+    lines = (f"\tacl\t\t\t{one['name']}\treq.ssl_sni{_SNI[one['expression']]}{_case(one)} {one.get('value', '')}\n" for one in rules)
+    yield from dict.fromkeys(lines)
+    if rules:
+        yield "\ttcp-request content accept if { req.ssl_hello_type 1 }\n"
+    for action in entries(item.get("a_actionitems")):
+        if action.get("action") == "use_backend" and action.get("acl"):
+            names = "".join(f" {_negated(name, item)}{name}" for name in action["acl"].split(" "))
+            yield f"\tuse_backend {action['use_backendbackend']}_ipvANY  if {names} \n"
+
+
+def _case(rule: Config) -> str:
+    return "" if rule.get("casesensitive") == "yes" else " -i"
+
+
+def _negated(name: str, item: Config) -> str:
+    return "!" if any(one.get("name") == name and one.get("not") == "yes" for one in entries(item.get("ha_acls"))) else ""
 
 
 def _addresses(config: Config, bind: Config) -> list[str]:

@@ -6,6 +6,7 @@ One mailbox store is fed by SMTP and read by IMAP. The doors of the host and the
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from reconciler.resource import JSONObject
@@ -35,8 +36,9 @@ class ProbeEmulator:
     """The host and its resolvers.
 
     The seed may hold ``accounts``: address -> password. ``aliases``: address or ``@domain`` -> account. ``records``: objects with name,
-    type, value and optionally ttl. ``resolvers``: addresses that are answered for (default 1.1.1.1, 8.8.8.8). ``addresses``: "host:port"
-    as written in probes -> door. ``closed``: "host:port" where nothing listens. ``names``: further names that the certificate is for.
+    type, value and optionally ttl. ``resolvers``: addresses that are answered for (default 1.1.1.1, 8.8.8.8). ``views``: resolver ->
+    records that it has in the place of the common ones of their name and type. ``addresses``: "host:port" as written in probes -> door.
+    ``closed``: "host:port" where nothing listens. ``names``: further names that the certificate is for.
     ``days``: how long the certificate is valid (default 90). ``refusal``: seconds until a client without PROXY header is turned away
     (default 0.5; Postfix takes 5). ``page``: text of the login page.
     ``pages``: path -> text of further pages; ``pages`` of the emulator may be replaced by any look-up.
@@ -54,12 +56,16 @@ class ProbeEmulator:
         self.pages: Callable[[str], str | None] = dict(seed.get("pages", {})).get
         self._hosts = sorted({split_address(one)[0] for one in self.addresses} | set(seed.get("names", [])) | {"localhost", "127.0.0.1"})
         self.ca_file = Path()
-        self.resolvers = {name: Resolver(self._answers, self.faults) for name in seed.get("resolvers", ["1.1.1.1", "8.8.8.8"])}
+        self.views = {name: [record(one) for one in records] for name, records in seed.get("views", {}).items()}
+        names = seed.get("resolvers", ["1.1.1.1", "8.8.8.8"])
+        self.resolvers = {name: Resolver(partial(self._answers, name), self.faults) for name in names}
         self.doors: dict[str, Door] = {}
         self._servers: list[SmtpServer | ImapServer | WebServer] = []
 
-    def _answers(self) -> Iterable[Record]:
-        return self.records
+    def _answers(self, resolver: str) -> Iterable[Record]:
+        own = self.views.get(resolver, [])
+        hidden = {(one.name, one.type) for one in own}
+        return [*own, *(one for one in self.records if (one.name, one.type) not in hidden)]
 
     def follow(self, records: Callable[[], Iterable[JSONObject]]) -> None:
         """Answer from elsewhere from now on, for instance from the records of an emulated DNS provider."""

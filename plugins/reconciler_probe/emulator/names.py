@@ -51,11 +51,14 @@ def rdata(one: Record) -> dns.rdata.Rdata:
 
 
 class Resolver:
-    """One resolver. ``records`` may be replaced at any time; ``silent`` makes it take questions and answer none."""
+    """One resolver. ``records`` may be replaced at any time.
+
+    ``silent`` makes it take questions and answer none; ``trouble`` is the only answer it gives, such as SERVFAIL.
+    """
 
     def __init__(self, records: Callable[[], Iterable[Record]], faults: Faults) -> None:
         """Take the records; nothing is bound yet."""
-        self.records, self.faults, self.silent = records, faults, False
+        self.records, self.faults, self.silent, self.trouble = records, faults, False, ""
         self._tcp = Listener(self._stream)
         self._udp = Listener(self._datagram, datagrams=True)
 
@@ -103,8 +106,8 @@ class Resolver:
         if self.silent or (fault is not None and fault.kind.startswith("cut")):
             return None
         answer = dns.message.make_response(query, recursion_available=True)
-        if fault is not None and fault.kind != "latency":
-            answer.set_rcode(dns.rcode.SERVFAIL)
+        if self.trouble or (fault is not None and fault.kind != "latency"):
+            answer.set_rcode(dns.rcode.from_text(self.trouble or "SERVFAIL"))
             return answer
         self._fill(answer, query.question[0])
         return answer

@@ -22,7 +22,7 @@ class UptimeKumaEmulator:
 
     Seed: ``dialect`` (2.x or 1.23), ``username``, ``password``, ``two_factor``, ``auth`` (false: no login), ``monitors`` and
     ``notifications``. A seeded monitor is a row with its ``id``; columns left out have the database's defaults, and ``beats`` is its
-    history.
+    history. ``docker_hosts`` are names.
     """
 
     def __init__(self, seed: JSONObject | None = None) -> None:
@@ -48,6 +48,7 @@ class UptimeKumaEmulator:
 
     def start(self) -> None:
         """Listen; everything stored is still there, and everybody must log in again."""
+        self.store.labels = frozenset(self.store.tags)
         self._sockets = sockets = Sockets(self.store, self.auth, self.faults, self.knobs)
         pages = application(self.store, self.auth, sockets.show)
         self._server = AppServer(_prompt(socketio.ASGIApp(sockets.server, pages)), port=self._port)
@@ -73,10 +74,20 @@ class UptimeKumaEmulator:
         return [f"Uptime Kuma {self.store.dialect.name} at {self.url}, user {self.auth.username}", *monitors]
 
     def snapshot(self) -> dict[str, Any]:
-        """Give a copy of everything: ``monitors`` and ``notifications`` by number, as clients see them, and ``beats``."""
-        with self.store.lock:
-            monitors = {int(id): row for id, row in self.store.views().items()}
-            return copy.deepcopy({"monitors": monitors, "notifications": self.store.notifications, "beats": self.store.beats})
+        """Give a copy of everything: ``monitors``, ``notifications``, ``maintenances`` and ``pages`` by number, and ``beats``.
+
+        A maintenance has ``monitors`` and ``pages`` as well, a page ``groups``.
+        """
+        store = self.store
+        with store.lock:
+            monitors = {int(id): row for id, row in store.views().items()}
+            windows = {
+                id: {**store.windows.view(id), "monitors": store.windows.monitors.get(id, []), "pages": store.windows.pages.get(id, [])}
+                for id in sorted(store.windows.rows)
+            }
+            pages = {id: {**row, "groups": store.pages.groups[id]} for id, row in store.pages.rows.items()}
+            seen = {"monitors": monitors, "notifications": store.notifications, "maintenances": windows, "pages": pages}
+            return copy.deepcopy({**seen, "beats": store.beats})
 
     @property
     def check(self) -> Callable[[JSONObject], bool]:

@@ -7,7 +7,7 @@ import json
 import time
 from dataclasses import dataclass, field
 
-from reconciler_uptime_kuma.emulator.store import Refused
+from reconciler_uptime_kuma.emulator.refusals import Refused
 
 LOGINS_PER_MINUTE = 20
 

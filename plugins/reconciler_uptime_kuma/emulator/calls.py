@@ -4,7 +4,8 @@ from collections.abc import Coroutine
 from typing import Any
 
 from reconciler.resource import JSONObject
-from reconciler_uptime_kuma.emulator.store import FOREIGN_KEY, NoAnswer, Refused, Store, complaint
+from reconciler_uptime_kuma.emulator.refusals import FOREIGN_KEY, NoAnswer, Refused, complaint
+from reconciler_uptime_kuma.emulator.store import Store
 
 ROOM = "1"
 """The room of the user: every client of the user gets every push."""
@@ -14,6 +15,7 @@ _ENGLISH = {
     "successDeleted": "Deleted Successfully.",
     "successPaused": "Paused Successfully.",
     "successResumed": "Resumed Successfully.",
+    "Saved.": "Saved.",
 }
 
 
@@ -107,7 +109,7 @@ class Calls:
         for child in deleted:
             await self.push("deleteMonitorFromList", child)
         if deleted:
-            await self.push("maintenanceList", {})
+            await self.push("maintenanceList", self.store.windows.views())
         self.later(self._gone(id))
         return self.done("successDeleted")
 
@@ -120,10 +122,10 @@ class Calls:
 
     async def _first_beat(self, id: int) -> None:
         if self.modern:
-            await self.push("maintenanceList", {})
+            await self.push("maintenanceList", self.store.windows.views())
         await self.check(id)
         if not self.modern:
-            await self.push("maintenanceList", {})
+            await self.push("maintenanceList", self.store.windows.views())
 
     async def _tell(self, id: int) -> None:
         if self.modern:

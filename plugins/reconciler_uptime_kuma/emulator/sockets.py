@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,8 +12,10 @@ import socketio
 from reconciler.resource import JSONObject
 from reconciler.sandbox.server import Fault, Faults
 from reconciler_uptime_kuma.emulator.auth import Auth
-from reconciler_uptime_kuma.emulator.calls import ROOM, Calls
-from reconciler_uptime_kuma.emulator.store import DOWN, NoAnswer, Refused, Store
+from reconciler_uptime_kuma.emulator.calls import ROOM
+from reconciler_uptime_kuma.emulator.planning import Planning
+from reconciler_uptime_kuma.emulator.refusals import NoAnswer, Refused
+from reconciler_uptime_kuma.emulator.store import DOWN, Store
 
 Handler: TypeAlias = Callable[..., Awaitable[Any]]
 
@@ -20,18 +23,30 @@ WRITES = frozenset(
     (
         "add",
         "addAPIKey",
+        "addDockerHost",
+        "addMaintenance",
+        "addMaintenanceStatusPage",
+        "addMonitorMaintenance",
         "addMonitorTag",
         "addNotification",
+        "addProxy",
+        "addStatusPage",
         "addTag",
+        "deleteMaintenance",
         "deleteMonitor",
         "deleteMonitorTag",
         "deleteNotification",
+        "deleteStatusPage",
         "deleteTag",
+        "editMaintenance",
         "editMonitor",
         "editMonitorTag",
         "editTag",
+        "pauseMaintenance",
         "pauseMonitor",
+        "resumeMaintenance",
         "resumeMonitor",
+        "saveStatusPage",
         "setup",
     )
 )
@@ -54,7 +69,7 @@ class Knobs:
     chatter: bool = False
 
 
-class Sockets(Calls):
+class Sockets(Planning):
     """One server's sockets. Made anew for each start, because it belongs to that start's event loop."""
 
     def __init__(self, store: Store, auth: Auth, faults: Faults, knobs: Knobs) -> None:
@@ -88,8 +103,11 @@ class Sockets(Calls):
         if self.modern and not self._auth.password:
             await self.push("setup", to=sid)
         if not self._auth.enabled:
+            if not self.modern:
+                await self.push("autoLogin", to=sid)
             await self._welcome(sid)
-            await self.push("autoLogin", to=sid)
+            if self.modern:
+                await self.push("autoLogin", to=sid)
         elif self.modern:
             await self.push("loginRequired", to=sid)
 
@@ -141,12 +159,15 @@ class Sockets(Calls):
         await self.push("monitorList", self.store.views())
         if self.modern:
             await self.push("monitorTypeList", {}, to=sid)
-        await self.push("maintenanceList", {})
+        with suppress(Refused):  # one that cannot be worked out keeps the list from everybody, and nothing else
+            await self.push("maintenanceList", self.store.windows.views())
         await self.push("info", self._info(logged_in=True), to=sid)
         await self.push("notificationList", list(self.store.notifications.values()))
-        for event in ("proxyList", "dockerHostList", "apiKeyList", *(("remoteBrowserList",) if self.modern else ())):
+        await self.push("proxyList", list(self.store.proxies.values()))
+        await self.push("dockerHostList", list(self.store.docker_hosts.values()))
+        for event in ("apiKeyList", *(("remoteBrowserList",) if self.modern else ())):
             await self.push(event, [])
-        await self.push("statusPageList", {})
+        await self.push("statusPageList", {str(id): row for id, row in self.store.pages.rows.items()})
         for id in sorted(self.store.monitors):
             await self.push("heartbeatList", str(id), [self._pushed(beat) for beat in self.store.beats.get(id, [])], False, to=sid)
             if not self.modern:

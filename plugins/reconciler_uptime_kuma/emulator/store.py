@@ -1,7 +1,7 @@
 """What the emulated Uptime Kuma holds, and the rules by which a monitor is added, edited and deleted.
 
 No network here. Raises Refused for an error answer, possibly after having written, as the real one does; NoAnswer where the real
-one never answers.
+one never answers. Maintenances and status pages are tables of their own.
 """
 
 import json
@@ -14,9 +14,11 @@ from typing import Any
 
 from reconciler.resource import JSONObject
 from reconciler_uptime_kuma.dialect import CLASSIC, COMPUTED, MANAGED, MODERN, Dialect
+from reconciler_uptime_kuma.emulator.pages import Pages
+from reconciler_uptime_kuma.emulator.refusals import FOREIGN_KEY, NoAnswer, Refused, complaint
+from reconciler_uptime_kuma.emulator.windows import Windows
 
-UP, DOWN, PENDING = 1, 0, 2
-FOREIGN_KEY = "SQLITE_CONSTRAINT: FOREIGN KEY constraint failed"
+UP, DOWN, PENDING, MAINTENANCE = 1, 0, 2, 3
 
 _MANAGED_DEFAULTS: JSONObject = {
     **dict.fromkeys(MANAGED - {"notificationIDList", "jsonPathOperator"}),
@@ -35,17 +37,12 @@ _NUMBERS = frozenset({"port", "interval", "retryInterval", "resendInterval", "ma
 _READ_ONLY = COMPUTED - {"active", "dns_last_result", "weight"} | {"notificationIDList"}
 
 
-class Refused(Exception):
-    """An answer that says no. The message is the real one's own."""
-
-
-class NoAnswer(Exception):
-    """The real one throws before it calls back."""
-
-
 @dataclass(slots=True)
 class Store:
-    """The database of one emulated server. ``check`` says whether what a monitor watches is up."""
+    """The database of one emulated server.
+
+    ``check`` says whether what a monitor watches is up; ``labels`` are the tags that there were at its start.
+    """
 
     dialect: Dialect = MODERN
     check: Callable[[JSONObject], bool] = lambda row: True
@@ -57,9 +54,18 @@ class Store:
     beats: dict[int, list[JSONObject]] = field(default_factory=dict)
     api_keys: dict[int, str] = field(default_factory=dict)
     running: dict[int, JSONObject] = field(default_factory=dict)
+    docker_hosts: dict[int, JSONObject] = field(default_factory=dict)
+    proxies: dict[int, JSONObject] = field(default_factory=dict)
+    labels: frozenset[int] = frozenset()
     wedged: bool = False
+    windows: Windows = field(init=False)
+    pages: Pages = field(init=False)
     lock: threading.RLock = field(default_factory=threading.RLock)
     _last: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Make the tables that depend on the dialect."""
+        self.windows, self.pages = Windows(self.dialect.modern), Pages(self.dialect)
 
     # -- numbers and defaults ------------------------------------------------------------------------------------------------
 
@@ -134,6 +140,8 @@ class Store:
         for table in (self.monitors, self.links, self.beats, self.running):
             table.pop(id, None)
         self.monitor_tags = [row for row in self.monitor_tags if row["monitor_id"] != id]
+        self.windows.forget(id)
+        self.pages.forget(id)
         return ([], below) if children else (below, [])
 
     def set_active(self, id: Any, *, active: bool) -> None:
@@ -194,11 +202,15 @@ class Store:
             "childrenIDs": [number for number, other in self.monitors.items() if other["parent"] == id and number != id],
             "notificationIDList": {str(number): True for number in sorted(self.links.get(id, ()))},
             "tags": [self._tag_view(one) for one in self.monitor_tags if one["monitor_id"] == id],
-            "maintenance": False,
+            "maintenance": self.in_peace(id),
             "screenshot": None,
             "includeSensitiveData": True,
         }
         return {**view, "path": [*names, own]} if self.dialect.modern else view
+
+    def in_peace(self, id: int) -> bool:
+        """Say whether a monitor, or a group above it, is under maintenance."""
+        return any(self.windows.covers(one) for one in (id, *self._ancestors(id)))
 
     def views(self) -> JSONObject:
         """Give all monitors as they are listed."""
@@ -267,6 +279,8 @@ class Store:
         row = self.running.get(id)
         if row is None or id not in self.monitors or not self.view(id)["active"] or row["type"] in ("push", "manual"):
             return None
+        if self.in_peace(id):
+            return self.beat(id, MAINTENANCE, "Monitor under maintenance")
         if row["type"] == "group":
             return self.beat(id, *self._children(id))
         good = up is not bool(row["upsideDown"])
@@ -338,28 +352,8 @@ def statement(monitor: JSONObject, dialect: Dialect, failure: str) -> str:
     return complaint("monitor", columns, failure)
 
 
-def complaint(table: str, columns: JSONObject, failure: str) -> str:
-    """Give the database's complaint about an insert, which quotes every value, and so is not for logs."""
-    names = sorted(columns)
-    quoted, values = ", ".join(f"`{name}`" for name in names), ", ".join(_literal(columns[name]) for name in names)
-    return " ".join(("insert into", f"`{table}`", f"({quoted})", "values", f"({values})", "-", failure))
-
-
 def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def _literal(value: Any) -> str:
-    match value:
-        case None:
-            return "NULL"
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return f"'{value}'"
-        case list() | dict():
-            return ""
-    return str(value)
 
 
 def seeded(seed: JSONObject) -> Store:
@@ -369,6 +363,9 @@ def seeded(seed: JSONObject) -> Store:
         id = store.next_id("notification", row.get("id"))
         store.notifications[id] = {"name": row.get("name")}
         store.save_notification({key: value for key, value in row.items() if key != "id"}, id)
+    for name in seed.get("docker_hosts", ()):
+        id = store.next_id("docker_host")
+        store.docker_hosts[id] = {"id": id, "userID": 1, "dockerDaemon": "/var/run/docker.sock", "dockerType": "socket", "name": name}
     for row in seed.get("monitors", ()):
         _plant(store, row)
     return store

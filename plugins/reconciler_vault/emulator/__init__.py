@@ -114,7 +114,7 @@ class VaultEmulator:
         try:
             found = self.system.handle(Call(verb, path[4:].strip("/"), body, params, headers, headers.get("x-vault-token", "")))
         except Refused as refusal:
-            return JSONResponse(refusal.body, refusal.status)
+            return Response(status_code=refusal.status) if refusal.bare else JSONResponse(refusal.body, refusal.status)
         return Response(status_code=204) if found is None else JSONResponse(_envelope(found))
 
 

@@ -63,7 +63,7 @@ class Tokens:
 
     def __init__(self, clock: Clock) -> None:
         """Begin with none."""
-        self._clock = clock
+        self.clock = self._clock = clock
         self.all: dict[str, Token] = {}
 
     def make(self, policies: list[str], *, ttl: int, longest: int = 0, value: str = "") -> Token:

@@ -132,7 +132,7 @@ class KVEngine:
             raise Refused(400, "no data provided")
         entry = self.entries.get(path)
         if entry is None or not entry.current:
-            raise Refused(404)
+            raise Refused(404, bare=True)
         newest = entry.versions[entry.current]
         self._check_cas(entry, call.body)
         if not newest.alive or newest.data is None:
@@ -234,7 +234,7 @@ class KVEngine:
         self._check_patch(call)
         entry = self.entries.get(path)
         if entry is None:
-            raise Refused(404)
+            raise Refused(404, bare=True)
         if "custom_metadata" in call.body:
             custom = _merge(entry.custom or {}, call.body["custom_metadata"] or {})
             _check_custom(custom)

@@ -1,7 +1,9 @@
 """The whole server below ``/v1/``: routing, access control, mounts, policies and health."""
 
+import json
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 
 from reconciler.resource import JSONObject
 from reconciler_vault.emulator import acl
@@ -22,16 +24,17 @@ path "sys/capabilities-self" { capabilities = ["update"] }
 class System:
     """Everything that the server holds. ``handle`` answers one call; nothing here knows of sockets."""
 
-    def __init__(self) -> None:
-        """Begin as a server that was just initialised and unsealed: no mounts but its own."""
-        self.clock = Clock()
-        self.tokens = Tokens(self.clock)
+    def __init__(self, tokens: Tokens | None = None) -> None:
+        """Begin as a server that was just initialised and unsealed: no mounts but its own. A namespace has the tokens of the whole."""
+        self.clock = tokens.clock if tokens is not None else Clock()
+        self.tokens = tokens or Tokens(self.clock)
+        self.namespaces: dict[str, System] = {}
         self.policies: dict[str, str] = {"default": DEFAULT_POLICY}
         self.mounts: dict[str, JSONObject] = {}
         self.methods: dict[str, JSONObject] = {}
         self.kv: dict[str, KVEngine] = {}
         self.auth: dict[str, AuthMethod] = {}
-        self.sealed = self.standby = False
+        self.initialised, self.sealed, self.standby = True, False, False
         self._describe(self.methods, "token", {"type": "token", "description": "token based credentials"})
         self._describe(self.mounts, "sys", {"type": "system", "description": "system endpoints used for control, policy and debugging"})
 
@@ -39,10 +42,16 @@ class System:
         """Answer one call; None for an answer without a body. Raises Refused."""
         if call.path == "sys/health" and call.verb == "GET":
             return self._health(call.params)
-        if self.sealed:
+        if self.sealed or not self.initialised:
             raise Refused(503, "Vault is sealed")
         if self.standby:
             raise Refused(503, "no active Vault instance found")
+        name = call.headers.get("x-vault-namespace", "").strip("/")
+        if name not in ("", "root"):
+            if name not in self.namespaces:
+                raise Refused(404, "namespace not found")
+            inside = {key: value for key, value in call.headers.items() if key != "x-vault-namespace"}
+            return self.namespaces[name].handle(replace(call, headers=inside))
         if call.path.startswith("auth/") and call.path.endswith("/login"):
             return self._to_auth(call)
         token = self.tokens.find(call.token)
@@ -107,6 +116,9 @@ class System:
             return self._table(call.below("mounts"), self.mounts)
         if head == "auth":
             return self._table(call.below("auth"), self.methods)
+        if head == "namespaces" and rest and call.verb in ("POST", "PUT"):
+            self.namespaces.setdefault(rest, System(self.tokens))
+            return {"data": {"path": f"{rest}/"}}
         if call.path.startswith("policies/acl"):
             return self._policy(call, rest.removeprefix("acl").strip("/").lower())
         if call.path == "capabilities-self" and call.verb in ("POST", "PUT"):
@@ -121,7 +133,7 @@ class System:
                 return {"data": {"keys": sorted({*self.policies, "root"})}}
             case "GET":
                 if name not in self.policies:
-                    raise Refused(404, f"No policy named: {name}")
+                    raise Refused(404)
                 return {"data": {"name": name, "policy": self.policies[name]}}
             case "POST" | "PUT":
                 if name == "root":
@@ -134,7 +146,7 @@ class System:
                 return None
             case "DELETE":
                 if name in BUILT_IN:
-                    raise Refused(400, f'cannot delete "{name}" policy')
+                    raise Refused(400, f"cannot delete {name if name == 'default' else json.dumps(name)} policy")
                 self.policies.pop(name, None)
                 return None
         raise unsupported()
@@ -217,12 +229,14 @@ class System:
 
     def _health(self, params: Mapping[str, str]) -> JSONObject:
         body = {
-            "initialized": True,
-            "sealed": self.sealed,
+            "initialized": self.initialised,
+            "sealed": self.sealed or not self.initialised,
             "standby": self.standby,
             "server_time_utc": int(self.clock.now()),
             "version": "1.20.0",
         }
+        if not self.initialised:
+            raise Health(int(params.get("uninitcode", 501)), body)
         if self.sealed:
             raise Health(int(params.get("sealedcode", 503)), body)
         if self.standby and params.get("standbyok") != "true":

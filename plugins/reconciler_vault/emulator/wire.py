@@ -32,9 +32,9 @@ class Call:
 class Refused(Exception):
     """An answer other than 2xx. ``data`` stands beside the errors, or in their place."""
 
-    def __init__(self, status: int, *errors: str, data: JSONObject | None = None) -> None:
-        """Keep status and texts."""
-        self.status, self.errors, self.data = status, errors, data
+    def __init__(self, status: int, *errors: str, data: JSONObject | None = None, bare: bool = False) -> None:
+        """Keep status and texts; ``bare`` is an answer without any body."""
+        self.status, self.errors, self.data, self.bare = status, errors, data, bare
         super().__init__(status, *errors)
 
     @property

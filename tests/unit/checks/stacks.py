@@ -5,7 +5,11 @@ from datetime import date
 from functools import cache
 
 from reconciler.checks import Finding, Resolver, check
+from reconciler.checks.view import NO_FACTS, Facts
+from reconciler.driver import Action, Change
+from reconciler.expressions import mta_sts_id
 from reconciler.load import load_stack
+from reconciler.plan import Plan
 from reconciler.registry import catalog
 from reconciler.resource import ResourceId
 from reconciler.stack import Stack
@@ -20,6 +24,8 @@ RSA_1024 = (
     "R/tYbHG+s1/FdSd7BV9G8feSyzp5Fc0Xk00ZmsOr9Vp16+hsSv6kv02XyXjSgRBf3bbaOQIDAQAB"
 )
 ED25519 = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+
+POLICY_ID = mta_sts_id("version: STSv1\nmode: testing\nmx: mail.example.com\nmax_age: 604800\n")
 
 STACK = """
 apiVersion: reconciler/v1
@@ -59,7 +65,7 @@ spec: {{zone: example.com, name: _dmarc.example.com, type: TXT, content: "v=DMAR
 apiVersion: cloudflare/v1
 kind: DNSRecord
 metadata: {{name: mta-sts}}
-spec: {{zone: example.com, name: _mta-sts.example.com, type: TXT, content: "v=STSv1; id=20260412"}}
+spec: {{zone: example.com, name: _mta-sts.example.com, type: TXT, content: "v=STSv1; id={POLICY_ID}"}}
 ---
 apiVersion: cloudflare/v1
 kind: DNSRecord
@@ -240,6 +246,7 @@ spec:
     sasl_passwd:
       pattern: '^\[smtp-relay\.brevo\.com\]:587 \S+:\S+$'
       consumers: [k8s/Secret/mail/relay]
+      form: password-map
     push_token:
       consumers: [k8s/Secret/mail/probe, uptime-kuma/Monitor/round-trip]
 """
@@ -269,9 +276,9 @@ def answering(texts: Mapping[str, Sequence[str]], others: Sequence[str] | None =
     return lambda name, sort: texts.get(name, others) if sort == "TXT" else others
 
 
-def load(parts: Mapping[str, str]) -> Stack:
+def load(parts: Mapping[str, str], stack: str = STACK) -> Stack:
     """Load a stack of these files."""
-    tree = {"desired/post/stack.yaml": STACK.encode()} | {f"desired/post/{name}.yaml": text.encode() for name, text in parts.items()}
+    tree = {"desired/post/stack.yaml": stack.encode()} | {f"desired/post/{name}.yaml": text.encode() for name, text in parts.items()}
     return load_stack(tree, "desired/post", catalog(), today=date(2026, 1, 1))
 
 
@@ -298,9 +305,16 @@ def record(name: str, type: str, content: str, place: str = "example.com", **fie
     return f"apiVersion: cloudflare/v1\nkind: DNSRecord\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n"
 
 
-def found(stack: Stack, resolver: Resolver | None = recorded, leaving: Sequence[str] = ()) -> list[Finding]:
-    """Run every rule."""
-    return list(check(stack, resolver=resolver, leaving=[ResourceId.parse(one) for one in leaving]))
+def found(
+    stack: Stack,
+    resolver: Resolver | None = recorded,
+    leaving: Sequence[str] = (),
+    plan: Plan | None = None,
+    facts: Facts = NO_FACTS,
+) -> list[Finding]:
+    """Run every rule; ``leaving`` is what a plan would delete, ``facts`` what is told of stored secrets."""
+    deletes = tuple(Change(Action.DELETE, ResourceId.parse(one), "target") for one in leaving)
+    return list(check(stack, resolver=resolver, plan=plan or Plan(stack.name, "", (deletes,)), facts=facts))
 
 
 def said(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:

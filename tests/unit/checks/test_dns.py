@@ -11,7 +11,7 @@ from reconciler.checks.dns import covers
 from reconciler.checks.mta_sts import matches, parse
 from reconciler.checks.spf import Term, terms
 from reconciler.checks.tags import addresses, tags
-from tests.unit.checks.stacks import ED25519, RSA_1024, RSA_2048, answering, broken, found, record, said, whole
+from tests.unit.checks.stacks import ED25519, POLICY_ID, RSA_1024, RSA_2048, answering, broken, found, record, said, whole
 
 DNS = "cloudflare/DNSRecord"
 SPF = '"v=spf1 include:spf.brevo.com -all"'
@@ -70,8 +70,8 @@ def test_nothing_is_wrong_with_the_whole_system() -> None:
         (("    @example.com spam@example.com", "    me@example.com spam@example.com"), ("info", "mailbox", f"{DNS}/dmarc")),
         # MTA-STS and TLS reports
         (("name: mta-sts.example.com", "name: sts.example.com"), ("error", "mta-sts-host", f"{DNS}/mta-sts")),
-        (("v=STSv1; id=20260412", "v=STSv1; id=2026-04-12"), ("error", "mta-sts-record", f"{DNS}/mta-sts")),
-        (("v=STSv1; id=20260412", "id=20260412"), ("error", "mta-sts-record", f"{DNS}/mta-sts")),
+        ((f"v=STSv1; id={POLICY_ID}", "v=STSv1; id=2026-04-12"), ("error", "mta-sts-record", f"{DNS}/mta-sts")),
+        ((f"v=STSv1; id={POLICY_ID}", "id=20260412"), ("error", "mta-sts-record", f"{DNS}/mta-sts")),
         ((POLICY, "    mode: on\n"), ("error", "mta-sts-policy", "k8s/ConfigMap/mail/policy")),
         (("max_age: 604800", "max_age: 99999999"), ("error", "mta-sts-policy", "k8s/ConfigMap/mail/policy")),
         (("    mx: mail.example.com\n", ""), ("error", "mta-sts-policy", "k8s/ConfigMap/mail/policy")),

@@ -202,6 +202,11 @@ def test_findings_are_sorted_the_worst_first_and_stand_on_the_stack() -> None:
     assert stack.findings == tuple(sorted(stack.findings)) == check(stack)
 
 
+def test_every_rule_has_a_test_that_breaks_it() -> None:
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__))
+    assert [rule for rule in RULES if f'"{rule}"' not in tests] == []
+
+
 def test_every_rule_has_a_reason_and_every_function_says_what_it_asks() -> None:
     assert all(one.asks and one.reference for one in RULES.values())
     assert all(rule.__doc__ for rule in CHECKS)

@@ -2,9 +2,14 @@
 
 import pytest
 
+from reconciler.checks.cluster import addresses_lost
 from reconciler.checks.listeners import Listeners, listeners_in
 from reconciler.checks.quota import period, runs
-from tests.unit.checks.stacks import answering, broken, found, load, recorded, said, whole
+from reconciler.driver import Action, Change, FieldDiff
+from reconciler.plan import Plan
+from reconciler.resource import ResourceId
+from reconciler.stack import Stack
+from tests.unit.checks.stacks import DNS, STACK, answering, broken, found, load, record, recorded, said, whole
 
 BACKEND = "pfsense/HAProxyBackend"
 FRONTEND = "pfsense/HAProxyFrontend"
@@ -163,6 +168,42 @@ class TestListeners:
         assert (found.ports, found.whole, bool(found)) == (frozenset(), False, True)
 
 
+BALANCED = ResourceId("k8s", "Service", "mailserver/mailserver")
+
+
+class TestAnAddressThatIsGivenUp:
+    def given_up(self, stack: Stack) -> list[tuple[str, str, str]]:
+        gone = FieldDiff("/spec/loadBalancerIP", "10.0.20.202", None)
+        change = Change(Action.UPDATE, BALANCED, "k8s", diffs=(gone,))
+        return said(found(stack, plan=Plan(stack.name, "", ((change,),))))
+
+    def test_must_not_be_where_a_forward_leads_be_it_by_an_alias(self) -> None:
+        direct = broken(("{port: 25, target: 10.0.20.1}", "{port: 25, target: 10.0.20.202}"))
+        assert self.given_up(direct) == [("error", "address-held", "pfsense/PortForward/smtp")]
+        alias = "apiVersion: pfsense/v1\nkind: Alias\nmetadata: {name: old}\nspec: {type: host, addresses: [10.0.20.202]}\n"
+        by_name = broken(("{port: 25, target: 10.0.20.1}", "{port: 25, target: old}"), more=alias)
+        assert self.given_up(by_name) == [("error", "address-held", "pfsense/PortForward/smtp")]
+        assert self.given_up(broken(more=alias)) == [], "an alias that nobody uses leads nowhere"
+
+    def test_must_not_be_watched_or_published(self) -> None:
+        monitor = "apiVersion: uptime-kuma/v1\nkind: Monitor\nmetadata: {name: old}\n"
+        monitor += "spec: {title: Old, type: port, hostname: 10.0.20.202, port: 25}\n"
+        assert self.given_up(broken(more=monitor)) == [("error", "address-held", "uptime-kuma/Monitor/old")]
+        published = self.given_up(broken(more=record("old", "A", "10.0.20.202", "old.example.com")))
+        assert published == [("error", "address-held", "cloudflare/DNSRecord/old")]
+
+    def test_is_read_from_what_a_plan_takes_from_a_service(self) -> None:
+        annotations = "/metadata/annotations/metallb.universe.tf~1loadBalancerIPs"
+        diffs = [
+            FieldDiff(annotations, "10.0.20.202, 10.0.20.203", "10.0.20.203"),
+            FieldDiff("/spec/clusterIP", "10.96.0.7", None),
+            FieldDiff("/spec/externalIPs", ["192.0.2.7"], None),
+            FieldDiff("/metadata/annotations", {"who": "me"}, None),
+        ]
+        assert list(addresses_lost(BALANCED, diffs)) == ["10.0.20.202", "192.0.2.7"]
+        assert list(addresses_lost(ResourceId("k8s", "Ingress", "a/b"), diffs)) == []
+
+
 class TestSchedules:
     @pytest.mark.parametrize(
         ("schedule", "count", "pause"),
@@ -180,6 +221,29 @@ class TestSchedules:
     @pytest.mark.parametrize("schedule", ["@hourly", "", "*/0 * * * *", "a * * * *", "* *"])
     def test_that_are_written_in_another_way_are_not_judged(self, schedule: str) -> None:
         assert (runs(schedule), period(schedule)) == (None, None)
+
+
+class TestRecordsOfAZone:
+    """Their limit is declared, or that of the provider's plans."""
+
+    def many(self, count: int, limit: str = "") -> list[tuple[str, str, str]]:
+        """Load an MX, its host, and texts until there are ``count`` records."""
+        texts = "".join(record(f"r{n:04}", "TXT", f"{n}", f"r{n}.example.com") for n in range(count - 8))
+        vars_ = f"\n    zone: {{zone: Example.com., record_limit: {limit}}}" if limit else ""
+        stack = load({"dns": DNS, "more": texts}, STACK.replace("daily_limit: 100}", f"daily_limit: 100}}{vars_}"))
+        return [one for one in said(found(stack)) if one[1] == "record-quota"]
+
+    def test_may_be_as_many_as_declared(self) -> None:
+        assert self.many(20, "20") == []
+        assert self.many(21, "20") == [("error", "record-quota", "cloudflare/DNSRecord/tls-reports")]
+
+    def test_may_be_as_many_as_a_free_plan_takes_where_nothing_is_declared(self) -> None:
+        assert self.many(200) == []
+        assert [severity for severity, *_ in self.many(201)] == ["info"]
+        assert self.many(201, "3500") == []
+
+    def test_are_never_more_than_any_plan_but_the_largest_takes(self) -> None:
+        assert [severity for severity, *_ in self.many(3501)] == ["warning"]
 
 
 def test_a_stack_without_mail_is_not_looked_at() -> None:

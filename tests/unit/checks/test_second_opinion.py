@@ -3,15 +3,12 @@
 from typing import Any
 
 import pytest
+from checkdmarc import dmarc, spf
 
 from reconciler.checks.findings import Severity
 from reconciler.checks.spf import tree
 from reconciler.checks.view import MailView
 from tests.unit.checks.stacks import DNS, answering, found, load
-
-checkdmarc = pytest.importorskip("checkdmarc")
-dmarc = pytest.importorskip("checkdmarc.dmarc")
-spf = pytest.importorskip("checkdmarc.spf")
 
 TEXTS = {
     "spf.brevo.com": ["v=spf1 ip4:192.0.2.0/24 include:more.brevo.com -all"],

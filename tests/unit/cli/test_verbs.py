@@ -585,3 +585,24 @@ class TestApprove:
         done = shell.run("approve", "0123456789ab")
         assert done.code == 1
         assert "0123456789ab: no run has a plan with this digest" in done.err
+
+
+class TestWhatKeepsPeopleFromBeingTold:
+    def test_is_shown_by_status_until_it_is_over(self, shell: Shell) -> None:
+        from datetime import UTC, datetime
+
+        from reconciler.daemon.cards import condition
+        from reconciler.state import Store
+
+        shell.write(mail=GOOD)
+        shell.run("apply", "--path", "desired")
+        store = Store(shell.folder / "reconciler.db")
+        with store.transaction() as connection:
+            condition(connection, "slack", "slack: chat.postMessage: is_archived", datetime(2026, 4, 1, 12, tzinfo=UTC))
+        done = shell.run("status")
+        assert "slack cannot be told since 2026-04-01T12:00:00 UTC: slack: chat.postMessage: is_archived" in done.out
+        assert shell.run("status", "-o", "json").data[0]["conditions"][0]["name"] == "slack"
+        with store.transaction() as connection:
+            condition(connection, "slack", "", datetime(2026, 4, 1, 13, tzinfo=UTC))
+        store.close()
+        assert "cannot be told" not in shell.run("status").out

@@ -65,6 +65,12 @@ class Direct:
     def usage(self, zone: str) -> tuple[int | None, int]:
         return None, len(self.zone.records)
 
+    def knows(self, zone: str) -> bool:
+        return True
+
+    def trouble(self, zone: str) -> str:
+        return ""
+
     def batch(self, zone: str, body: JSONObject) -> None:
         try:
             self.zone.batch(body)

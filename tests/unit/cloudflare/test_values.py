@@ -1,10 +1,12 @@
 """Canonical values: hosts, addresses and the three spellings of one TXT text."""
 
+import ipaddress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler_cloudflare.values import address, host, record_name, txt_join, txt_quote, txt_text
+from reconciler_cloudflare.values import address, host, parameters, record_name, txt_join, txt_quote, txt_text
 
 DKIM = "v=DKIM1; k=rsa; p=" + 392 * "A"
 
@@ -122,3 +124,42 @@ def test_an_ipv6_address_is_written_short() -> None:
 def test_what_is_no_address_is_refused(content: str, version: int) -> None:
     with pytest.raises(ValueError, match=f"not an IPv{version} address"):
         address(content, version)
+
+
+@given(st.from_regex(r"([a-z0-9_*-]{0,64}\.){0,4}[a-z0-9_*-]{1,64}", fullmatch=True))
+def test_a_name_that_looks_canonical_is_read_as_any_other(name: str) -> None:
+    try:
+        slowly = host(f"{name}.")
+    except ValueError:
+        with pytest.raises(ValueError, match=r"host name|characters"):
+            host(name)
+    else:
+        assert host(name) == slowly == name
+
+
+@given(st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){2,4}", fullmatch=True) | st.ip_addresses(v=4).map(str))
+def test_an_ipv4_address_is_one_exactly_when_the_standard_library_says_so(text: str) -> None:
+    try:
+        known = str(ipaddress.IPv4Address(text))
+    except ValueError:
+        with pytest.raises(ValueError, match="is not an IPv4 address"):
+            address(text, 4)
+    else:
+        assert address(text, 4) == known
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ('alpn="h3,h2"', 'alpn="h3,h2"'),
+        ("alpn=h3,h2", 'alpn="h3,h2"'),
+        ('ipv4hint="192.0.2.1"  alpn=h2 no-default-alpn', 'alpn="h2" ipv4hint="192.0.2.1" no-default-alpn'),
+        ('key65400="a \\"b\\" c"', 'key65400="a \\"b\\" c"'),
+        ("", ""),
+        (' alpn="h2', 'alpn="h2'),
+        ("alpn=h2 alpn=h3", "alpn=h2 alpn=h3"),
+        ("alpn=h2 ; x", "alpn=h2 ; x"),
+    ],
+)
+def test_the_parameters_of_a_service_have_one_spelling(text: str, canonical: str) -> None:
+    assert parameters(text) == canonical == parameters(canonical)

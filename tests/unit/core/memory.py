@@ -12,13 +12,28 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reconciler.applying import Event as PassEvent
 from reconciler.clock import Clock
-from reconciler.driver import Action, Change, Health, Level, Mark, Observation, Outcome, Ownership, Plugin, Scope
+from reconciler.driver import (
+    Action,
+    Change,
+    Health,
+    Level,
+    Mark,
+    Observation,
+    Outcome,
+    Ownership,
+    Plugin,
+    Scope,
+    SecretNote,
+    SecretReading,
+    SecretVersion,
+)
 from reconciler.engine import Engine, Forgetful, Memory
 from reconciler.errors import Conflict, Permanent, Transient
 from reconciler.load import load_stack
 from reconciler.observing import Observer
 from reconciler.registry import Catalog
 from reconciler.resource import JSONObject, Resource, ResourceId, ResourcePolicy, SecretRef, SecretValue, Spec, Text
+from reconciler.resting import Rests
 from reconciler.retry import Retry
 from reconciler.settings import Engine as EngineSettings
 from reconciler.stack import Stack
@@ -81,6 +96,9 @@ class System:
     objects: dict[str, Object] = field(default_factory=dict)
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, SecretNote] = field(default_factory=dict)
+    facts: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
+    on_note: Exception | None = None
     health: dict[str, list[Health]] = field(default_factory=dict)
     status: dict[str, JSONObject] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -243,13 +261,22 @@ class MemoryDriver:
 
     # -- the second face: it keeps secrets -----------------------------------------------------------------------------------
 
-    def versions(self, paths: Sequence[str], scope: Scope) -> Mapping[str, str]:
-        return {path: str(self.system.versions[path]) for path in paths if path in self.system.secrets}
+    def versions(self, paths: Sequence[str], scope: Scope) -> Mapping[str, SecretVersion]:
+        return {path: self.version(path) for path in paths if path in self.system.secrets}
 
-    def read(self, path: str, scope: Scope) -> Mapping[str, SecretValue]:
+    def version(self, path: str) -> SecretVersion:
+        return SecretVersion(str(self.system.versions[path]), frozenset(self.system.secrets[path]), self.system.notes.get(path))
+
+    def read(self, path: str, scope: Scope) -> SecretReading:
         if path not in self.system.secrets:
             raise Permanent(f"the secret {path} does not exist")
-        return {name: SecretValue(value) for name, value in self.system.read(path).items()}
+        values = {name: SecretValue(value) for name, value in self.system.read(path).items()}
+        return SecretReading(values, str(self.system.versions[path]), self.system.facts.get(path, {}))
+
+    def note(self, path: str, note: SecretNote, scope: Scope) -> None:
+        if self.system.on_note:
+            raise self.system.on_note
+        self.system.notes[path] = note
 
     def provider(self, path: str, wanted: Sequence[Resource]) -> ResourceId | None:
         return next((one.id for one in wanted if isinstance(one.spec, Secret) and one.spec.path == path), None)
@@ -364,14 +391,16 @@ class Bench:
     settings: EngineSettings = EngineSettings(attempts=3, backoff=1, backoff_max=30)
     catalog: Catalog = CATALOG
     heard: list[PassEvent] = field(default_factory=list)
+    rests: Rests = field(default_factory=Rests)
+    key: bytes = b"key"
 
     def engine(self) -> Engine:
         configs: dict[str, dict[str, Any]] = {"mem": {"system": self.system}}
         if self.pool is not None:
             configs["pool"] = {"system": self.pool}
         retry = Retry(self.settings, self.stop, self.time.clock(), jitter=lambda low, high: high)
-        observer = Observer(Targets(configs, self.catalog), self.catalog, retry, "unit", b"key", workers=2)
-        return Engine(observer, retry, self.memory, self.settings, self.heard.append)
+        observer = Observer(Targets(configs, self.catalog), self.catalog, retry, "unit", self.key, workers=2)
+        return Engine(observer, retry, self.memory, self.settings, self.heard.append, rests=self.rests)
 
     def plan(self, files: Mapping[str, str | bytes] | str, revision: str = "r1") -> Any:
         return self.engine().plan(stack_of(files, self.catalog, today=self.time.now.date()), revision)[0]

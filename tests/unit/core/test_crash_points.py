@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from reconciler.daemon.news import news
+from reconciler.daemon.recording import recorder
+from reconciler.settings import Settings
 from reconciler.state import Store
 from tests.unit.core.memory import Bench, thing
 
@@ -20,7 +21,7 @@ def child(file: Path, point: int) -> int:
     if number:
         return os.waitpid(number, 0)[1]
     try:
-        store = Store(file, news=news)
+        store = Store(file, news=recorder(Settings()))
         count = 0
 
         @sa.event.listens_for(store.database.engine, "before_cursor_execute")
@@ -44,7 +45,7 @@ def test_a_process_that_is_killed_at_any_statement_leaves_whole_passes_with_all_
     for point in range(1, 200):
         file = tmp_path / f"{point}.db"
         how = child(file, point)
-        store = Store(file, news=news)
+        store = Store(file, news=recorder(Settings()))
         told = len(store.unsent(most=100))
         runs = [row["revision"] for row in reversed(store.runs())]
         assert runs in ([], ["r1"], ["r1", "r2"])

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from reconciler.database import SqliteDatabase
 from reconciler.errors import ReconcilerError, StoreError
+from reconciler.forgetting import forget
 from reconciler.settings import State
 from reconciler.state import Owed, Store
 from tests.unit.core.memory import NOW, Bench, thing
@@ -175,9 +176,9 @@ def history(store: Store, count: int, *, hours: float = 24) -> Bench:
 def test_runs_older_than_the_limit_are_forgotten_and_the_newest_stay_whatever_the_clock_says(tmp_path: Path) -> None:
     store = Store(tmp_path / "x.db")
     history(store, 60)
-    assert store.forget((NOW - timedelta(days=30)).isoformat(), 1000) == 29
+    assert forget(store, (NOW - timedelta(days=30)).isoformat(), 1000) == 29
     assert len(store.runs(most=100)) == 31
-    assert store.forget((NOW + timedelta(days=9999)).isoformat(), 1000) == 11, "a clock that jumped"
+    assert forget(store, (NOW + timedelta(days=9999)).isoformat(), 1000) == 11, "a clock that jumped"
     assert len(store.runs(most=100)) == 20
     store.close()
 
@@ -185,7 +186,7 @@ def test_runs_older_than_the_limit_are_forgotten_and_the_newest_stay_whatever_th
 def test_no_stack_keeps_more_runs_than_the_limit(tmp_path: Path) -> None:
     store = Store(tmp_path / "x.db")
     history(store, 60, hours=1)
-    store.forget((NOW - timedelta(days=30)).isoformat(), 25)
+    forget(store, (NOW - timedelta(days=30)).isoformat(), 25)
     assert [row["revision"] for row in store.runs(most=100)][-1] == "r35"
     store.close()
 
@@ -196,7 +197,7 @@ def test_the_run_that_wrote_what_still_stands_is_kept_without_its_report(tmp_pat
     bench.run(GIT, "first")
     for number in range(30):
         bench.run(GIT, f"r{number}")
-    store.forget((NOW + timedelta(days=1)).isoformat(), 1000)
+    forget(store, (NOW + timedelta(days=1)).isoformat(), 1000)
     assert [row["revision"] for row in store.runs(most=100)][-1] == "first"
     (number,) = [row["id"] for row in store.runs(most=100) if row["revision"] == "first"]
     found = store.run(number)
@@ -216,7 +217,7 @@ def test_closed_drift_and_sent_notices_are_forgotten_and_what_is_open_or_owed_is
     store.owe(Owed("sent", {}), NOW.isoformat())
     store.owe(Owed("owed", {}), NOW.isoformat())
     store.sent(store.unsent()[0][0], NOW.isoformat())
-    store.forget((NOW + timedelta(days=1)).isoformat(), 1000)
+    forget(store, (NOW + timedelta(days=1)).isoformat(), 1000)
     assert [row["state"] for row in store.drifts(closed=True)] == ["open"]
     with store.database.reading() as connection:
         assert connection.execute(sa.text("SELECT key FROM outbox")).scalars().all() == ["owed"]
@@ -231,7 +232,7 @@ def test_the_room_of_what_was_forgotten_is_given_back(tmp_path: Path) -> None:
         store.sent(number + 1, NOW.isoformat())
     pragma(store, "wal_checkpoint(TRUNCATE)")
     before = file.stat().st_size
-    store.forget((NOW + timedelta(days=1)).isoformat(), 1000)
+    forget(store, (NOW + timedelta(days=1)).isoformat(), 1000)
     store.database.vacuum()
     pragma(store, "wal_checkpoint(TRUNCATE)")
     assert file.stat().st_size < before / 10

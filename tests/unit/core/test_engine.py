@@ -303,12 +303,13 @@ def test_a_secret_that_nobody_makes_blocks_its_consumer_with_the_way_out() -> No
     assert named(report.outcomes) == ["other"]
 
 
-def test_a_missing_key_of_a_secret_fails_that_write_only_and_shows_no_value() -> None:
+def test_a_missing_key_of_a_secret_blocks_its_consumer_only_and_shows_no_value() -> None:
     bench = Bench()
     bench.system.keep_secret("app", other=CANARY)
     report = bench.run(thing("user", text="${vault('app', 'password')}") + thing("x"))
-    assert outcomes(report)["user"] == ("failed", "the secret app has no key 'password'; write it to the store")
-    assert outcomes(report)["x"] == ("applied", "")
+    reason = "the secret app has no key 'password'; write it to the store, or declare it with a generator"
+    assert [(one.id.name, one.reason) for one in report.remaining.stuck] == [("user", reason)]
+    assert outcomes(report) == {"x": ("applied", "")}
     assert CANARY not in repr(report)
 
 

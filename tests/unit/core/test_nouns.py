@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.clock import Clock
-from reconciler.driver import Action, Change, Mark, Ownership, Plugin, Scope, Status, no_span
+from reconciler.desired import stack_names
+from reconciler.driver import Action, Change, Mark, Ownership, Plugin, Scope, SecretReading, SecretVersion, Status, no_span
 from reconciler.errors import InputError, Permanent, Problem, SettingsError, Transient
 from reconciler.graph import build, cycle
-from reconciler.load import stack_names
 from reconciler.registry import Catalog, load
 from reconciler.resource import (
     Resource,
@@ -125,7 +125,7 @@ def test_the_digest_of_a_wish_knows_its_values_and_not_its_place_or_the_versions
 
 def test_a_fingerprint_knows_the_reference_the_version_and_the_key_and_no_value() -> None:
     def fingerprint(key: bytes = b"k", version: str = "1", ref: SecretRef = REF) -> str:
-        return Secrets(None, Scope("x"), key, {"p": version}).fingerprint(ref)
+        return Secrets(None, Scope("x"), key, {"p": SecretVersion(version)}).fingerprint(ref)
 
     assert fingerprint() == fingerprint()
     assert len({fingerprint(), fingerprint(b"other"), fingerprint(version="2"), fingerprint(ref=SecretRef("x", (("p", "k"),)))}) == 4
@@ -137,7 +137,7 @@ def test_a_secret_is_read_once_for_each_pass_and_dropped_at_its_end() -> None:
     class Store:
         def read(self, path: str, scope: Scope) -> Any:
             reads.append(path)
-            return {"k": SecretValue("v")}
+            return SecretReading({"k": SecretValue("v")})
 
     secrets = Secrets(Store(), Scope("x"), b"k")  # type: ignore[arg-type]
     assert [secrets.reveal(REF).reveal() for _ in range(3)] == ["v", "v", "v"]

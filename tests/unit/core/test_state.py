@@ -115,6 +115,34 @@ def test_reported_drift_stays_open_with_its_onset_until_somebody_puts_it_back(st
     assert drifts(store, closed=True) == [("mem/Thing/a", "reverted")]
 
 
+def test_what_becomes_of_drift_is_the_policy_of_the_stack_where_the_resource_says_nothing(store: Store, bench: Bench) -> None:
+    wish = {"stack.yaml": stack_file(policy={"drift": "report"}), "a.yaml": thing("a") + thing("b", annotations={"drift": "enforce"})}
+    bench.run(wish)
+    for name in ("Thing/a", "Thing/b"):
+        bench.system.objects[name].content["text"] = "by hand"
+    bench.run(wish)
+    assert drifts(store) == [("mem/Thing/a", "open")]
+    assert sorted(drifts(store, closed=True)) == [("mem/Thing/a", "open"), ("mem/Thing/b", "repaired")]
+
+
+def test_reported_drift_that_git_now_asks_for_was_adopted(store: Store, bench: Bench) -> None:
+    bench.run(thing("a", text="git", annotations={"drift": "report"}))
+    bench.system.objects["Thing/a"].content["text"] = "live"
+    bench.run(thing("a", text="git", annotations={"drift": "report"}))
+    assert drifts(store) == [("mem/Thing/a", "open")]
+    bench.run(thing("a", text="live", annotations={"drift": "report"}), revision="r2")
+    assert drifts(store, closed=True) == [("mem/Thing/a", "adopted")]
+    assert bench.system.written() == ["create Thing/a"]
+
+
+def test_reported_drift_over_which_a_commit_wrote_was_repaired(store: Store, bench: Bench) -> None:
+    bench.run(thing("a", text="git", annotations={"drift": "report"}))
+    bench.system.objects["Thing/a"].content["text"] = "live"
+    bench.run(thing("a", text="git", annotations={"drift": "report"}))
+    bench.run(thing("a", text="new", annotations={"drift": "report"}), revision="r2")
+    assert drifts(store, closed=True) == [("mem/Thing/a", "repaired")]
+
+
 def test_acknowledged_drift_is_one_row_with_its_reason_however_often_it_is_seen(store: Store, bench: Bench) -> None:
     exception = thing("x", kind="DriftException", group="reconciler/v1", resource="mem/Thing/a", reason="cut-over", expires="2026-05-31")
     bench.run(GIT)

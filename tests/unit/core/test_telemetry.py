@@ -2,6 +2,8 @@
 
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,3 +97,38 @@ def test_a_log_line_is_json_with_its_trace_and_without_the_text_of_an_exception(
         line = json.loads(JsonFormatter().format(record))
     assert (line["message"], line["level"], line["exception"], line["trace_id"]) == ("went wrong", "error", "ValueError", trace_id("abc"))
     assert CANARY not in json.dumps(line)
+
+
+def test_a_traceback_in_the_log_shows_places_and_no_words(capsys: pytest.CaptureFixture[str]) -> None:
+    for form in ("text", "json"):
+        telemetry.configure_logging("debug", form)
+        try:
+            try:
+                raise ValueError("canary-inside")
+            except ValueError as error:
+                raise RuntimeError("canary-outside") from error
+        except RuntimeError as error:
+            logging.getLogger("reconciler.x").exception("bug: %s", type(error).__name__)
+    said = capsys.readouterr().err
+    assert "canary-" not in said.replace('"canary-inside"', "").replace('"canary-outside"', "")
+    assert said.count("RuntimeError") >= 2
+    assert "test_telemetry.py" in said
+
+
+def test_what_nobody_caught_is_logged_without_its_words(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sys, threading):
+        monkeypatch.setattr(module, "excepthook", module.excepthook)
+    telemetry.configure_logging("info", "text")
+    telemetry.catch_crashes()
+    value = "canary-" + "4711"
+
+    def crash() -> None:
+        raise RuntimeError(value)
+
+    thread = threading.Thread(target=crash)
+    thread.start()
+    thread.join()
+    sys.excepthook(RuntimeError, RuntimeError(value), None)
+    said = capsys.readouterr().err
+    assert said.count("bug: nobody caught RuntimeError") == 2
+    assert value not in said

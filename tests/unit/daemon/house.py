@@ -7,11 +7,12 @@ from threading import Event
 from typing import Any
 
 from reconciler.compose import Workshop
+from reconciler.daemon.cards import record
 from reconciler.daemon.loop import Daemon
-from reconciler.daemon.news import news
 from reconciler.daemon.outbox import Outbox
 from reconciler.desired import Desired, desired_from
 from reconciler.notify import Notice
+from reconciler.observing import Seen
 from reconciler.report import Report
 from reconciler.settings import Settings
 from reconciler.source import Revision
@@ -74,7 +75,7 @@ class House:
     def __post_init__(self) -> None:
         self.stop = Event()
         self.mailbox = Mailbox()
-        self.store = Store(self.folder / "state.db", news=news)
+        self.store = Store(self.folder / "state.db", news=record)
         self.daemon = self.make()
 
     def make(self, **more: Any) -> Daemon:
@@ -89,16 +90,16 @@ class House:
     def restart(self) -> None:
         """Begin anew on the same database."""
         self.store.close()
-        self.store = Store(self.folder / "state.db", news=news)
+        self.store = Store(self.folder / "state.db", news=record)
         self.daemon = self.make()
 
     def passes(self, most: int = 10) -> list[str]:
         """Run what is due now; give the stacks in the order in which they were worked on."""
         worked: list[str] = []
-        with self.daemon.workshop.engine(self.store) as engine:
+        seen: list[Seen] = []
+        with self.daemon.workshop.engine(self.store, after=seen.append) as engine:
             while len(worked) < most and (claim := self.daemon.queue.take(0)) is not None:
-                self.daemon._pass(engine, claim)
-                self.daemon.queue.done(claim)
+                self.daemon._claimed(engine, claim, seen)
                 worked.append(claim.key)
         return worked
 

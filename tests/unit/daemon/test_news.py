@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.daemon.news import MOST
-from reconciler.driver import Evidence, Level
+from reconciler.daemon.faces import MOST
+from reconciler.driver import Evidence
 from reconciler.errors import Permanent
 from reconciler.notify import Notice
 from tests.unit.core.memory import MemoryDriver, degraded, stack_file, thing
@@ -39,7 +39,7 @@ def test_a_commit_that_converged_is_told_with_what_it_changed(house: House) -> N
     assert (notice.title, notice.level, notice.stack) == ("converged: 1 to create", "ok", "mail")
     assert notice.lines == ("+ mem/Thing/a (create, commit)",)
     assert notice.context[:2] == ("revision c1", "subject of c1")
-    assert notice.context[3].startswith("trace ")
+    assert notice.context[2].startswith("trace ")
 
 
 def test_a_look_that_finds_everything_well_is_no_news(house: House) -> None:
@@ -50,6 +50,18 @@ def test_a_look_that_finds_everything_well_is_no_news(house: House) -> None:
 def test_a_commit_that_changes_nothing_is_no_news(house: House) -> None:
     begin(house)
     assert begin(house, name="c2") == []
+
+
+def test_what_is_changed_again_and_again_is_told_once_a_day_and_not_at_each_repair(house: House) -> None:
+    begin(house)
+    told = []
+    for number in range(6):
+        house.system.objects["Thing/a"].content["text"] = f"meddled {number}"
+        told += [one.title for one in step(house)]
+    assert told == ["drift in 1 resource"] * 2 + ["mem/Thing/a is changed again and again"]
+    house.time.now += timedelta(days=1)
+    house.system.objects["Thing/a"].content["text"] = "meddled"
+    assert [one.title for one in step(house)] == ["drift in 1 resource"], "a day later it is no fight any more"
 
 
 def test_drift_that_was_repaired_is_told_with_its_fields(house: House) -> None:
@@ -80,9 +92,12 @@ def test_drift_that_is_only_reported_is_told_once_and_again_when_it_comes_back(h
     assert notice.lines[0].startswith("reported only: ~ mem/Thing/a")
     assert step(house) == []
     house.system.objects["Thing/a"].content["text"] = "Hello"
+    assert [one.title for one in step(house)] == ["over: drift in 1 resource"]
     assert step(house) == []
     house.system.objects["Thing/a"].content["text"] = "meddled"
-    assert [one.title for one in step(house)] == ["drift in 1 resource"]
+    (notice,) = step(house)
+    assert notice.title == "drift in 1 resource"
+    assert notice.context[-1] == "2 times"
 
 
 EXCEPTION = (
@@ -126,32 +141,32 @@ def test_drift_in_many_resources_is_one_notice_that_is_cut(house: House) -> None
 def test_a_failure_is_told_once_with_its_reason_and_its_end_too(house: House) -> None:
     house.system.on_write = [Permanent("Thing/a: 403 the token may not write")] * 3
     (notice,) = begin(house)
-    assert (notice.title, notice.level) == ("failed", "error")
+    assert (notice.title, notice.level) == ("1 write to mem failed", "error")
     assert notice.lines == ("mem/Thing/a: Thing/a: 403 the token may not write",)
     assert step(house) == []
     assert step(house) == []
-    assert [one.title for one in step(house)] == ["converged: 1 to create"]
+    assert [one.title for one in step(house)] == ["over: 1 write to mem failed", "converged: 1 to create"]
 
 
 def test_a_system_that_cannot_be_seen_is_told_once_and_its_return_too(house: House) -> None:
     begin(house)
     house.system.on_read = [Permanent("mem: 401 the token has expired")] * 2
     (notice,) = step(house)
-    assert notice.lines == ("mem/Thing/a: mem cannot be seen: mem: 401 the token has expired",)
+    assert notice.title == "mem cannot be seen"
+    assert notice.lines == ("mem: 401 the token has expired", "mail: 1 resource unknown")
     assert step(house) == []
-    assert [(one.title, one.level) for one in step(house)] == [("converged again", "ok")]
+    assert [(one.title, one.level) for one in step(house)] == [("mem can be seen again", "ok")]
 
 
 def test_what_fares_badly_is_told_once_and_when_it_is_well_again(house: House) -> None:
     begin(house)
     house.system.health["Thing/a"] = [degraded("2 of 3 answer")]
     (notice,) = step(house)
-    assert notice.title == "degraded"
+    assert (notice.title, notice.level) == ("1 resource not healthy", "error")
     assert notice.lines == ("mem/Thing/a: 2 of 3 answer",)
     assert step(house) == []
     house.system.health["Thing/a"] = []
-    assert [one.title for one in step(house)] == ["converged again"]
-    assert Level.DEGRADED.name.lower() == notice.title
+    assert [one.title for one in step(house)] == ["over: 1 resource not healthy"]
 
 
 def test_what_the_guard_holds_is_told_once_with_the_command_that_lets_it_pass(house: House) -> None:
@@ -191,11 +206,11 @@ def test_a_rejected_commit_is_told_with_the_places_of_its_problems(house: House)
     assert notice.lines[0].startswith("desired/mail/all.yaml:")
 
 
-def test_every_notice_of_a_stack_has_one_key_so_that_a_sink_can_keep_them_together(house: House) -> None:
+def test_each_incident_has_a_key_of_its_own_so_that_a_board_can_keep_its_news_together(house: House) -> None:
     begin(house)
     house.system.objects["Thing/a"].content["text"] = "meddled"
     house.time.seconds += 300
     house.daemon.accept(commit("c2", mail=BAD))
     house.passes(1)
     house.told()
-    assert {one.key for one in house.mailbox.got} == {"mail"}
+    assert [one.key for one in house.mailbox.got] == ["rejected:mail", "drift:mail"]

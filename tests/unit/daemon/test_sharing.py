@@ -37,8 +37,7 @@ class Pair:
         worked = []
         with daemon.workshop.engine(self.house.store) as engine:
             while (claim := self.queue.take(0)) is not None:
-                daemon._pass(engine, claim)
-                self.queue.done(claim)
+                daemon._claimed(engine, claim, [])
                 worked.append(claim.key)
         return worked
 

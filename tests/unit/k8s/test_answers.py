@@ -71,3 +71,10 @@ def test_a_dumped_object_is_cut_out_of_the_message() -> None:
     said = str(failure("k8s/Job/n/a", 422, body(dump, "Invalid")))
     assert "xxx" not in said
     assert said.endswith("field is immutable")
+
+
+def test_a_credential_that_the_server_quotes_is_not_passed_on() -> None:
+    body = {"kind": "Status", "message": "cannot process Authorization: Bearer hush-canary-4711, gzip", "reason": "InternalError"}
+    error = failure("k8s/Pod/a", 500, json.dumps(body).encode())
+    assert "hush-canary" not in str(error)
+    assert "Bearer ***, gzip" in str(error)

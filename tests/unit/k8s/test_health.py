@@ -15,6 +15,7 @@ def condition(kind: str, status: str, reason: str = "") -> dict[str, Any]:
 
 
 READY = {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2}
+EARLIER, LATER = "2026-04-01T10:00:00Z", "2026-04-01T10:20:00Z"
 TWO: dict[str, Any] = {"replicas": 2}
 
 
@@ -38,6 +39,11 @@ TWO: dict[str, Any] = {"replicas": 2}
         (live("Job", condition("Failed", "True", "BackoffLimitExceeded")), Level.DEGRADED, "BackoffLimitExceeded"),
         (live("Job", {"active": 1}), Level.PROGRESSING, "1 pods are running"),
         (live("CronJob", {}), Level.HEALTHY, ""),
+        (live("CronJob", {"lastScheduleTime": LATER}, {"suspend": True}), Level.HEALTHY, "is suspended"),
+        (live("CronJob", {"lastScheduleTime": EARLIER, "lastSuccessfulTime": LATER}), Level.HEALTHY, ""),
+        (live("CronJob", {"lastScheduleTime": LATER, "lastSuccessfulTime": EARLIER, "active": [{"name": "a-1"}]}), Level.HEALTHY, ""),
+        (live("CronJob", {"lastScheduleTime": LATER, "lastSuccessfulTime": EARLIER}), Level.DEGRADED, f"the last success was at {EARLIER}"),
+        (live("CronJob", {"lastScheduleTime": LATER}), Level.DEGRADED, "no run ever succeeded"),
         (live("PersistentVolumeClaim", {"phase": "Bound"}), Level.HEALTHY, ""),
         (live("PersistentVolumeClaim", {"phase": "Pending"}), Level.PROGRESSING, "is Pending"),
         (live("PersistentVolumeClaim", {"phase": "Lost"}), Level.DEGRADED, "lost"),

@@ -1,20 +1,25 @@
 """The program for the firewall, run by a real PHP against stand-ins for pfSense's functions and the recorded configurations."""
 
+import fcntl
 import json
 import os
+import resource
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reconciler.errors import Conflict, DriverError, Permanent
+from reconciler.errors import Conflict, DriverError, Permanent, Transient
+from reconciler.resource import JSONObject
 from reconciler_pfsense.agent import Program, Snapshot, read_answer, transaction_id
 from reconciler_pfsense.emulator.configfile import at, listed, parse
 from reconciler_pfsense.emulator.firewall import LISTS, Firewall, Refusal
 
 PHP = shutil.which("php")
+SHIM = Path(__file__).parent / "php"
 SHARED = Path(os.environ.get("RECONCILER_SHARED", Path(__file__).parents[4] / "shared"))
 RECORDED = SHARED / "transcripts" / "pfsense"
 CASES = sorted(path.name for path in RECORDED.glob("[0-9]*")) if RECORDED.is_dir() else []
@@ -45,18 +50,37 @@ class Box:
         path = self.root / "log"
         return path.read_text().split("\n")[:-1] if path.exists() else []
 
-    def run(self, verb: str, *, fault: str = "", **request: Any) -> Snapshot:
+    def run(self, verb: str, *, fault: str = "", room: int = 0, **request: Any) -> Snapshot:
+        return Snapshot.of(self.answer(verb, fault=fault, room=room, **request))
+
+    def answer(
+        self,
+        verb: str,
+        *,
+        fault: str = "",
+        room: int = 0,
+        swapped: Mapping[str, str] | None = None,
+        includes: Path = SHIM,
+        **request: Any,
+    ) -> JSONObject:
+        """Run a program. ``room`` is the largest file that it can write, in bytes; ``swapped`` changes texts of the program."""
         program = Program.of(verb, **request)
+        script = program.script
+        for old, new in (swapped or {}).items():
+            script = script.replace(old, new)
         done = subprocess.run(
-            [str(PHP), "-n", "-d", f"include_path={Path(__file__).parent / 'php'}", "-d", "display_errors=1", "-d", "error_reporting=-1"],
-            input=program.text,
+            [str(PHP), "-n", "-d", f"include_path={includes}", "-d", "display_errors=1", "-d", "error_reporting=-1"],
+            input=script,
             capture_output=True,
             text=True,
             timeout=20,
             check=False,
-            env={"SHIM_ROOT": str(self.root), "SHIM_VERSION": self.version, "SHIM_FAULT": fault, "PATH": ""},
+            env={"SHIM_ROOT": str(self.root), "SHIM_VERSION": self.version, "SHIM_FAULT": fault, "PATH": "/bin:/usr/bin"},
+            preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))) if room else None,
+            restore_signals=not room,
         )
-        assert "Warning" not in done.stdout, done.stdout
+        fatal = "Fatal error" in done.stdout
+        assert fatal or "Warning" not in done.stdout, done.stdout
         assert "Deprecated" not in done.stdout, done.stdout
         return read_answer("fw", program, done.stdout, done.returncode)
 
@@ -187,6 +211,14 @@ def test_what_was_saved_but_not_loaded_is_loaded_by_the_next_run(box: Box) -> No
     assert not box.run("observe").pending
 
 
+def test_what_a_transaction_under_way_has_saved_is_not_taken_for_left_behind(box: Box) -> None:
+    (box.root / "conf" / "reconciler-pending").touch()
+    with (box.root / "tmp" / "reconciler.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert not box.run("observe").pending
+    assert box.run("observe").pending
+
+
 def test_an_index_is_believed_only_while_the_item_there_is_the_one_that_was_seen(box: Box) -> None:
     with pytest.raises(Conflict, match="no longer what it was"):
         box.apply([{**ALIAS, "at": 0}])
@@ -220,3 +252,89 @@ def test_a_missing_haproxy_package_is_said(tmp_path: Path) -> None:
     assert box.run("observe").settings is None
     with pytest.raises(Permanent, match="not installed"):
         box.apply([ALIAS])
+
+
+# -- glances ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_glance_says_who_wrote_and_nothing_of_what(box: Box) -> None:
+    sha = box.run("observe").sha
+    assert box.answer("glance", known=sha) == {"sha": sha}
+    box.apply([ALIAS])
+    seen = box.answer("glance", known=sha)
+    assert sorted(seen) == ["history", "revision", "sha"]
+    assert "reconciler test tx:" in seen["revision"]["description"]
+
+
+def test_a_glance_at_an_unchanged_file_runs_no_code_of_pfsense(box: Box, tmp_path: Path) -> None:
+    sha = box.run("observe").sha
+    folder = {"/cf/conf": str(box.root / "conf")}
+    assert box.answer("glance", swapped=folder, includes=tmp_path / "nowhere", known=sha) == {"sha": sha}
+    with pytest.raises(Permanent, match=r"php stopped.*config\.inc"):
+        box.answer("glance", swapped=folder, includes=tmp_path / "nowhere", known="0" * 64)
+
+
+def test_the_history_of_the_firewall_is_told_newest_first(box: Box) -> None:
+    (box.root / "conf" / "backup").mkdir()
+    kept = 'a:2:{i:1700000005;a:1:{s:11:"description";s:7:"older: ";}i:1700000009;a:1:{s:11:"description";s:7:"newer: ";}}'
+    (box.root / "conf" / "backup" / "backup.cache").write_text(kept)
+    assert [one["time"] for one in box.run("observe").history] == ["1700000009", "1700000005"]
+    (box.root / "conf" / "backup" / "backup.cache").write_text("not serialised")
+    assert box.run("observe").history == ()
+
+
+# -- faults of the machine ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_is_full_stops_before_anything_is_written(box: Box) -> None:
+    before, sha = box.config, box.run("observe").sha
+    room = box.file.stat().st_size // 2
+    with pytest.raises(Permanent, match="nothing was written; is the disk full"):
+        box.run("apply", room=room, **request_for(sha, [ALIAS]))
+    assert box.config == before
+    assert not list((box.root / "conf").glob("reconciler-*")), "half a copy is no copy"
+    assert "write_config" not in box.log
+
+
+def test_a_lock_file_that_a_dead_run_left_behind_is_no_lock(box: Box) -> None:
+    (box.root / "tmp" / "reconciler.lock").touch()
+    assert box.apply([ALIAS]).lists["aliases/alias"][2]["address"] == "10.0.20.2"
+
+
+def test_a_lock_that_a_living_run_holds_is_waited_for_and_then_said(box: Box) -> None:
+    before = box.config
+    with (box.root / "tmp" / "reconciler.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Transient, match="holds the lock"):
+            box.apply([ALIAS])
+    assert box.config == before
+    box.apply([ALIAS])
+
+
+def test_haproxy_does_not_inherit_the_lock(box: Box) -> None:
+    """The shim leaves a child behind when it reloads, as HAProxy is left behind, and the run ends without letting go of its lock."""
+    with pytest.raises(DriverError, match="was restored and loaded"):
+        box.apply([ALIAS], fault="daemon")
+    child = int((box.root / "daemon").read_text())
+    os.kill(child, 0)  # it lives
+    box.apply([ALIAS])
+
+
+def test_a_run_that_dies_between_the_write_and_the_reload_is_brought_to_its_end_by_the_next(box: Box) -> None:
+    sha = box.run("observe").sha
+    with pytest.raises(Transient, match="whether anything was done is not known"):
+        box.apply([ALIAS], fault="dies", expect=sha)
+    seen = box.run("observe")
+    assert seen.pending
+    assert seen.lists["aliases/alias"][2]["address"] == "10.0.20.2", "the new state is saved, whole"
+    assert not box.apply([ALIAS], expect=sha).pending
+    assert box.log.count("write_config") == 1
+    assert box.log[-2:] == ["filter_configure_sync", "haproxy real"]
+
+
+def test_a_fatal_error_during_the_reload_is_taken_back(box: Box) -> None:
+    before = box.config
+    with pytest.raises(Permanent, match=r"php: Call to undefined function.*was restored and loaded"):
+        box.apply([ALIAS], fault="fatal")
+    assert content(box.config) == content(before)
+    assert not box.run("observe").pending

@@ -83,6 +83,18 @@ frontends = st.fixed_dictionaries(
     },
     optional={"status": st.sampled_from(["active", "disabled"]), "client_timeout": st.integers(1, 10000000)},
 )
+server_names = st.from_regex(r"(\*\.)?[a-z][a-z0-9]{0,5}\.(example|test)", fullmatch=True)
+by_name = st.fixed_dictionaries(
+    {
+        "type": st.just("https"),
+        "binds": st.just([{"address": "10.0.0.1", "port": 443}]),
+        "routes": st.lists(
+            st.fixed_dictionaries({"names": st.lists(server_names, min_size=1, max_size=3), "backend": names}), min_size=1, max_size=3
+        ),
+    },
+    optional={"default_backend": names},
+)
+frontends |= by_name
 WISHES = {"Alias": aliases, "PortForward": forwards, "FirewallRule": rules, "HAProxyBackend": backends, "HAProxyFrontend": frontends}
 
 

@@ -147,3 +147,31 @@ def test_a_target_needs_exactly_one_credential_and_a_host_key() -> None:
 def test_the_plugin_is_described_without_loading_the_ssh_library() -> None:
     code = "import sys, reconciler_pfsense.config, reconciler_pfsense.native; sys.exit('asyncssh' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+BINDS = [{"address": "10.0.20.1", "port": 443}]
+
+
+def by_name(*routes: Any, **fields: Any) -> dict[str, Any]:
+    return {"binds": BINDS, "type": "https", "routes": list(routes), **fields}
+
+
+def test_names_of_a_route_are_a_set_without_case() -> None:
+    one = spec("HAProxyFrontend", **by_name({"names": ["Mail.example.org", "a.example.org", "mail.example.org"], "backend": "web"}))
+    assert one.routes[0].names == ("a.example.org", "mail.example.org")
+
+
+def test_routes_that_could_not_work_are_refused_with_the_way_out() -> None:
+    route = {"names": ["mail.example.org"], "backend": "web"}
+    refused("HAProxyFrontend", "need type https", **by_name(route, type="tcp"))
+    refused("HAProxyFrontend", "the backend web stands in two routes", **by_name(route, {**route, "names": ["other.example.org"]}))
+    refused("HAProxyFrontend", r"the name mail\.example\.org stands in two routes", **by_name(route, {**route, "backend": "other"}))
+    refused("HAProxyFrontend", "leads somewhere", binds=BINDS)
+    for name in ("mail example", "*", "*.*.org", "a..b", "-a.org", "grün.org", "/path"):
+        refused("HAProxyFrontend", "not a name", **by_name({"names": [name], "backend": "web"}))
+
+
+def test_a_frontend_comes_after_every_backend_that_it_leads_to() -> None:
+    made = spec("HAProxyFrontend", **by_name({"names": ["a.org"], "backend": "web"}, default_backend="rest"))
+    needed = {id.name for id in made.requires("it") if id.kind == "HAProxyBackend"}
+    assert needed == {"web", "rest"}

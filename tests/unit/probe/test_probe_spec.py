@@ -35,7 +35,7 @@ class TestNegativeChecksNeedAControl:
             Tcp(host="10.0.20.202", port=25, expect_closed=True, control="10.0.20.1")
 
     def test_a_record_that_must_not_be(self) -> None:
-        with pytest.raises(ValidationError, match="name a control if, and only if, expect is empty"):
+        with pytest.raises(ValidationError, match="name a control if, and only if, an empty set is expected"):
             Dns(name="old.example.org", type="A", resolvers=("1.1.1.1",), expect=())
 
     def test_a_refusal_without_header(self) -> None:
@@ -50,6 +50,18 @@ class TestCanonicalForm:
         assert dns_value("AAAA", "2001:DB8:0::1") == "2001:db8::1"
         assert dns_value("TXT", "v=spf1  A.") == "v=spf1  A."
         assert dns_value("SRV", "0 1 587 Mail.example.org.") == "0 1 587 mail.example.org"
+        assert dns_value("SSHFP", "4 2 ABCD 1234") == "4 2 abcd1234"
+        assert dns_value("DS", "12345 13 2 ABCD 1234") == "12345 13 2 abcd1234"
+        assert dns_value("CAA", "0 Issue letsencrypt.org") == dns_value("CAA", '0 issue "letsencrypt.org"')
+        assert dns_value("CAA", '0 issue "ca.example; account=1"') == '0 issue "ca.example; account=1"'
+        assert dns_value("MX", "1 Büro.example.org.") == "1 xn--bro-hoa.example.org"
+        assert Dns(name="büro.example.org", type="A", resolvers=("1.1.1.1",), expect=("192.0.2.1",)).name == "xn--bro-hoa.example.org"
+
+    def test_each_resolver_has_the_set_of_all_or_one_of_its_own(self) -> None:
+        fields = {"name": "x.example", "type": "A", "resolvers": ["1.1.1.1", "10.0.20.201"], "expect": ["192.0.2.1"]}
+        spec = Dns.model_validate(fields | {"expect_at": {"10.0.20.201": ["10.0.20.2", "10.0.20.1", "10.0.20.2"]}})
+        assert [spec.expected(one) for one in spec.resolvers] == [("192.0.2.1",), ("10.0.20.1", "10.0.20.2")]
+        assert Dns.model_validate(spec.canonical(lambda ref: "never")) == spec
 
     @given(st.permutations(["192.0.2.1", "192.0.2.2", "192.0.2.3"]))
     def test_values_are_a_set(self, values: list[str]) -> None:
@@ -76,6 +88,9 @@ class TestCanonicalForm:
         assert spec.canonical(lambda ref: "f1")["imap"]["password"] == "secret:f1"
 
 
+A = {"name": "x", "type": "A", "resolvers": ["1.1.1.1", "8.8.8.8"], "expect": ["192.0.2.1"]}
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("kind", "data", "words"),
@@ -87,6 +102,11 @@ class TestRefusals:
             (Imap, {"host": "x", "port": 70000}, "less than 65536"),
             (Dns, {"name": "x", "type": "A", "resolvers": ["dns.example"], "expect": ["192.0.2.1"]}, "does not appear to be"),
             (Dns, {"name": "x", "type": "A", "resolvers": ["1.1.1.1"], "expect": ["x"]}, "does not appear to be"),
+            (Dns, A | {"expect_at": {"9.9.9.9": ["192.0.2.2"]}}, "9.9.9.9 is not among the resolvers"),
+            (Dns, A | {"optional": ["9.9.9.9"]}, "9.9.9.9 is not among the resolvers"),
+            (Dns, A | {"optional": ["1.1.1.1", "8.8.8.8"]}, "not every resolver can be optional"),
+            (Dns, A | {"expect_at": {"8.8.8.8": []}}, "name a control"),
+            (Dns, A | {"expect_at": {"8.8.8.8": ["x"]}}, "does not appear to be"),
             (Http, {"url": "ftp://x"}, "should match pattern"),
             (Http, {"url": "https://me:secret@x/"}, "should match pattern"),
             (Http, {"url": "https://x/", "status": [99]}, "from 100 to 599"),

@@ -51,6 +51,11 @@ class TestACluster:
         assert ("mail.mailserver", 80) not in cluster.services, "no container listens there"
         assert cluster.nodes == {"10.0.0.1"}
 
+    def test_leads_from_the_address_of_a_load_balancer_as_well(self) -> None:
+        balanced = {**SERVICE, "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.202"}]}}}
+        assert read_cluster([balanced], [DEPLOYMENT], []).services[("10.0.0.202", 25)] == 2525
+        assert ("10.0.0.202", 25) not in read_cluster([SERVICE], [DEPLOYMENT], []).services
+
     @pytest.mark.parametrize(
         ("service", "deployment"),
         [
@@ -97,6 +102,12 @@ class TestAFirewall:
         server, options = firewall.frontends[("10.0.0.254", 25)]
         assert server == ("10.0.0.1", 30125)
         assert "send-proxy-v2" in options
+
+    def test_follows_the_alias_that_a_forward_names(self) -> None:
+        table = "table <mailserver> {   10.0.0.202 } \n"
+        rules = "rdr on em0 inet proto tcp from any to 192.0.2.1 port 25 -> $mailserver\n"
+        assert read_firewall("", table + rules).forwards == {("192.0.2.1", 25): ("10.0.0.202", 25)}
+        assert read_firewall("", rules).forwards == {("192.0.2.1", 25): ("$mailserver", 25)}, "an alias that is gone leads nowhere"
 
     def test_without_anything_leads_nowhere(self) -> None:
         assert read_firewall("", "") == Firewall({}, {})

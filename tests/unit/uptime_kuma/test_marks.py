@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,16 +16,19 @@ TAGS = st.builds(
     digest=st.from_regex(r"([0-9a-f]{8})?", fullmatch=True),
     keys=st.lists(st.sampled_from(["headers", "ignoreTls", "basic_auth_pass"]), unique=True).map(sorted).map(tuple),
     secrets=st.dictionaries(st.sampled_from(["push_token", "headers"]), PLAIN.filter(bool)),
+    labels=st.lists(PLAIN.filter(bool), unique=True, max_size=3).map(sorted).map(tuple),
 )
 
 
 @given(text=PLAIN, tag=TAGS)
 def test_what_is_joined_comes_apart_again(text: str, tag: Tag) -> None:
-    assert split(join(text, tag)) == (text, tag)
+    assert split(join(text, tag.line())) == (text, tag)
+    assert split(join(text, tag.css())) == (text, tag)
 
 
 @given(tag=TAGS)
-def test_a_notification_carries_the_same(tag: Tag) -> None:
+def test_a_notification_carries_the_same_but_for_tags_which_it_has_none_of(tag: Tag) -> None:
+    tag = replace(tag, labels=())
     assert of_config(json.loads(json.dumps({"type": "slack", marks.CONFIG_KEY: tag.config()}))) == tag
 
 

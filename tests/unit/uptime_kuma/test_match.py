@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from reconciler.driver import Mark
 from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler_uptime_kuma import match
-from reconciler_uptime_kuma.marks import Tag, join
+from reconciler_uptime_kuma.marks import Tag
 from reconciler_uptime_kuma.match import Match, monitor_key, spec_key
 from reconciler_uptime_kuma.spec import Monitor
 
@@ -19,7 +19,7 @@ def wish(name: str, **fields: Any) -> Resource:
 
 
 def row(id: int, mark: str = "", *, owner: str = OWNER, **fields: Any) -> JSONObject:
-    description = join("", Tag(Mark(owner, "Monitor", mark))) if mark else None
+    description = Tag(Mark(owner, "Monitor", mark)).line() if mark else None
     return {"id": id, "name": "x", "type": "port", "hostname": "a", "port": 25, "description": description, **fields}
 
 
@@ -70,7 +70,7 @@ def test_objects_of_other_stacks_are_neither_matched_nor_reported() -> None:
 
 
 def test_a_notification_with_a_monitors_mark_is_nobodys() -> None:
-    strange = {**row(1), "description": join("", Tag(Mark(OWNER, "Notification", "smtp")))}
+    strange = {**row(1), "description": Tag(Mark(OWNER, "Notification", "smtp")).line()}
     assert matched([], [strange]) == {}
 
 

@@ -5,7 +5,7 @@ import pytest
 from reconciler.driver import Mark
 from reconciler.errors import Permanent
 from reconciler.resource import JSONObject, ResourceId, SecretRef
-from reconciler_uptime_kuma.client import _safe
+from reconciler_uptime_kuma.answers import safe
 from reconciler_uptime_kuma.dialect import CLASSIC, COMPUTED, MANAGED, MODERN, Dialect
 from reconciler_uptime_kuma.marks import Tag
 from reconciler_uptime_kuma.native import VEIL, Links, monitor_live, monitor_payload, notification_live, resets
@@ -158,5 +158,5 @@ class TestNames:
     ],
 )
 def test_an_error_text_loses_every_value_that_it_echoes(text: str) -> None:
-    assert "canary" not in _safe(text)
-    assert _safe(text)
+    assert "canary" not in safe(text)
+    assert safe(text)

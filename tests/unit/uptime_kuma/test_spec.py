@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from datetime import date
 from typing import Any
 
 import pytest
@@ -7,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from reconciler.load import load_stack
+from reconciler.registry import catalog
 from reconciler.resource import ResourceId, SecretRef, Text
-from reconciler_uptime_kuma.spec import SHAPES, Monitor, Notification, derived_token
+from reconciler_uptime_kuma.shapes import REQUIRED_EXTRAS, SHAPES
+from reconciler_uptime_kuma.spec import Monitor, Notification, derived_token
 
 TOKEN = SecretRef('${vault("a", "b")}', (("a", "b"),))
 
@@ -34,6 +38,36 @@ def test_a_push_monitor_without_a_token_gets_one_that_never_changes() -> None:
     assert monitor(type="push", push_token=TOKEN).push_token == TOKEN
 
 
+def test_the_address_of_a_push_monitor_can_be_referred_to_where_its_token_is_no_secret() -> None:
+    spec = monitor(type="push", push_base="https://status.example.org/")
+    assert spec.exports("smtp") == {"pushUrl": f"https://status.example.org/api/push/{derived_token('smtp')}"}
+    assert monitor(type="push", push_base="https://a", push_token=TOKEN).exports("smtp") == {}
+    assert monitor(type="push").exports("smtp") == {}
+    assert monitor(type="group").exports("smtp") == {}
+
+
+def test_a_stack_hands_the_address_of_a_push_monitor_to_whoever_calls_it() -> None:
+    documents = """
+apiVersion: reconciler/v1
+kind: Stack
+metadata: {name: s}
+---
+apiVersion: uptime-kuma/v1
+kind: Monitor
+metadata: {name: backup}
+spec: {type: push, push_base: "https://status.example.org"}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: backup, namespace: web}
+data: {url: '${ref("uptime-kuma/Monitor/backup").pushUrl}?status=up'}
+"""
+    stack = load_stack({"desired/s/stack.yaml": documents.encode()}, "desired/s", catalog(), today=date(2026, 1, 1))
+    user = stack.graph.resources[ResourceId.parse("k8s/ConfigMap/web/backup")]
+    assert user.spec.manifest["data"]["url"] == f"https://status.example.org/api/push/{derived_token('backup')}?status=up"  # type: ignore[attr-defined]
+    assert ResourceId("uptime-kuma", "Monitor", "backup") in stack.graph.before[user.id]
+
+
 def test_two_spellings_of_one_wish_are_equal() -> None:
     one = monitor(type="http", url=" https://a/ ", method="post", accepted_statuscodes=["301", "200-299", "301"], notifications=["b", "a"])
     other = monitor(type="http", url="https://a/", method="POST", accepted_statuscodes=["200-299", "301"], notifications=["a", "b", "b"])
@@ -55,13 +89,19 @@ def test_json_in_a_text_column_has_one_spelling() -> None:
         ({"type": "http", "url": "mail.example.org"}, "has no scheme"),
         ({"type": "keyword", "url": "https://a/"}, "needs keyword"),
         ({"type": "group", "url": "https://a/"}, "has no url"),
-        ({"type": "docker"}, "needs extra.docker_container"),
+        ({"type": "docker"}, "needs docker_container"),
         ({"type": "group", "retry_interval": 0}, "greater than or equal to 1"),
         ({"type": "group", "parent": "smtp"}, "names the monitor itself"),
         ({"type": "group", "extra": {"ignoreTLS": True}}, "did you mean ignoreTls"),
         ({"type": "group", "extra": {"hostname": "a"}}, "use the field of its own"),
         ({"type": "group", "extra": {"headers": {"Authorization": TOKEN}}}, "write the whole value as one text"),
         ({"type": "group", "description": "reconciler:lab/mail:Monitor/smtp"}, "must not contain a mark"),
+        ({"type": "docker", "docker_container": "mail"}, "needs docker_host"),
+        ({"type": "mqtt", "hostname": "a"}, "needs extra.mqttTopic"),
+        ({"type": "group", "push_base": "https://a"}, "has no push_base"),
+        ({"type": "push", "push_base": "status.example.org"}, "has no scheme"),
+        ({"type": "group", "copies": "ignore"}, "Input should be 'report' or 'delete'"),
+        ({"type": "group", "extra": {"docker_host": 1}}, "use the field of its own"),
         ({"type": "group", "title": "   "}, "title"),
         ({"type": "group", "intervall": 60}, "Extra inputs"),
     ],
@@ -88,7 +128,16 @@ def test_secrets_appear_as_fingerprints_only() -> None:
     assert (canonical["push_token"], canonical["extra"]) == ("secret:f1", {"basic_auth_pass": "secret:f1"})
 
 
-TARGETS = {"hostname": "a", "port": 1, "url": "https://a/", "keyword": "k", "json_path": "$", "expected_value": "v"}
+TARGETS = {
+    "hostname": "a",
+    "port": 1,
+    "url": "https://a/",
+    "keyword": "k",
+    "json_path": "$",
+    "expected_value": "v",
+    "docker_container": "c",
+    "docker_host": "h",
+}
 
 
 @given(
@@ -99,7 +148,7 @@ TARGETS = {"hostname": "a", "port": 1, "url": "https://a/", "keyword": "k", "jso
 )
 def test_canonical_form_is_its_own_canonical_form(type: str, interval: int, names: list[str], token: Text) -> None:
     spec: dict[str, Any] = {field: TARGETS[field] for field in SHAPES[type][0]}
-    extra = {"docker_container": "c", "docker_host": 1} if type == "docker" else {"grpcUrl": "a:1"} if type == "grpc-keyword" else {}
+    extra = dict.fromkeys(REQUIRED_EXTRAS.get(type, ()), "x")
     token = token if type == "push" else ""
     one = monitor(type=type, interval=interval, notifications=names, push_token=token, extra=extra, **spec)
     again = Monitor.model_validate(one.model_dump())

@@ -8,7 +8,8 @@ import requests
 from requests.adapters import BaseAdapter
 
 from reconciler.driver import Scope
-from reconciler.errors import Conflict, DriverError, Permanent, Transient
+from reconciler.errors import DriverError, Permanent, Transient
+from reconciler_vault.answers import Raced
 from reconciler_vault.client import Vault
 from reconciler_vault.config import VaultConfig
 
@@ -41,10 +42,20 @@ LOOKUP: Canned = (200, {"data": {"ttl": 0}}, {})
 
 def vault(*answers: Canned) -> tuple[Vault, Wire]:
     """A client whose token was already looked up."""
-    client = Vault(VaultConfig.model_validate({"url": "https://vault", "auth": {"method": "token", "token": "hvs.canary"}}))
-    wire = Wire(LOOKUP, *answers)
-    client._session.mount("https://", wire)
-    return client, wire
+    return opened({"method": "token", "token": "hvs.canary"}, LOOKUP, *answers)
+
+
+def opened(auth: dict[str, str], *answers: Canned) -> tuple[Vault, Wire]:
+    """A client that gets these answers, one after the other."""
+    wire = Wire(*answers)
+
+    def session() -> requests.Session:
+        made = requests.Session()
+        made.mount("https://", wire)
+        return made
+
+    config = VaultConfig.model_validate({"url": "https://vault", "auth": auth})
+    return Vault(config, sessions=session), wire
 
 
 def refusal(status: int, *errors: str, **headers: str) -> DriverError:
@@ -68,7 +79,7 @@ def refusal(status: int, *errors: str, **headers: str) -> DriverError:
         (412, "required index state not present", Transient, "412"),
         (429, "rate limit quota exceeded", Transient, "429"),
         (502, "upstream", Transient, "502"),
-        (400, "check-and-set parameter did not match the current version", Conflict, "the next pass looks again"),
+        (400, "check-and-set parameter did not match the current version", Raced, "the next pass looks again"),
         (400, "Upgrading from non-versioned to versioned data. This backend will be unavailable", Transient, "being upgraded"),
         (400, "custom_metadata validation failed: too long", Permanent, "400: custom_metadata validation failed: too long"),
         (400, "a sealed envelope is no trouble", Permanent, "a sealed envelope"),
@@ -95,6 +106,18 @@ def test_the_words_of_a_refused_value_stay_unsaid() -> None:
     with pytest.raises(Permanent) as caught:
         client.write("POST", "secret/data/a", {"data": {}}, SCOPE, sensitive=True)
     assert "canary-value" not in str(caught.value)
+
+
+def test_a_credential_that_the_server_quotes_is_not_passed_on() -> None:
+    client, _ = vault((500, {"errors": ["cannot handle token hvs.canary"]}, {}))
+    with pytest.raises(Transient) as caught:
+        client.get("secret/metadata/a", SCOPE)
+    assert "hvs.canary" not in str(caught.value)
+    auth = {"method": "approle", "role_id": "r", "secret_id": "canary-secret-id"}
+    client, _ = opened(auth, (400, {"errors": ["bad secret_id canary-secret-id"]}, {}))
+    with pytest.raises(Permanent, match=r"login refused \(400\)") as refused:
+        client.get("secret/metadata/a", SCOPE)
+    assert "canary" not in str(refused.value)
 
 
 def test_the_errors_are_understood_whatever_a_proxy_adds_to_the_content_type() -> None:

@@ -1,0 +1,46 @@
+"""What Uptime Kuma's answers mean: yes, no, not now. Pure.
+
+An error text may quote values, because the server passes on the database's own words; nothing of a value may leave this room.
+"""
+
+import re
+from typing import Any
+
+from reconciler.errors import Permanent, Transient
+from reconciler.resource import JSONObject
+
+_BUSY = ("SQLITE_BUSY", "database is locked", "Timeout acquiring a connection", "ER_LOCK")
+_ABSENT = ("Cannot read properties of null", "No slug?", "not found", "Not Found")
+
+
+class TooMany(Transient):
+    """The server takes no login for a while, from anybody."""
+
+
+def accepted(url: str, event: str, answer: Any) -> JSONObject:
+    """Give an answer that says yes. Raises TooMany for too many logins, Transient for a busy database, Permanent otherwise."""
+    if not isinstance(answer, dict):
+        raise Permanent(f"{url}: {event} got an answer that is not an object; is this Uptime Kuma?")
+    if answer.get("ok"):
+        return answer
+    if answer.get("tokenRequired"):
+        raise Permanent(f"{url}: the user needs a second factor; use a user without one, since nobody is there to type it")
+    text = safe(str(answer.get("msg", "no reason given")))
+    if "Too frequently" in text:
+        raise TooMany(f"{url}: {event}: {text}")
+    if any(sign in text for sign in _BUSY):
+        raise Transient(f"{url}: {event}: {text}")
+    hint = "; check username and password" if event == "login" else ""
+    raise Permanent(f"{url}: {event} was refused: {text}{hint}")
+
+
+def absent(error: Permanent) -> bool:
+    """Say whether a refusal only means that there is no such object: the server does not know of absence, it stumbles over it."""
+    return any(sign in str(error) for sign in _ABSENT)
+
+
+def safe(text: str) -> str:
+    """Take everything out of an error text that may echo a value: the statement before the database's own words, and quotations."""
+    if re.match(r"(insert|update|select|delete)\b", text, re.IGNORECASE):
+        text = text.rpartition(" - ")[2]
+    return re.sub(r'"[^"]*"', '"…"', text)

@@ -1,0 +1,73 @@
+"""The route on which Slack tells of presses. Whose signature is wrong or old, and what came before, is refused without a word."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from reconciler.daemon.answers import Answers
+from reconciler.notify.interactive import Seal, presses
+
+log = logging.getLogger("reconciler.http")
+PATH = "/slack/interactivity"
+MOST, SECONDS = 1_000_000, 3.0
+"""A press holds its whole message, which is far smaller; Slack itself waits three seconds."""
+
+
+class TooLarge(Exception):
+    """More bytes than a press has."""
+
+
+def slack_route(answers: Answers, seal: Seal, now: Callable[[], float] = time.time) -> Route:
+    """Give the route. ``now`` gives seconds of the epoch."""
+
+    async def pressed(request: Request) -> Response:
+        stamps, signatures = request.headers.getlist("x-slack-request-timestamp"), request.headers.getlist("x-slack-signature")
+        if len(stamps) != 1 or len(signatures) != 1:
+            return Response(status_code=401)
+        try:
+            async with asyncio.timeout(SECONDS):
+                body = await _body(request)
+        except TooLarge:
+            return Response(status_code=413)
+        except (TimeoutError, ClientDisconnect):
+            return Response(status_code=408)
+        if not seal.fresh(stamps[0].encode("latin-1"), signatures[0].encode("latin-1"), body, now()):
+            return Response(status_code=401)
+        return await _answered(answers, body)
+
+    return Route(PATH, pressed, methods=["POST"])
+
+
+async def _body(request: Request) -> bytes:
+    """Read the raw bytes, which are what was signed."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST:
+            raise TooLarge
+    return body
+
+
+async def _answered(answers: Answers, body: bytes) -> Response:
+    """Do what was pressed, then answer; what is for the presser alone is told after the answer."""
+    try:
+        listed = presses(body)
+    except ValueError:
+        return Response(status_code=400)
+    told = [(press.user, text) for press in listed if (text := await run_in_threadpool(answers.take, press))]
+    return Response(status_code=200, background=BackgroundTask(_whisper, answers, told) if told else None)
+
+
+def _whisper(answers: Answers, told: list[tuple[str, str]]) -> None:
+    for user, text in told:
+        try:
+            answers.whisper(user, text)
+        except Exception as error:  # nobody waits for it, and the press itself is dealt with
+            log.warning("a presser could not be told %r: %s", text, error)

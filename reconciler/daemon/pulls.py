@@ -1,0 +1,235 @@
+"""Speaks with the forge: commit statuses, and the plan of each open pull request as one comment that is edited in place.
+
+A pull request is untrusted input. Those from branches of this repository are planned, because whoever may push there is trusted to propose;
+those from elsewhere only when the settings name their author. A plan of one writes nothing, reveals no secret and runs no probe; what it
+shows of live objects is seen by all who may read the forge.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from threading import Event
+
+import sqlalchemy as sa
+
+from reconciler.compose import Workshop
+from reconciler.daemon import cards, statuses
+from reconciler.desired import Desired, desired_from
+from reconciler.errors import InputError, Permanent, ReconcilerError, SourceError, Transient
+from reconciler.notify import Closed, Gone
+from reconciler.notify.comment import Planned, body, mark
+from reconciler.notify.forge import Forge, Pull
+from reconciler.notify.states import State
+from reconciler.proposals import ProposalSource
+from reconciler.resource import digest
+from reconciler.state import METADATA, Store
+from reconciler.telemetry import span
+
+log = logging.getLogger("reconciler.forge")
+PULLS = sa.Table(
+    "pulls",
+    METADATA,
+    sa.Column("number", sa.Integer, primary_key=True),
+    *(sa.Column(name, sa.Text, nullable=False) for name in ("head", "base", "body", "state", "comment", "shown", "at")),
+)
+CONTEXT = "reconciler"
+AGAIN, SHUT = 30.0, 900.0
+
+
+@dataclass(slots=True)
+class Desk:
+    """One thread's work. ``source`` is None where pull requests are not planned; then only statuses are sent."""
+
+    workshop: Workshop
+    store: Store
+    forge: Forge
+    source: ProposalSource | None = None
+    _seen: object = None
+    _me: str | None = None
+
+    def run(self, stop: Event) -> None:
+        """Work until ``stop`` is set. What was not sent is in the store."""
+        pause = 0.0
+        due = 0.0
+        clock = self.workshop.clock
+        while not clock.wait(stop, pause):
+            pause = self.once(pulls=clock.monotonic() >= due)
+            if clock.monotonic() >= due:
+                due = clock.monotonic() + self.workshop.settings.repository.poll
+
+    def once(self, *, pulls: bool = True) -> float:
+        """Send what can be sent now; give the seconds until the next look."""
+        try:
+            self.send()
+            if pulls and self.source is not None:
+                self.look(self.source)
+        except Transient as error:
+            log.warning("the forge is asked again: %s", error)
+            return error.retry_after or AGAIN
+        except (Closed, Gone) as error:
+            self._condition(str(error))
+            return SHUT
+        except ReconcilerError as error:
+            log.error("%s", error)
+            return AGAIN
+        except Exception as error:  # a bug in telling people must not end what they are told of
+            log.exception("bug: the forge is not told: %s", type(error).__name__)
+            return AGAIN
+        self._condition("")
+        return 1.0
+
+    def _condition(self, message: str) -> None:
+        with self.store.transaction() as connection:
+            cards.condition(connection, "forge", message, self.workshop.clock.now())
+
+    # -- statuses --------------------------------------------------------------------------------------------------------------
+
+    def send(self) -> None:
+        """Send every status that the forge does not show yet; to send one twice changes nothing."""
+        with self.store.transaction() as connection:
+            waiting = list(statuses.unshown(connection))
+        for one in waiting:
+            try:
+                self.forge.status(one.revision, f"{CONTEXT}/{one.stack}", one.state, one.description, one.link)
+            except (Closed, Gone):
+                raise
+            except Permanent as error:  # such as a commit that the forge no longer has
+                log.error("the status of %s is dropped: %s", one.revision[:12], error)
+            with self.store.transaction() as connection:
+                statuses.shown(connection, one)
+
+    # -- pull requests ---------------------------------------------------------------------------------------------------------
+
+    def look(self, source: ProposalSource) -> None:
+        """Plan what is new, and show every plan that is not shown yet."""
+        heads, head = source.heads(self.forge.refs), source.head()
+        if (heads, head) != self._seen:
+            base = source.fetch()
+            for one in self.forge.pulls():
+                self._consider(source, one, base)
+            self._seen = (heads, head)
+        with self.store.transaction() as connection:
+            waiting = [dict(row._mapping) for row in connection.execute(sa.select(PULLS).where(PULLS.c.shown != PULLS.c.body))]
+        for row in waiting:
+            self._show(row)
+
+    def _consider(self, source: ProposalSource, one: Pull, base: str) -> None:
+        """Plan one pull request, unless it was planned as it is."""
+        repository = self.workshop.settings.repository
+        if one.base != repository.branch:
+            return
+        if not one.ours and one.author not in self.workshop.settings.forge.authors:
+            log.info("pull request %d is by %s, who is not in forge.authors, from elsewhere; it is not planned", one.number, one.author)
+            return
+        with self.store.transaction() as connection:
+            known = connection.execute(sa.select(PULLS).where(PULLS.c.number == one.number)).first()
+        if known is not None and (known.head, known.base) == (one.head, base):
+            return
+        self.forge.status(one.head, f"{CONTEXT}/plan", "pending", "planning", "")
+        with span("plan pull request", number=one.number):
+            text, state = self._comment(source, one, base)
+        values = {"head": one.head, "base": base, "body": text, "state": state, "at": self.workshop.clock.now().isoformat()}
+        with self.store.transaction() as connection:
+            if known is None:
+                connection.execute(sa.insert(PULLS), {"number": one.number, "comment": "", "shown": "", **values})
+            else:
+                connection.execute(sa.update(PULLS).where(PULLS.c.number == one.number).values(**values))
+
+    def _comment(self, source: ProposalSource, one: Pull, base: str) -> tuple[str, State]:
+        """Give the comment on a pull request, and its state."""
+        settings = self.workshop.settings
+        stacks: list[Planned] = []
+        trouble = ""
+        try:
+            ref = self.forge.refs.replace("*", str(one.number))
+            merged = source.merged(base, source.bring(ref))
+            if merged:
+                folder = settings.repository.folder
+                stacks = list(self._planned(desired_from(source.read(merged, folder), folder), self._now(source, base)))
+            else:
+                trouble = "Not planned: it conflicts with the branch"
+        except InputError as error:
+            stacks = [Planned(settings.repository.folder, problems=tuple(str(problem) for problem in error.problems))]
+        except SourceError as error:
+            log.warning("pull request %d cannot be read: %s", one.number, error)
+            trouble = "Not planned: it cannot be read; see the log of the daemon"
+        text = body(settings.instance, one.head, base, stacks, self.forge.longest, trouble)
+        return text, "failure" if trouble or any(stack.bad for stack in stacks) else "success"
+
+    def _now(self, source: ProposalSource, base: str) -> Desired | None:
+        """Give what the branch asks for today; None when that cannot be read, so that every stack counts as touched."""
+        folder = self.workshop.settings.repository.folder
+        try:
+            return desired_from(source.read(base, folder), folder)
+        except (InputError, SourceError):
+            return None
+
+    def _planned(self, then: Desired, now: Desired | None) -> Iterator[Planned]:
+        """Plan every stack whose files a pull request touches."""
+        for name in touched(then, now):
+            if name not in then.names:
+                yield Planned(name, problems=("the stack disappears; nothing of it would be deleted",))
+                continue
+            try:
+                stack = then.load(name, self.workshop.kinds, self.workshop.today())
+            except InputError as error:
+                yield Planned(name, problems=tuple(str(problem) for problem in error.problems))
+                continue
+            with self.workshop.engine(self.store) as engine:
+                careful = replace(engine, observer=replace(engine.observer, trusting=False))
+                plan, _ = careful.plan(stack, then.revision.commit)
+            yield Planned(name, plan, stack.findings)
+
+    # -- comments --------------------------------------------------------------------------------------------------------------
+
+    def _show(self, row: dict[str, str]) -> None:
+        """Put a plan into its comment: the one that we know, or the one that carries our mark, or a new one."""
+        number = int(row["number"])
+        try:
+            id = self._written(number, row["comment"] or self._ours(number), row["body"])
+            state: State = "success" if row["state"] == "success" else "failure"
+            self.forge.status(row["head"], f"{CONTEXT}/plan", state, _headline(row["body"]), "")
+        except Closed:
+            raise
+        except Permanent as error:  # such as a pull request that was taken away
+            log.error("the plan of pull request %d is not shown: %s", number, error)
+            id = row["comment"]
+        with self.store.transaction() as connection:
+            connection.execute(sa.update(PULLS).where(PULLS.c.number == number).values(comment=id, shown=row["body"]))
+
+    def _written(self, number: int, id: str, text: str) -> str:
+        """Edit a comment, or write one where there is none; give its id."""
+        if id:
+            try:
+                self.forge.edit(number, id, text)
+            except Gone:
+                log.info("the comment on pull request %d was taken away; it is written again", number)
+            else:
+                return id
+        return self.forge.comment(number, text)
+
+    def _ours(self, number: int) -> str:
+        """Find a comment that we wrote and do not remember. One of somebody else with our mark in it is not ours."""
+        if self._me is None:
+            self._me = self.forge.me()
+        sign = mark(self.workshop.settings.instance)
+        if not self._me:
+            return ""
+        return next((one.id for one in self.forge.comments(number) if one.author == self._me and one.body.startswith(sign)), "")
+
+
+def touched(then: Desired, now: Desired | None) -> list[str]:
+    """List the stacks whose files differ."""
+    if now is None:
+        return sorted(then.names)
+    return [name for name in sorted({*then.names, *now.names}) if _files(then, name) != _files(now, name)]
+
+
+def _files(desired: Desired, name: str) -> str:
+    start = f"{desired.folder}/{name}/" if desired.folder else f"{name}/"
+    return digest(sorted((path, content.hex()) for path, content in desired.revision.tree.items() if path.startswith(start)))
+
+
+def _headline(text: str) -> str:
+    """Give the title of a comment as the description of a status."""
+    return next((line.removeprefix("### ").replace("`", "") for line in text.splitlines() if line.startswith("### ")), "")

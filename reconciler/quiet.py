@@ -1,0 +1,127 @@
+"""Keeping quiet: while a pass changes what somebody watches, and until that is proven to work again, no alarm is raised about it.
+
+Called by the engine only. It asks drivers with the ``Quieter`` face and knows no vendor. Nothing here is remembered: what a process that
+died has left is found in the system itself by its mark. A system that cannot keep quiet stops no write; it is said in a note.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar, cast
+
+from reconciler.driver import Outcome, Ownership, Quieted, Quieter, Status
+from reconciler.errors import DriverError, SettingsError
+from reconciler.graph import Graph
+from reconciler.observing import Observer, Seen
+from reconciler.plan import Plan
+from reconciler.resource import ResourceId
+from reconciler.retry import Retry
+from reconciler.telemetry import span
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Hush:
+    """The quiet of one pass: ``begin`` before its first write, ``end`` after its last look."""
+
+    observer: Observer
+    retry: Retry
+    _notes: list[str] = field(default_factory=list)
+
+    def begin(self, seen: Seen, plan: Plan) -> None:
+        """Keep quiet about whatever watches what ``plan`` changes, where the stack asks for that."""
+        if not seen.stack.spec.monitoring.quiet:
+            return
+        touched = {change.id for change in plan.changes if change.id in seen.graph.resources}
+        for target, driver in self._quieters(seen):
+            watching = _watching(seen, target, touched)
+            if not watching:
+                continue
+            reason = f"{seen.stack.name}: {_some(sorted(touched - set(watching)))} being changed"
+            with span(f"quiet {target}", resources=len(watching)):
+                self._try(target, "it may raise alarms", lambda: _quiet(driver, watching, seen, reason))  # noqa: B023 - called at once
+
+    def end(self, seen: Seen, remaining: Plan, outcomes: Mapping[ResourceId, Outcome], *, interrupted: bool) -> Plan:
+        """End the quiet of this stack, also what a dead process left, or say why it stays. Gives ``remaining`` with what is to be told."""
+        for target, driver in self._quieters(seen):
+            found = self._try(target, "it may still be quiet", lambda: driver.quieted(seen.scope))  # noqa: B023 - called at once
+            if found is None:
+                continue
+            reason = "the pass was interrupted" if interrupted else next(_trouble(seen, remaining, outcomes, found.ids), "")
+            if reason:
+                self._notes.append(_stays(target, found, reason))
+            else:
+                with span(f"unquiet {target}", resources=len(found.ids)):
+                    self._try(target, "it stays quiet", lambda: driver.unquiet(seen.scope))  # noqa: B023 - called at once
+        return replace(remaining, notes=tuple(sorted({*remaining.notes, *self._notes})))
+
+    def _quieters(self, seen: Seen) -> Iterator[tuple[str, Quieter]]:
+        """Give the targets of this stack that can keep quiet and could be seen."""
+        for target in sorted(seen.by_target):
+            if target in seen.blind:
+                continue
+            try:
+                driver = self.observer.targets.get(target)
+            except SettingsError:  # said where it is observed
+                continue
+            if hasattr(driver, "quiet"):
+                yield target, cast("Quieter", driver)
+
+    def _try(self, target: str, otherwise: str, work: Callable[[], T]) -> T | None:
+        """Call a driver as patiently as everywhere else; what fails, or is a bug of the driver, becomes a note."""
+        try:
+            return self.retry.call(work)
+        except DriverError as error:
+            self._notes.append(f"{target}: {otherwise}: {error}")
+        except Exception as error:  # a bug in one driver must not stop the pass
+            self._notes.append(f"{target}: {otherwise}: bug: {type(error).__name__} in the driver")
+        return None
+
+
+def _quiet(driver: Quieter, watching: Collection[ResourceId], seen: Seen, reason: str) -> None:
+    driver.quiet(sorted(watching), seen.scope, reason, seen.stack.spec.monitoring.at_most)
+
+
+def _watching(seen: Seen, target: str, touched: Collection[ResourceId]) -> set[ResourceId]:
+    """Name what of ours in ``target`` depends on what is touched elsewhere, directly or not."""
+    elsewhere = {id for id in touched if seen.target(id) != target}
+    there = {one.id for one in seen.by_target[target] if one.live is not None and one.ownership is Ownership.OURS}
+    return there & seen.graph.downstream(elsewhere)
+
+
+def _trouble(seen: Seen, remaining: Plan, outcomes: Mapping[ResourceId, Outcome], ids: Collection[ResourceId]) -> Iterator[str]:
+    """Say what is not proven to work of what ``ids`` watch."""
+    watched = _upstream(seen.graph, ids)
+    for id in sorted(watched & outcomes.keys()):
+        if outcomes[id].status in (Status.FAILED, Status.BLOCKED):
+            yield f"{id}: {outcomes[id].status}: {outcomes[id].message}"
+    for change in remaining.changes:
+        if change.id in watched:
+            yield f"{change.id} is still to be changed"
+    for stuck in remaining.stuck:
+        if stuck.id in watched:
+            yield f"{stuck.id}: {stuck.reason}"
+    for id, health in sorted(seen.health().items()):
+        if id in watched and not health.ok:
+            yield f"{id} is {health.level.name.lower()}: {health.message}"
+
+
+def _upstream(graph: Graph, ids: Collection[ResourceId]) -> set[ResourceId]:
+    """Give everything that ``ids`` depend on, directly or not, without themselves."""
+    found, queue = set[ResourceId](), [id for id in ids if id in graph.resources]
+    while queue:
+        for earlier in graph.before[queue.pop()]:
+            if earlier not in found:
+                found.add(earlier)
+                queue.append(earlier)
+    return found - set(ids)
+
+
+def _stays(target: str, found: Quieted, reason: str) -> str:
+    until = f" until {found.until:%Y-%m-%d %H:%M} UTC at most" if found.until is not None else ""
+    return f"{target}: stays quiet about {_some(list(found.ids))}{until}, because {reason}"
+
+
+def _some(ids: Collection[ResourceId], most: int = 3) -> str:
+    shown = [str(id) for id in ids][:most]
+    return ", ".join(shown) + (f" and {len(ids) - most} more" if len(ids) > most else "")

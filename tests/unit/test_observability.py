@@ -1,0 +1,103 @@
+"""The dashboard and the alert rules speak only of metrics and labels that the program gives."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from reconciler.daemon.http.metrics import Meters
+from tests.unit.core.memory import thing
+from tests.unit.daemon.house import Hand, House, commit
+
+FOLDER = Path(__file__).parents[2] / "deploy/observability"
+RULES = yaml.safe_load((FOLDER / "alerts.yaml").read_text(encoding="utf-8"))
+DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
+NAME = re.compile(r"\b(?:reconciler|process)_[a-z_]+\b")
+USE = re.compile(r"\b(?P<name>(?:reconciler|process)_[a-z_]+)\{(?P<labels>[^}]*)\}")
+BY = re.compile(r"by \((?P<labels>[^)]*)\)")
+OF_PROMETHEUS = {"job", "instance", "le"}
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in RULES["groups"] for rule in group["rules"]]
+
+
+def expressions() -> list[str]:
+    asked = [variable["query"] for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"]
+    return [rule["expr"] for rule in rules()] + [one["expr"] for panel in DASHBOARD["panels"] for one in panel["targets"]] + asked
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[str]]]:
+    """Each sample's name and its labels, of a daemon to which everything has happened."""
+    house = House(tmp_path_factory.mktemp("house"))
+    meters = Meters(house.daemon)
+    house.daemon.meter = meters.passed
+    house.daemon.head = Hand(commit("c1", mail=thing("a")))
+    house.daemon.look()
+    house.passes()
+    meters.called("dns", 0.1, "ok")
+    meters.retried("dns", throttled=True)
+    meters.received("github", "accepted")
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(meters.text().decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    yield found
+    house.store.close()
+
+
+def test_every_metric_that_is_asked_for_is_given(samples: dict[str, set[str]]) -> None:
+    asked = {name for text in expressions() for name in NAME.findall(text)}
+    assert len(asked) > 12
+    assert asked <= samples.keys()
+
+
+def test_every_metric_of_ours_is_shown_somewhere(samples: dict[str, set[str]]) -> None:
+    asked = {name for text in expressions() for name in NAME.findall(text)}
+    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in asked}
+    ours = {re.sub(r"_(bucket|count|sum)$", "", name) for name in samples if name.startswith("reconciler_")}
+    assert ours - families == set()
+
+
+def test_every_label_that_is_asked_for_is_given(samples: dict[str, set[str]]) -> None:
+    for text in expressions():
+        for match in USE.finditer(text):
+            asked = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", match["labels"]))
+            assert asked <= samples[match["name"]] | OF_PROMETHEUS, text
+        given = {label for name in NAME.findall(text) for label in samples[name]}
+        for match in BY.finditer(text):
+            assert {one.strip() for one in match["labels"].split(",")} <= given | OF_PROMETHEUS, text
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda one: one["alert"])
+def test_every_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
+    assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+    assert rule["labels"]["severity"] in ("info", "warning", "critical")
+    assert re.fullmatch(r"\d+[mh]", rule["for"])
+    assert all(rule["annotations"][name] for name in ("summary", "description"))
+    used = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"])))
+    assert used <= {label.strip() for match in BY.finditer(rule["expr"]) for label in match["labels"].split(",")}
+
+
+def test_the_panels_of_the_dashboard_do_not_overlap_and_have_numbers_of_their_own() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_prometheus_itself_takes_the_rules() -> None:
+    subprocess.run(["promtool", "check", "rules", str(FOLDER / "alerts.yaml")], check=True, capture_output=True, timeout=30)
