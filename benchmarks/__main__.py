@@ -5,7 +5,22 @@ import subprocess
 import sys
 from importlib import import_module
 
-NAMES = ("help", "validate", "plan", "engine", "cloudflare", "pfsense", "idle", "k8s", "uptime_kuma", "vault", "http", "daemon")
+NAMES = (
+    "help",
+    "validate",
+    "plan",
+    "engine",
+    "cloudflare",
+    "pfsense",
+    "idle",
+    "k8s",
+    "uptime_kuma",
+    "vault",
+    "http",
+    "daemon",
+    "scale",
+    "day",
+)
 
 
 def main(arguments: list[str]) -> int:

@@ -12,11 +12,13 @@ from typing import TypeAlias
 from reconciler.driver import Change, Health, Level, Outcome, Status
 from reconciler.errors import DriverError, SettingsError, Transient
 from reconciler.graph import Graph
+from reconciler.lanes import Call, Overdue
 from reconciler.observing import Observer, Seen
 from reconciler.plan import Plan
 from reconciler.resource import ResourceId
 from reconciler.retry import Retry
 from reconciler.telemetry import at, completed, span
+from reconciler.writing import gated
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,10 @@ Listener: TypeAlias = Callable[[Event], None]
 
 @dataclass(slots=True)
 class Applier:
-    """Applies one plan. ``deadline`` is the monotonic time after which nothing more is waited for."""
+    """Applies one plan.
+
+    ``deadline`` is the monotonic time after which nothing more is waited for; ``held`` says before each write whether the stack is ours.
+    """
 
     observer: Observer
     retry: Retry
@@ -44,6 +49,7 @@ class Applier:
     listen: Listener
     poll: float
     deadline: float
+    held: Callable[[], bool] = lambda: True
     health: dict[ResourceId, Health] = field(default_factory=dict)
     outcomes: dict[ResourceId, Outcome] = field(default_factory=dict)
 
@@ -51,7 +57,7 @@ class Applier:
         """Apply the waves in order; stop between two writes when asked to."""
         self.health.update(self.seen.health())
         for number, wave in enumerate(plan.waves, 1):
-            if self.retry.stop.is_set():
+            if self.retry.stop.is_set() or not self.held():
                 break
             with span(f"wave {number}", changes=len(wave)):
                 self._wave(wave)
@@ -133,9 +139,9 @@ class Applier:
         """Hand the changes to the driver, and again those that failed for a temporary reason."""
         results: dict[ResourceId, Outcome] = {}
 
-        def once() -> None:
+        def once(call: Call) -> None:
             left = [change for change in changes if change.id not in results or results[change.id].transient]
-            results.update({one.id: one for one in _complete(left, self._call(target, left))})
+            results.update({one.id: one for one in _complete(left, self._call(target, left, call))})
             again = [outcome for outcome in results.values() if outcome.transient]
             if again:
                 asked = [outcome.retry_after for outcome in again if outcome.retry_after is not None]
@@ -143,14 +149,27 @@ class Applier:
 
         with at(target, "apply", changes=len(changes)):
             try:
-                self.retry.call(once)
+                self.observer.lanes.run(target, lambda call: self.retry.call(lambda: once(call)))
+            except Overdue as error:
+                return [results.get(change.id) or Outcome(change.id, Status.FAILED, str(error)) for change in changes]
             except Transient:
                 return [results[change.id] for change in changes]
         return [results[change.id] for change in changes]
 
-    def _call(self, target: str, changes: Sequence[Change]) -> list[Outcome]:
+    def _why_not(self, call: Call) -> str:
+        """Say why nothing more may be written; empty when it may."""
+        if self.retry.stop.is_set():
+            return "not written: the program is stopping"
+        if call.left.is_set():
+            return "not written: the deadline of the target is over"
+        return "" if self.held() else "not written: another worker has the stack now"
+
+    def _call(self, target: str, changes: Sequence[Change], call: Call) -> list[Outcome]:
+        if reason := self._why_not(call):
+            return [Outcome(one.id, Status.BLOCKED, reason) for one in changes]
         try:
-            return self.observer.targets.get(target).apply(changes, self.seen.scope)
+            with gated(lambda: self._why_not(call)):
+                return self.observer.targets.get(target).apply(changes, self.seen.scope)
         except Transient as error:
             return [Outcome(one.id, Status.FAILED, str(error), transient=True, retry_after=error.retry_after) for one in changes]
         except (DriverError, SettingsError) as error:

@@ -13,6 +13,7 @@ from threading import Event
 from reconciler.applying import Listener
 from reconciler.clock import Clock
 from reconciler.engine import Engine, Forgetful, Memory, silent, unheeded
+from reconciler.lanes import Lanes
 from reconciler.observing import Observer, Seen
 from reconciler.registry import Catalog, catalog
 from reconciler.resource import SecretValue
@@ -50,7 +51,8 @@ class Workshop:
         retry = Retry(self.settings.engine, self.stop, self.clock)
         key = self.settings.fingerprint_key.get_secret_value().encode()
         with Targets(self.settings.targets, self.kinds) as targets:
-            observer = Observer(targets, self.kinds, retry, self.settings.instance, key, self.settings.engine.workers)
+            engine = self.settings.engine
+            observer = Observer(targets, self.kinds, retry, self.settings.instance, key, engine.workers, lanes=Lanes(engine.deadline))
             yield Engine(observer, retry, memory or Forgetful(), self.settings.engine, listen, after, self.rests)
 
     def today(self) -> date:

@@ -8,16 +8,17 @@
 the next possible (a secret that was just generated has consumers).
 """
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from reconciler.applying import Applier, Event, Listener
 from reconciler.checks import Finding, Severity, check
 from reconciler.driver import Change, Health, Level, Outcome, Status
-from reconciler.errors import PlanChanged
+from reconciler.errors import PlanChanged, StoreError, TurnLost
 from reconciler.observing import Observer, Seen
 from reconciler.plan import Applied, Exemption, Plan
 from reconciler.policy import guard, pending
@@ -30,8 +31,26 @@ from reconciler.settings import Engine as EngineSettings
 from reconciler.stack import Stack
 from reconciler.telemetry import commit, span, trace_id
 
+T = TypeVar("T")
+log = logging.getLogger("reconciler.engine")
 STUBBORN = 3
 """After so many looks that find the same difference in what was just written, it is called non-convergent."""
+
+
+class Turn(Protocol):
+    """The right to write to a stack. Where daemons share the work it can be lost: to one that took us for dead."""
+
+    def held(self) -> bool:
+        """Say whether it is still ours."""
+        ...
+
+
+class Alone:
+    """The turn of who has no rival."""
+
+    def held(self) -> bool:
+        """Say yes."""
+        return True
 
 
 class Memory(Protocol):
@@ -53,7 +72,7 @@ class Memory(Protocol):
         """Write a pass down, all in one transaction. ``applied`` is what is now known to be as git wants it."""
         ...
 
-    def turn(self, stack: str) -> AbstractContextManager[object]:
+    def turn(self, stack: str) -> AbstractContextManager[Turn]:
         """Wait until no other process converges this stack, and keep others waiting meanwhile."""
         ...
 
@@ -77,9 +96,9 @@ class Forgetful:
         """Keep nothing."""
         return None
 
-    def turn(self, stack: str) -> AbstractContextManager[object]:
+    def turn(self, stack: str) -> AbstractContextManager[Turn]:
         """Wait for nobody."""
-        return nullcontext()
+        return nullcontext(Alone())
 
 
 def silent(event: Event) -> None:
@@ -122,23 +141,39 @@ class Engine:
         """Run passes until the stack is as git wants it or nothing more can be done, and record what happened.
 
         ``shown`` is the digest of the plan that somebody agreed to: when the plan is another by now, nothing is written and
-        PlanChanged is raised.
+        PlanChanged is raised. TurnLost is raised when another worker took the stack over meanwhile; nothing is recorded then. A pass
+        that cannot be recorded is a pass all the same.
         """
-        with self.memory.turn(stack.name), commit(revision), span("pass", stack=stack.name, reason=reason):
-            report, seen = self._pass(stack, revision, reason, approved, shown)
+        with self.memory.turn(stack.name) as turn, commit(revision), span("pass", stack=stack.name, reason=reason):
+            report, seen = self._pass(turn, stack, revision, reason, approved, shown)
             latest = report
-            while _promising(latest) and report.rounds < self.settings.rounds and not self.retry.stop.is_set():
-                latest, seen = self._pass(stack, revision, reason, approved)
+            while _promising(latest) and report.rounds < self.settings.rounds and not self.retry.stop.is_set() and turn.held():
+                latest, seen = self._pass(turn, stack, revision, reason, approved)
                 report = _joined(report, latest)
+            if not turn.held():
+                raise TurnLost(f"{stack.name}: another worker has the stack now; nothing more was written")
             report = replace(report, subject=subject, trace_id=trace_id(revision))
             with span("record"):
-                self.memory.record(report, _in_sync(seen, report.remaining))
+                self._remembering(lambda: self.memory.record(report, _in_sync(seen, report.remaining)), None)
             self.rests.learn(report, self.retry.clock.monotonic())
         self.after(seen)
         self.listen(Event("done", report.verdict.value))
         return report
 
-    def _pass(self, stack: Stack, revision: str, reason: str, approved: Collection[str], shown: str = "") -> tuple[Report, Seen]:
+    def _remembering(self, ask: Callable[[], T], nothing: T) -> T:
+        """Give what the memory gives, or ``nothing`` when it fails: it is for people, and the systems are converged without it."""
+        try:
+            return ask()
+        except StoreError as error:
+            log.error("%s", error)
+            return nothing
+
+    def _applied(self, stack: str) -> Mapping[ResourceId, Applied]:
+        return self._remembering(lambda: self.memory.applied(stack), {})
+
+    def _pass(
+        self, turn: Turn, stack: Stack, revision: str, reason: str, approved: Collection[str], shown: str = ""
+    ) -> tuple[Report, Seen]:
         clock = self.retry.clock
         started = clock.now()
         seen = self._look(stack, revision, exact=True)
@@ -153,7 +188,7 @@ class Engine:
             if plan.waves:
                 hush.begin(seen, plan)
                 deadline = clock.monotonic() + stack.spec.health_deadline
-                applier = Applier(self.observer, self.retry, seen, self.listen, self.settings.poll, deadline)
+                applier = Applier(self.observer, self.retry, seen, self.listen, self.settings.poll, deadline, turn.held)
                 outcomes, seen = applier.run(plan), applier.seen
                 seen, remaining = self._verify(seen, revision, approved, plan, outcomes, deadline)
         finally:
@@ -167,19 +202,21 @@ class Engine:
 
     def _look(self, stack: Stack, revision: str, *, exact: bool) -> Seen:
         self.listen(Event("observe", stack.name))
-        known = self.memory.applied(stack.name)
+        known = self._applied(stack.name)
         targets = self.observer.targets
         remembered = {id.driver for id in known} - {id.driver for id in stack.graph.resources}
         extra = [name for name in targets if not known or targets.driver_name(name) in remembered]
-        if excused := self.memory.acknowledged(stack.name, self.retry.clock.now()):
+        none: Sequence[Exemption] = ()
+        if excused := self._remembering(lambda: self.memory.acknowledged(stack.name, self.retry.clock.now()), none):
             stack = replace(stack, exemptions=(*stack.exemptions, *excused))
         with span("observe", resources=len(stack.graph.resources)):
             return self.observer.look(stack, revision, extra, known, exact=exact)
 
     def _guarded(self, seen: Seen, revision: str, approved: Collection[str]) -> Plan:
         resting = self.rests.of(seen.stack.name, self.retry.clock.monotonic())
-        plan = seen.plan(revision, self.memory.applied(seen.stack.name), resting)
-        allowed = {*approved, *self.memory.approved()}
+        plan = seen.plan(revision, self._applied(seen.stack.name), resting)
+        nobody: Collection[str] = ()
+        allowed = {*approved, *self._remembering(self.memory.approved, nobody)}
         now = self.retry.clock.now()
         findings = _findings(seen, plan)
         plan = replace(plan, notes=tuple(sorted({*plan.notes, *(str(one) for one in findings if one.severity is not Severity.INFO)})))

@@ -6,6 +6,8 @@
     ├── InputError          the desired state is wrong; carries every Problem found, with file and line
     ├── SettingsError       the daemon's own settings are wrong
     ├── SourceError         the git repository cannot be read or is not trusted
+    ├── StoreError          the database cannot be used just now; only memory is lost
+    ├── TurnLost            another worker has the stack; this one stopped writing
     ├── PlanChanged         the world moved between the plan that somebody agreed to and its apply
     └── DriverError
         ├── Transient       worth another try; may carry the delay the server asked for
@@ -53,6 +55,19 @@ class SettingsError(ReconcilerError):
 
 class SourceError(ReconcilerError):
     """The repository could not be fetched, verified or read."""
+
+
+class StoreError(ReconcilerError):
+    """The database could not be read or written. ``broken`` is True when trying again cannot help. Passes go on without a memory."""
+
+    def __init__(self, message: str, *, broken: bool = False) -> None:
+        """Keep whether the file itself is damaged."""
+        self.broken = broken
+        super().__init__(message)
+
+
+class TurnLost(ReconcilerError):
+    """The turn at a stack went to another worker while a pass was under way. What was written so far stays; nothing more is."""
 
 
 class PlanChanged(ReconcilerError):

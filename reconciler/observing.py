@@ -13,6 +13,7 @@ from typing import cast
 from reconciler.driver import Health, Observation, Ownership, Scope, SecretStore
 from reconciler.errors import DriverError, Permanent, SettingsError
 from reconciler.graph import Graph, build
+from reconciler.lanes import Lanes
 from reconciler.plan import Applied, Inputs, Plan, Resting, make_plan
 from reconciler.registry import Catalog
 from reconciler.resolving import resolve
@@ -105,6 +106,7 @@ class Observer:
     key: bytes
     workers: int = 8
     trusting: bool = True
+    lanes: Lanes = field(default_factory=lambda: Lanes(900))
 
     def look(
         self, stack: Stack, revision: str, remembered: Collection[str], applied: Iterable[ResourceId] = (), *, exact: bool = False
@@ -222,7 +224,7 @@ class Observer:
                 return tuple(Observation(one.id, one.spec.canonical(scope.fingerprint)) for one in wanted), ""
             driver = self.targets.get(target)
             with at(target, "observe", wanted=len(wanted)):
-                return tuple(self.retry.call(lambda: driver.observe(wanted, scope))), ""
+                return tuple(self.lanes.run(target, lambda _: self.retry.call(lambda: driver.observe(wanted, scope)))), ""
         except (DriverError, SettingsError) as error:
             return (), str(error)
         except Exception as error:  # a bug in one driver must not blind the others

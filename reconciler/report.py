@@ -55,7 +55,7 @@ class Report:
     @property
     def seconds(self) -> float:
         """How long the pass took."""
-        return (self.finished - self.started).total_seconds()
+        return max(0.0, (self.finished - self.started).total_seconds())  # a clock may be set back meanwhile
 
     @property
     def progress(self) -> bool:

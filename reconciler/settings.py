@@ -39,7 +39,13 @@ class Repository(_Section):
 class State(_Section):
     """What is remembered for people. Deleting it loses history only."""
 
-    path: Path = Field(Path("reconciler.db"), description="SQLite file; WAL mode, one writer.")
+    path: Path = Field(Path("reconciler.db"), description="SQLite file; WAL mode, one writer. The copy of the repository lies beside it.")
+    url: SecretStr = Field(
+        SecretStr(""),
+        description="PostgreSQL that several daemons share, `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`; empty: `path`.",
+    )
+    keep_days: float = Field(90, gt=0, description="Days after which runs, closed drifts and sent notices are forgotten.")
+    keep_runs: int = Field(1000, ge=20, description="Runs of one stack that are kept at most.")
 
 
 class Engine(_Section):
@@ -51,6 +57,10 @@ class Engine(_Section):
     poll: float = Field(0.5, gt=0, description="Seconds between looks while something that was written becomes healthy.")
     rounds: int = Field(5, ge=1, description="Passes run in a row while each makes the next possible.")
     workers: int = Field(8, ge=1, description="Targets observed and written at the same time.")
+    stacks: int = Field(2, ge=1, description="Stacks that one daemon converges side by side; `--workers` wins.")
+    deadline: float = Field(
+        900, gt=0, description="Seconds after which one look at a target, or its part of a wave, is given up and the pass goes on without."
+    )
     watches: int = Field(
         64,
         ge=0,

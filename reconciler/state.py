@@ -1,29 +1,28 @@
-"""The store: memory for people. SQLite in WAL mode with exactly one writing connection per file; deleting it loses history only.
+"""The store: memory for people, in a SQLite file or in PostgreSQL; deleting it loses history only.
 
 Each pass is written in one transaction together with the drift it found and the notices it owes. Times are ISO 8601 in UTC. No value of
 a secret ever reaches this room, because none is in a plan or a report.
 """
 
-import fcntl
 import json
-import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import RLock
 from typing import Any, TypeAlias
-from urllib.parse import quote
 
 import sqlalchemy as sa
 
 from reconciler.acknowledging import ACKNOWLEDGEMENTS, LOUD, Acknowledgement, exemptions
+from reconciler.database import open_database, unless_there
 from reconciler.driver import Action, Change, Status
-from reconciler.errors import ReconcilerError
+from reconciler.errors import StoreError
 from reconciler.plan import Applied, Exemption
 from reconciler.report import Report, Verdict, by_whom, drifted, report_data, summary
 from reconciler.resource import ResourceId
+from reconciler.settings import State
+from reconciler.turns import Turn
 
 METADATA = sa.MetaData()
 _text = sa.Text
@@ -67,6 +66,8 @@ OUTBOX = sa.Table(
 )
 BEATS = sa.Table("beats", METADATA, sa.Column("who", _text, primary_key=True), sa.Column("at", _text, nullable=False))
 HEAD = "0003"
+SENDING = " outbox"
+"""The name of the turn to send; no stack's name begins with a space."""
 FLAPS, FLAP_TIME = 3, timedelta(hours=1)
 """So many repairs of one resource in so long mean that two hands work against each other."""
 
@@ -103,54 +104,16 @@ def no_news(connection: sa.Connection, report: Report, recorded: Recorded) -> No
 class Store:
     """One open database. Thread-safe; every method is one transaction."""
 
-    def __init__(self, path: Path, *, read_only: bool = False, news: News = no_news) -> None:
-        """Open ``path``, made and migrated when needed. Raises ReconcilerError when the file is not a database of ours."""
-        self.path, self._news = path, news
-        self._lock = RLock()
-        if read_only and not path.exists():
-            read_only, path = False, Path(":memory:")
-        location = f"{path.absolute().as_uri()}?mode=ro" if read_only else str(path)
-        self._engine = sa.create_engine(
-            "sqlite://",
-            creator=lambda: sqlite3.connect(location, uri=read_only, check_same_thread=False, timeout=5),
-            poolclass=sa.pool.StaticPool,
-        )
-        try:
-            self._prepare(read_only=read_only)
-        except sa.exc.DatabaseError as error:
-            self._engine.dispose()
-            closed = "unable to open" in str(error.orig) or "readonly" in str(error.orig)
-            hint = "set state.path to a file that this user may write" if closed else "move it away; only history is lost"
-            raise ReconcilerError(f"{self.path}: cannot be used as the database: {error.orig}; {hint}") from None
+    def __init__(self, where: Path | State, *, read_only: bool = False, heal: bool = False, news: News = no_news) -> None:
+        """Open the database, made and migrated when needed; ``heal`` begins anew beside a broken file.
 
-    def _prepare(self, *, read_only: bool) -> None:
-        with self._engine.connect() as connection:
-            if not read_only:
-                for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON"):
-                    connection.exec_driver_sql(f"PRAGMA {pragma}")
-            connection.commit()
-            tables = sa.inspect(connection).get_table_names()
-            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if "alembic_version" in tables else None
-        if (found is not None and found > HEAD) or (read_only and found != HEAD):
-            raise ReconcilerError(
-                f"{self.path}: holds schema {found or 'none'}, this version needs {HEAD}; name another file, or let the daemon migrate it"
-            )
-        if found != HEAD:
-            self._migrate()
-
-    def _migrate(self) -> None:
-        from alembic import command  # a second of import that only a new or old file pays
-        from alembic.config import Config
-
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self._engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        Raises ReconcilerError when it is not a database of ours, StoreError when it cannot be reached.
+        """
+        self.database, self._news = open_database(where, read_only=read_only, heal=heal), news
 
     def close(self) -> None:
-        """Close the file."""
-        self._engine.dispose()
+        """Close every connection."""
+        self.database.close()
 
     # -- what the engine asks ------------------------------------------------------------------------------------------------
 
@@ -170,7 +133,15 @@ class Store:
 
     def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> Recorded:
         """Write a pass, what it applied, the drift it found and the notices it owes, all in one transaction."""
-        with self._lock, self._engine.begin() as connection:
+        try:
+            return self._record(report, applied)
+        except StoreError as error:
+            if not self.database.mend(error):
+                raise
+            return self._record(report, applied)
+
+    def _record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> Recorded:
+        with self.database.recording(report.stack) as connection:
             told = RUNS.c.verdict.not_in([Verdict.REJECTED.value, Verdict.INTERRUPTED.value])  # neither says how the stack fares
             last = sa.select(RUNS.c.verdict).where(RUNS.c.stack == report.stack, told).order_by(RUNS.c.id.desc()).limit(1)
             before = connection.execute(last).scalar() or ""
@@ -181,16 +152,19 @@ class Store:
             self._news(connection, report, recorded)
         return recorded
 
-    @contextmanager
-    def turn(self, stack: str) -> Iterator[None]:
-        """Wait until no other process converges ``stack`` on this database, and keep others waiting meanwhile.
+    def turn(self, stack: str) -> AbstractContextManager[Turn]:
+        """Wait until no other process converges ``stack`` on this database, and keep others waiting meanwhile."""
+        return self.database.turns.enter(stack)
 
-        Two that create the same thing at the same time would make it twice where a system has no names, as Uptime Kuma has none. The
-        lock ends with the process, however that ends.
-        """
-        with Path(f"{self.path}.{quote(stack, safe='')}.lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    @contextmanager
+    def sending(self) -> Iterator[Turn | None]:
+        """Give the turn to send notices, so that each is sent by one daemon and in order; None when another has it."""
+        turn = self.database.turns.turns.take(SENDING, wait=False)
+        try:
+            yield turn
+        finally:
+            if turn is not None:
+                turn.leave()
 
     def _remember(self, connection: sa.Connection, report: Report, applied: Mapping[ResourceId, Applied], run: int) -> set[str]:
         """Write down what is now as git wants it; give the resources of which git wants something else than before."""
@@ -281,13 +255,13 @@ class Store:
 
     def approve(self, digest: str, who: str, at: str) -> None:
         """Let the plan with this digest pass its guard, once or however often it is made."""
-        with self._lock, self._engine.begin() as connection:
+        with self.database.transaction() as connection:
             connection.execute(sa.delete(APPROVALS).where(APPROVALS.c.digest == digest))
-            connection.execute(sa.insert(APPROVALS), {"digest": digest, "who": who, "at": at})
+            connection.execute(unless_there(connection, APPROVALS), {"digest": digest, "who": who, "at": at})
 
     def acknowledge(self, drift: int, word: Acknowledgement) -> int:
         """Write down that a drift is acknowledged; it shows at once. Gives the number of the acknowledgement."""
-        with self._lock, self._engine.begin() as connection:
+        with self.database.transaction() as connection:
             number = connection.execute(sa.insert(ACKNOWLEDGEMENTS).returning(ACKNOWLEDGEMENTS.c.id), word.row()).scalar_one()
             found = sa.update(DRIFT).where(DRIFT.c.id == drift, DRIFT.c.closed == "")
             connection.execute(found, {"state": "acknowledged", "reason": word.reason})
@@ -296,11 +270,11 @@ class Store:
     def beat(self, who: str, at: str) -> str:
         """Write a row, to see whether that is possible; give the reason when it is not."""
         try:
-            with self._lock, self._engine.begin() as connection:
+            with self.database.transaction() as connection:
                 connection.execute(sa.delete(BEATS).where(BEATS.c.who == who))
-                connection.execute(sa.insert(BEATS), {"who": who, "at": at})
-        except sa.exc.SQLAlchemyError as error:
-            return f"cannot be written: {getattr(error, 'orig', None) or type(error).__name__}"
+                connection.execute(unless_there(connection, BEATS), {"who": who, "at": at})
+        except (StoreError, sa.exc.SQLAlchemyError) as error:
+            return f"cannot be written: {error if isinstance(error, StoreError) else type(error).__name__}"
         return ""
 
     def last_converged(self, stack: str) -> str:
@@ -314,17 +288,15 @@ class Store:
         query = sa.select(DRIFT.c.stack, DRIFT.c.state, sa.func.count()).where(DRIFT.c.closed == "")
         return {(stack, state): count for stack, state, count in self._rows(query.group_by(DRIFT.c.stack, DRIFT.c.state))}
 
-    @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self) -> AbstractContextManager[sa.Connection]:
         """Give a connection inside one transaction, for rooms that keep tables of their own in this database."""
-        with self._lock, self._engine.begin() as connection:
-            yield connection
+        return self.database.transaction()
 
     # -- the outbox ----------------------------------------------------------------------------------------------------------
 
     def owe(self, one: Owed, now: str) -> None:
         """Add a notice outside of a run."""
-        with self._lock, self._engine.begin() as connection:
+        with self.database.transaction() as connection:
             owe(connection, one, now)
 
     def unsent(self, *, most: int = 50) -> list[tuple[int, dict[str, Any]]]:
@@ -338,16 +310,16 @@ class Store:
 
     def tried(self, number: int) -> None:
         """Count a try that failed."""
-        with self._lock, self._engine.begin() as connection:
+        with self.database.transaction() as connection:
             connection.execute(sa.update(OUTBOX).where(OUTBOX.c.id == number).values(tries=OUTBOX.c.tries + 1))
 
     def sent(self, number: int, now: str) -> None:
         """Mark a notice as sent, or as given up."""
-        with self._lock, self._engine.begin() as connection:
+        with self.database.transaction() as connection:
             connection.execute(sa.update(OUTBOX).where(OUTBOX.c.id == number), {"sent": now})
 
     def _rows(self, query: Any) -> Sequence[Any]:
-        with self._lock, self._engine.connect() as connection:
+        with self.database.reading() as connection:
             return connection.execute(query).all()
 
     def _dicts(self, query: Any) -> list[dict[str, Any]]:
@@ -356,9 +328,8 @@ class Store:
 
 def owe(connection: sa.Connection, one: Owed, now: str) -> None:
     """Add a notice to the outbox, unless one with its key is there."""
-    if connection.execute(sa.select(OUTBOX.c.id).where(OUTBOX.c.key == one.key)).first() is None:
-        row = {"key": one.key, "payload": json.dumps(one.payload), "created": now, "tries": 0, "sent": ""}
-        connection.execute(sa.insert(OUTBOX), row)
+    row = {"key": one.key, "payload": json.dumps(one.payload), "created": now, "tries": 0, "sent": ""}
+    connection.execute(unless_there(connection, OUTBOX), row)
 
 
 def _ids(text: str) -> tuple[ResourceId, ...]:

@@ -4,22 +4,38 @@ This room may import the driver contract and the error tree. It never retries: t
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 
 from reconciler.driver import Change, Outcome, Status
 from reconciler.errors import Permanent, Transient
+
+_WHY_NOT: ContextVar[Callable[[], str]] = ContextVar("why_not", default=lambda: "")
+
+
+@contextmanager
+def gated(why_not: Callable[[], str]) -> Iterator[None]:
+    """Let ``apply_each`` ask ``why_not`` before every write; what it answers, unless empty, is why the write is not made."""
+    token = _WHY_NOT.set(why_not)
+    try:
+        yield
+    finally:
+        _WHY_NOT.reset(token)
 
 
 def apply_each(changes: Sequence[Change], write: Callable[[Change], str | None], *, workers: int = 1) -> list[Outcome]:
     """Apply independent changes one call each, at most ``workers`` at a time, and turn what each raises into its outcome.
 
     ``write`` returns a message for the outcome or None. Any exception that is not a DriverError is a bug: it is named by its type
-    only, because its text might carry a secret.
+    only, because its text might carry a secret. Before each write it is asked whether the stack is still ours to write; when it is
+    not, the rest is blocked.
     """
 
     def one(change: Change) -> Outcome:
+        if reason := _WHY_NOT.get()():
+            return Outcome(change.id, Status.BLOCKED, reason)
         started = time.monotonic()
         try:
             message = write(change) or ""

@@ -81,7 +81,7 @@ def opened(ctx: click.Context, *, write: bool = False) -> Iterator["tuple[Worksh
     settings = settings_of(ctx)
     telemetry.configure_logging("warning", settings.telemetry.log_format)
     telemetry.configure(settings.telemetry.exporter, file=settings.telemetry.file, endpoint=settings.telemetry.endpoint)
-    store = Store(settings.state.path, read_only=not write)
+    store = Store(settings.state, read_only=not write)
     try:
         yield Workshop(settings), store
     finally:

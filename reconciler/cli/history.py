@@ -14,7 +14,7 @@ from reconciler.state import Store
 @click.pass_context
 def command(ctx: click.Context, number: int | None, most: int, wanted: tuple[str, ...], output: str) -> int:
     """Show past runs, or everything about the run NUMBER."""
-    store = Store(common.settings_of(ctx).state.path, read_only=True)
+    store = Store(common.settings_of(ctx).state, read_only=True)
     try:
         if number is not None:
             return _one(store, number)

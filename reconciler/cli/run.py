@@ -11,9 +11,9 @@ from reconciler.cli import common
 
 @click.command("run")
 @common.path
-@click.option("--workers", default=1, show_default=True, help="Stacks that are converged side by side.")
+@click.option("--workers", type=click.IntRange(1), help="Stacks that are converged side by side. [default: engine.stacks]")
 @click.pass_context
-def command(ctx: click.Context, path: Path | None, workers: int) -> int:
+def command(ctx: click.Context, path: Path | None, workers: int | None) -> int:
     """Run the daemon: watch the repository (or --path, while you edit it) and keep every stack converged.
 
     SIGHUP makes it look at the repository now; SIGTERM lets the write under way finish and ends it.
@@ -28,8 +28,8 @@ def command(ctx: click.Context, path: Path | None, workers: int) -> int:
     telemetry.configure(settings.telemetry.exporter, file=settings.telemetry.file, endpoint=settings.telemetry.endpoint)
     from reconciler.daemon.recording import recorder
 
-    store = Store(settings.state.path, news=recorder(settings))
-    service = daemon(settings, store, path=path, workers=workers)
+    store = Store(settings.state, heal=True, news=recorder(settings))
+    service = daemon(settings, store, path=path, workers=workers or settings.engine.stacks)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: service.workshop.stop.set())
     signal.signal(signal.SIGHUP, lambda *_: service.head.poke())

@@ -18,7 +18,7 @@ GOOD = {"converged": "green", "pending": "yellow", "degraded": "yellow"}
 def command(ctx: click.Context, wanted: tuple[str, ...], output: str) -> int:
     """Show how the stacks fare, from the last runs. Exit code 0: all converged, 2: something is open, 1: a run failed."""
     settings = common.settings_of(ctx)
-    store = Store(settings.state.path, read_only=True)
+    store = Store(settings.state, read_only=True)
     try:
         untold = _conditions(store)
         rows = [row for name in (wanted or store.stacks()) if (row := _row(store, name, settings.telemetry.trace_url)) is not None]

@@ -17,7 +17,7 @@ from reconciler.acknowledging import ACKNOWLEDGEMENTS, of_drift
 from reconciler.daemon import acks, cards, faces
 from reconciler.daemon.faces import ACKNOWLEDGE, APPROVE, FIX, LOOK, PLAN, note, seen
 from reconciler.daemon.incidents import Incident, Sort, Step
-from reconciler.daemon.queue import KeyedQueue
+from reconciler.daemon.queue import WorkQueue
 from reconciler.notify.interactive import Press
 from reconciler.state import APPROVALS, DRIFT, METADATA, Store
 
@@ -39,7 +39,7 @@ class Answers:
     """Takes presses. ``users`` are those who may, by id, with the name that is written down; ``whisper`` tells one person something."""
 
     store: Store
-    queue: KeyedQueue
+    queue: WorkQueue
     users: dict[str, str]
     now: Callable[[], datetime]
     planned: Callable[[str], str] = lambda stack: ""

@@ -10,21 +10,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from threading import Event, Lock, Thread
+from threading import Event, Lock, RLock, Thread
 from typing import Protocol
+
+import sqlalchemy as sa
 
 from reconciler.applying import Listener
 from reconciler.compose import Workshop
 from reconciler.daemon import acks, cards
+from reconciler.daemon.housekeeping import Housekeeper
 from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
-from reconciler.daemon.queue import Claim, KeyedQueue
+from reconciler.daemon.queue import Claim, KeyedQueue, WorkQueue
 from reconciler.daemon.recording import begun
+from reconciler.daemon.sharing import behind, known, noted, stumbles, tells_news
 from reconciler.daemon.vitals import Vitals
 from reconciler.daemon.watching import Watchers
 from reconciler.desired import Desired
 from reconciler.engine import Engine, silent
-from reconciler.errors import InputError, Problem, ReconcilerError, SourceError
+from reconciler.errors import InputError, Problem, ReconcilerError, SourceError, StoreError, TurnLost
 from reconciler.observing import Seen
 from reconciler.plan import Plan
 from reconciler.report import Report, Verdict, plan_text, repaired
@@ -99,13 +103,14 @@ class Daemon:
     workers: int = 1
     doors: Sequence[Door] = ()
     threads: list[Thread] = field(default_factory=list)
-    queue: KeyedQueue = field(default_factory=KeyedQueue)
+    queue: WorkQueue = field(default_factory=KeyedQueue)
     force: dict[str, InForce] = field(default_factory=dict)
     watchers: Watchers = field(init=False)
     _said: str = ""
     _misses: int = 0
     _rejected: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
+    _looking: RLock = field(default_factory=RLock)
 
     def __post_init__(self) -> None:
         """Remember what was rejected before a restart, so that its end is told too."""
@@ -118,6 +123,8 @@ class Daemon:
         self.threads = [Thread(target=self._watch, name="source", daemon=True)]
         self.threads += [Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(self.workers)]
         self.threads.append(Thread(target=self.outbox.run, args=(self.workshop.stop,), name="outbox", daemon=True))
+        house = Housekeeper(self.store, self.workshop.settings.state, self.workshop.clock)
+        self.threads.append(Thread(target=house.run, args=(self.workshop.stop,), name="housekeeper", daemon=True))
         self.threads += [Thread(target=work, args=(self.workshop.stop,), name=name, daemon=True) for name, work in self.aside.items()]
         try:
             for door in self.doors:
@@ -147,6 +154,7 @@ class Daemon:
         for thread in self.threads:
             if thread.ident is not None:
                 thread.join(timeout=60)
+        self.queue.join(30)
 
     # -- the source ----------------------------------------------------------------------------------------------------------
 
@@ -155,15 +163,19 @@ class Daemon:
             self.look()
             self.head.wait(self.workshop.stop)
 
-    def look(self) -> None:
-        """Ask the source once."""
+    def look(self) -> bool:
+        """Ask the source once; say whether it answered."""
+        with self._looking:  # a worker looks, too, where it shares the work
+            return self._look()
+
+    def _look(self) -> bool:
         began, how = self.vitals.monotonic(), "good"
         try:
             desired = self.head.changed()
         except SourceError as error:
             self._complain(str(error))
             self.vitals.looked("failed")
-            return
+            return False
         except InputError as error:
             self._reject(REPOSITORY, "", error.problems)
             desired, how = None, "rejected"
@@ -176,6 +188,7 @@ class Daemon:
             with in_trace_of(commit):
                 self.accept(desired)
         self.vitals.looked(how)
+        return True
 
     def _complain(self, message: str) -> None:
         """Log a trouble with the source once, not every few seconds; tell people when it does not pass by itself."""
@@ -189,8 +202,15 @@ class Daemon:
 
     def _tell(self, stack: str, sort: Sort, *found: Found) -> None:
         """Say what is found of one sort outside of a pass; without ``found``, that it is over."""
-        with self.store.transaction() as connection:
-            cards.tell(connection, stack, found, [sort], self.workshop.clock.now())
+        self._keep(lambda connection: cards.tell(connection, stack, found, [sort], self.workshop.clock.now()))
+
+    def _keep(self, write: Callable[[sa.Connection], object]) -> None:
+        """Write to the store if it can be written to: nothing that it keeps is worth an end."""
+        try:
+            with self.store.transaction() as connection:
+                write(connection)
+        except StoreError as error:
+            log.error("%s", error)
 
     def accept(self, desired: Desired, reason: str = "") -> None:
         """Take a revision: load each stack, reject those with problems, and ask for a pass of the others."""
@@ -215,11 +235,14 @@ class Daemon:
                 self._reject(name, commit, error.problems)
                 continue
             self._well(name, commit)
-            with self.store.transaction() as connection:
-                begun(self.workshop.settings, connection, commit, name, self.workshop.clock.now())
+            self._begun(commit, name)
             with self._lock:
-                self.force[name] = InForce(desired, stack, self.workshop.today())
-            self.queue.request(name, reason)
+                before, self.force[name] = self.force.get(name), InForce(desired, stack, self.workshop.today())
+            if before is None or not self.queue.shared or not known(self.store, name, commit):
+                self.queue.request(name, reason)
+
+    def _begun(self, commit: str, name: str) -> None:
+        self._keep(lambda connection: begun(self.workshop.settings, connection, commit, name, self.workshop.clock.now()))
 
     def _load(self, desired: Desired, name: str) -> Stack:
         """Load a stack. Raises InputError, for a bug of ours too: one commit must not end the daemon for every stack."""
@@ -256,7 +279,11 @@ class Daemon:
         now = self.workshop.clock.now()
         empty = Plan(name, commit).sealed()
         report = Report(name, commit, "a new revision", verdict, now, now, empty, empty, problems=tuple(problems))
-        self.store.record(replace(report, trace_id=trace_id(commit)), {})
+        try:
+            if not (self.queue.shared and noted(self.store, report)):
+                self.store.record(replace(report, trace_id=trace_id(commit)), {})
+        except StoreError as error:
+            log.error("%s", error)
         return report
 
     # -- the passes ----------------------------------------------------------------------------------------------------------
@@ -282,13 +309,18 @@ class Daemon:
             self.queue.done(claim)
 
     def _pass(self, engine: Engine, claim: Claim) -> Report | None:
-        with self._lock:
-            force = self.force[claim.key]
+        force = self._newest(claim)
+        if force is None:
+            return None
         self._renew(force, claim.key)
         revision, why = force.desired.revision, ", ".join(claim.reasons)
         granted = self._granted(claim.key)
         try:
             report = engine.converge(force.stack, revision.commit, reason=why, subject=revision.subject, approved=granted)
+        except (TurnLost, StoreError) as error:
+            log.warning("%s", error)
+            self._again(force, claim.key, well=False)
+            return None
         except Exception as error:  # a bug in a pass must not end the daemon
             log.exception("bug: the pass of %s raised %s", claim.key, type(error).__name__)
             self._again(force, claim.key, well=False)
@@ -297,15 +329,18 @@ class Daemon:
             log.info("%s: %s in %.1f s: %s", report.stack, report.verdict, report.seconds, report.reason)
         self._again(force, claim.key, well=report.verdict is Verdict.CONVERGED)
         if granted and report.verdict is not Verdict.INTERRUPTED:
-            with self.store.transaction() as connection:
-                acks.used(connection, claim.key, granted, self.workshop.clock.now())
+            self._keep(lambda connection: acks.used(connection, claim.key, granted, self.workshop.clock.now()))
         self._heard(report)
         return report
 
     def _granted(self, name: str) -> tuple[str, ...]:
         """Give the plans of a stack that somebody let pass once."""
-        with self.store.transaction() as connection:
-            return acks.granted(connection, name)
+        try:
+            with self.store.transaction() as connection:
+                return acks.granted(connection, name)
+        except StoreError as error:
+            log.error("%s", error)
+            return ()
 
     def planned(self, name: str) -> str:
         """Make a plan of a stack now, beside the passes, and give it as text. Raises ReconcilerError when there is no such stack."""
@@ -315,6 +350,21 @@ class Daemon:
             raise ReconcilerError(f"{name}: there is no such stack in force")
         with self.workshop.engine(self.store) as engine:
             return plan_text(engine.plan(force.stack, force.desired.revision.commit, approved=self._granted(name))[0])
+
+    def _newest(self, claim: Claim) -> InForce | None:
+        """Give what is in force. Where daemons share the work, never what is older than what another of them has seen."""
+        key = claim.key
+        if not self.queue.shared:
+            return self.force[key]
+        force = self.force.get(key)
+        late = force is None or behind(self.store, key, force.desired.revision.commit)
+        if (late or tells_news(claim)) and not self.look() and late:
+            log.warning("%s: another daemon knows a newer commit, and the repository cannot be read here; later", key)
+            self.queue.request(key, "another try", after=RETRY_FIRST)
+            return None
+        if (force := self.force.get(key)) is None:
+            log.info("%s: is no stack of the repository any more", key)
+        return force
 
     def _renew(self, force: InForce, name: str) -> None:
         """Load the stack anew on a new day, because exceptions end with the day."""
@@ -329,6 +379,8 @@ class Daemon:
     def _again(self, force: InForce, key: str, *, well: bool) -> None:
         """Ask for the next look: at the interval when all is well, sooner and then ever later when it is not."""
         force.failures = 0 if well else force.failures + 1
+        if self.queue.shared and not well:
+            force.failures = max(force.failures, stumbles(self.store, key))
         pause = force.stack.spec.interval
         if not well:
             pause = min(pause, RETRY_FIRST * 2.0 ** min(force.failures - 1, 16), RETRY_MOST)

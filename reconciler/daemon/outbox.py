@@ -2,7 +2,7 @@
 
 It works like a pass: it compares what should stand there with what does, so that it does not matter when it was stopped or how long nobody
 could be reached. Before something is posted that is written down; when the end of a post is not known, the board is searched before it is
-posted again. What opened and was over within the debounce is told to nobody.
+posted again. Of several daemons one sends at a time. What opened and was over within the debounce is told to nobody.
 """
 
 import logging
@@ -18,9 +18,10 @@ from reconciler.daemon import cards
 from reconciler.daemon.cards import Card, OwedNote
 from reconciler.daemon.faces import card as face
 from reconciler.daemon.incidents import Incident, Part
-from reconciler.errors import Permanent, Transient
+from reconciler.errors import Permanent, StoreError, Transient
 from reconciler.notify import Blind, Board, Button, Closed, Gone, Notice, Place, Sink
 from reconciler.state import Store
+from reconciler.turns import Turn
 
 log = logging.getLogger("reconciler.outbox")
 SLACK = 60.0
@@ -55,10 +56,20 @@ class Outbox:
         self.flush(stop)
 
     def flush(self, stop: Event) -> float:
-        """Send what can be sent now; give the seconds to wait before the next try."""
+        """Send what can be sent now, unless another daemon is at it; give the seconds to wait before the next try."""
+        try:
+            with self.store.sending() as turn:
+                return self._flush(stop, turn) if turn is not None else max(self.pace, 0.2)
+        except StoreError as error:
+            log.error("%s", error)
+            return 5.0
+
+    def _flush(self, stop: Event, turn: Turn) -> float:
         try:
             self._by_calendar()
             for what in self._left():
+                if not turn.held():
+                    break
                 if self._one(what) and self.clock.wait(stop, self.pace):
                     return 0.0
         except Transient as error:
@@ -72,6 +83,8 @@ class Outbox:
     def _by_calendar(self) -> None:
         try:
             self.before(self.clock.now())
+        except StoreError:
+            raise
         except Exception as error:  # a bug in telling people must not end what they are told of
             log.exception("bug: what is due today is not told: %s", type(error).__name__)
 
@@ -88,7 +101,7 @@ class Outbox:
         """Do one thing; drop it when it can never be done. Gives whether something was sent."""
         try:
             sent = self._card(what) if isinstance(what, Card) else self._note(what)
-        except (Transient, Closed):
+        except (Transient, Closed, StoreError):
             raise
         except Permanent as error:
             log.error("a notice cannot be delivered and is dropped: %s", error)

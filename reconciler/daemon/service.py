@@ -7,7 +7,9 @@ from reconciler.applying import Listener
 from reconciler.compose import Workshop, git_source
 from reconciler.daemon.heads import DirectoryHead, GitHead
 from reconciler.daemon.loop import Daemon, Head
+from reconciler.daemon.queue import KeyedQueue, WorkQueue
 from reconciler.daemon.telling import outbox
+from reconciler.database import PostgresDatabase
 from reconciler.engine import silent
 from reconciler.errors import SettingsError
 from reconciler.resource import SecretValue
@@ -21,12 +23,22 @@ if TYPE_CHECKING:
 def daemon(settings: Settings, store: Store, *, path: Path | None = None, workers: int = 1, listen: Listener = silent) -> Daemon:
     """Make a daemon that watches ``path``, or the repository of the settings. Raises SettingsError."""
     workshop = Workshop(settings)
-    made = Daemon(workshop, store, _head(settings, workshop, path), outbox(settings, store, workshop.clock), listen, workers=workers)
+    head, post, queue = _head(settings, workshop, path), outbox(settings, store, workshop.clock), queue_of(store, workers)
+    made = Daemon(workshop, store, head, post, listen, workers=workers, queue=queue)
     if settings.forge.kind:
         made.aside = {"forge": _desk(settings, made).run}
     if settings.http.listen or settings.http.webhook_listen:
         _listen(settings, made)
     return made
+
+
+def queue_of(store: Store, workers: int) -> WorkQueue:
+    """Keep the queue where the store is: in PostgreSQL when daemons share it."""
+    if not isinstance(store.database, PostgresDatabase):
+        return KeyedQueue()
+    from reconciler.daemon.pgqueue import PostgresQueue  # half a second that only those pay who share
+
+    return PostgresQueue(store.database, workers=workers)
 
 
 def _listen(settings: Settings, made: Daemon) -> None:

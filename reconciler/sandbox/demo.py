@@ -78,7 +78,7 @@ class Demo:
         settings = world.settings()
         telemetry.configure_logging("error", "text")
         telemetry.configure("file", file=settings.telemetry.file)
-        store = Store(settings.state.path, news=record)
+        store = Store(settings.state, news=record)
         service = daemon(settings, store, listen=self.screen.hear)
         service.outbox.pace = 0.1
         service.done = self.reports.put

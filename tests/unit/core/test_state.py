@@ -9,16 +9,26 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, StoreError
 from reconciler.plan import Applied
+from reconciler.settings import State
 from reconciler.state import HEAD, METADATA, Owed, Store
 from tests.unit.core.memory import NOW, Bench, mem, stack_file, thing
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> State:
+    """Where a store is kept: what it promises, it promises everywhere."""
+    if request.param == "sqlite":
+        return State(path=tmp_path / "reconciler.db")
+    return State(url=SecretStr(request.getfixturevalue("postgres").database()))
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    found = Store(tmp_path / "reconciler.db")
+def store(place: State) -> Iterator[Store]:
+    found = Store(place)
     yield found
     found.close()
 
@@ -200,11 +210,11 @@ def test_a_pass_and_the_notices_it_owes_are_written_together_or_not_at_all(store
 # -- the file -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
-    first = Store(tmp_path / "x.db")
+def test_what_was_written_is_there_after_a_restart(place: State) -> None:
+    first = Store(place)
     Bench(memory=first).run(GIT)
     first.close()
-    again = Store(tmp_path / "x.db")
+    again = Store(place)
     assert len(again.runs()) == 1
     again.close()
 
@@ -214,14 +224,14 @@ def test_a_reader_sees_what_the_writer_wrote(tmp_path: Path) -> None:
     Bench(memory=writer).run(GIT)
     reader = Store(tmp_path / "with space?.db", read_only=True)
     assert len(reader.runs()) == 1
-    with pytest.raises(sa.exc.OperationalError):
+    with pytest.raises(StoreError, match="readonly"):
         reader.approve("x", "y", "z")
     reader.close()
     writer.close()
 
 
-def test_one_stack_is_converged_by_one_process_at_a_time_and_another_stack_does_not_wait(tmp_path: Path) -> None:
-    first, second = Store(tmp_path / "reconciler.db"), Store(tmp_path / "reconciler.db")
+def test_one_stack_is_converged_by_one_process_at_a_time_and_another_stack_does_not_wait(place: State) -> None:
+    first, second = Store(place), Store(place)
     entered = Event()
 
     def later() -> None:
@@ -280,12 +290,10 @@ def test_a_reader_does_not_migrate(tmp_path: Path) -> None:
         Store(file, read_only=True)
 
 
-def test_the_migrations_make_the_schema_that_the_code_speaks_of(tmp_path: Path) -> None:
-    store = Store(tmp_path / "x.db")
-    inspector = sa.inspect(store._engine)
+def test_the_migrations_make_the_schema_that_the_code_speaks_of(store: Store) -> None:
+    inspector = sa.inspect(store.database.engine)
     for table in METADATA.sorted_tables:
         made = {column["name"]: (str(column["type"]), column["nullable"]) for column in inspector.get_columns(table.name)}
         assert made == {column.name: (str(column.type), column.nullable) for column in table.columns}, table.name
-    with store._engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == HEAD
-    store.close()
