@@ -1,4 +1,7 @@
-"""Writes a commit of ours without a working copy: objects and a tree, nothing else. Who may see it, and as which branch, is decided elsewhere."""
+"""Writes a commit of ours without a working copy: objects and a tree, nothing else.
+
+Who may see it, and as which branch, is decided elsewhere.
+"""
 
 import tempfile
 from collections.abc import Mapping

@@ -18,20 +18,34 @@ from reconciler.registry import Catalog, catalog
 from reconciler.resource import SecretValue
 from reconciler.resting import Rests
 from reconciler.retry import Retry
-from reconciler.settings import Settings
+from reconciler.settings import Repository, Settings
 from reconciler.source import GitSource
 from reconciler.targets import Targets
 
 
-def git_source(settings: Settings, cache: Path) -> GitSource:
-    """Make the source that the settings name. Raises SettingsError."""
+def git_source(repository: Repository, cache: Path) -> GitSource:
+    """Make the source of one repository of the settings. Raises SettingsError."""
     from reconciler.git import Credentials
+    from reconciler.signatures import SignaturePolicy
 
-    repository = settings.repository
     token = SecretValue(repository.token.get_secret_value()) if repository.token.get_secret_value() else None
-    credentials = Credentials(token, repository.username, repository.ssh_key, repository.known_hosts, repository.ca_file)
-    allow_file = repository.url.startswith("file://")
-    return GitSource(repository.url, repository.branch, cache, credentials=credentials, timeout=repository.timeout, allow_file=allow_file)
+    signed = repository.signatures
+    return GitSource(
+        repository.url,
+        repository.branch,
+        cache,
+        tag=repository.tag,
+        depth=repository.depth,
+        credentials=Credentials(token, repository.username, repository.ssh_key, repository.known_hosts, repository.ca_file),
+        signatures=SignaturePolicy(signed.policy, signed.allowed_signers, signed.gpg_keys, signed.gnupg_home, signed.since),
+        timeout=repository.timeout,
+        allow_file=repository.url.startswith("file://"),
+    )
+
+
+def cache_of(settings: Settings) -> Path:
+    """Give the directory of the mirrors."""
+    return settings.state.path.parent / "git"
 
 
 @dataclass(slots=True)

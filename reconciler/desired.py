@@ -17,13 +17,15 @@ from reconciler.stack import STACK_FILE, Stack
 class Desired:
     """What one revision asks for: its stacks by name, and the folder that they lie in.
 
-    ``rewritten`` is true when this revision does not descend from the one before it, as after a force-push.
+    ``rewritten`` is true when this revision does not descend from the one before it, as after a force-push. ``source`` names the
+    repository that it comes from; empty for a working tree.
     """
 
     revision: Revision
     folder: str
     names: tuple[str, ...]
     rewritten: bool = False
+    source: str = ""
 
     def load(self, name: str, kinds: Catalog, today: date) -> Stack:
         """Load one stack. Raises InputError with every problem; SourceError never."""

@@ -148,6 +148,7 @@ ADVICE = {
     "dubious ownership": "the repository belongs to another user of this machine; run as that user",
     "returned error: 30": "the repository has moved; set its new address",
     "Could not resolve host": "the name of the server is not known; check the address and the network",
+    "Couldn't connect to server": "the server does not answer there; check the address, and whether it runs",
     "Connection refused": "the server does not answer there; check the address, and whether it runs",
     "No space left on device": "the disk is full; make room, nothing else is lost",
     "index-pack failed": "the server sent a pack that cannot be read; the next look asks again",

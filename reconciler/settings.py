@@ -4,7 +4,7 @@ Desired state says *what*; settings say *where and with what right*. A value of 
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -14,10 +14,33 @@ from reconciler.daemon.http.config import Http
 from reconciler.errors import SettingsError
 
 DEFAULT_FILE = Path("reconciler.yaml")
+SINGLE = "repository"
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Signatures(_Section):
+    """Which commits must be signed, and by whom. Keys are read from outside of the repository."""
+
+    policy: Literal["none", "head", "strict"] = Field(
+        "none", description="`head`: the newest commit must be signed; `strict`: every new commit since the last good one, too."
+    )
+    allowed_signers: Path | None = Field(None, description="Allowed signers file for SSH signatures, as ssh-keygen(1) describes it.")
+    gpg_keys: Path | None = Field(None, description="File of OpenPGP public keys; a signature by any of them counts.")
+    gnupg_home: Path | None = Field(None, description="GnuPG home whose own trust settings count; instead of `gpg_keys`.")
+    since: str = Field(
+        "", pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})?$", description="`strict` begins after this commit; empty: at the first commit of all."
+    )
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> Self:
+        if self.policy != "none" and not (self.allowed_signers or self.gpg_keys or self.gnupg_home):
+            raise ValueError("no signature can count without allowed_signers, gpg_keys or gnupg_home; set one of them")
+        if self.gpg_keys and self.gnupg_home:
+            raise ValueError("give gpg_keys or gnupg_home, not both")
+        return self
 
 
 class Repository(_Section):
@@ -25,6 +48,8 @@ class Repository(_Section):
 
     url: str = Field("", description="Git URL (https, ssh or file). Empty: only --path works.")
     branch: str = Field("main", description="The one branch that counts.")
+    tag: str = Field("", description="Follow this tag instead of a branch.")
+    depth: int = Field(0, ge=0, description="Commits that a new mirror begins with; 0: all of them.")
     folder: str = Field("desired", description="Folder of the stacks inside the repository.")
     poll: float = Field(60, ge=1, description="Seconds between looks at the branch.")
     timeout: float = Field(60, gt=0, description="Seconds until a git command is given up.")
@@ -34,6 +59,13 @@ class Repository(_Section):
     known_hosts: Path | None = Field(None, description="Host keys for ssh URLs; they are always checked.")
     ca_file: Path | None = Field(None, description="Certificate authority of an https server that the system does not know.")
     pull_requests: bool = Field(False, description="Plan what open pull requests would bring, as a comment there; needs `forge`.")
+    signatures: Signatures = Signatures()
+
+    @model_validator(mode="after")
+    def _whole_history(self) -> Self:
+        if self.depth and self.signatures.policy == "strict":
+            raise ValueError("strict signatures need all of history; take depth out, or set signatures.policy to head")
+        return self
 
 
 class State(_Section):
@@ -158,6 +190,9 @@ class Settings(BaseSettings):
         "and a write to one key of a shared path rewrites the consumers of all.",
     )
     repository: Repository = Repository()
+    repositories: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")], Repository] = Field(
+        default_factory=dict, description="More repositories, by a name of your choice; each as `repository`. A stack lives in one of them."
+    )
     targets: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         repr=False,
@@ -179,6 +214,19 @@ class Settings(BaseSettings):
             raise ValueError("notify.slack.signing_secret is set, but nothing listens; set http.webhook_listen or http.listen")
         if self.repository.pull_requests and not self.forge.kind:
             raise ValueError("repository.pull_requests is set, but there is no forge to ask; set forge.kind")
+        return self
+
+    def sources(self) -> dict[str, Repository]:
+        """Give every repository that is followed, by name; the single one is called ``repository``."""
+        return ({SINGLE: self.repository} if self.repository.url else {}) | self.repositories
+
+    @model_validator(mode="after")
+    def _repositories(self) -> Self:
+        for name, one in self.repositories.items():
+            if not one.url:
+                raise ValueError(f"repositories.{name}.url: is missing")
+        if self.repository.url and SINGLE in self.repositories:
+            raise ValueError(f"repositories.{SINGLE}: that is how the single repository is called; choose another name")
         return self
 
     @classmethod

@@ -47,6 +47,9 @@ class SignaturePolicy:
     since: str = ""
 
 
+UNASKED = SignaturePolicy()
+
+
 @dataclass(frozen=True, slots=True)
 class Signed:
     """One commit with what git says of its signature."""

@@ -19,7 +19,7 @@ from reconciler.committing import commit_files
 from reconciler.errors import InputError, Problem, SettingsError, SourceError
 from reconciler.git import HEX, Credentials, Git, check_branch, check_url, commit_id, masked
 from reconciler.mirror import REWRITTEN, TRUSTED, Mirror, is_broken
-from reconciler.signatures import SignaturePolicy, verify
+from reconciler.signatures import UNASKED, SignaturePolicy, verify
 
 if TYPE_CHECKING:
     from git import Repo
@@ -86,7 +86,7 @@ class GitSource:
         tag: str = "",
         depth: int = 0,
         credentials: Credentials | None = None,
-        signatures: SignaturePolicy = SignaturePolicy(),
+        signatures: SignaturePolicy = UNASKED,
         timeout: float = 60.0,
         limits: Limits = Limits(),
         allow_file: bool = False,

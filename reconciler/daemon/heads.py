@@ -50,6 +50,42 @@ class GitHead:
         self._poked.clear()
 
 
+class Heads:
+    """The heads of several repositories, by name. The loop asks each by itself; one that is down does not hide the others."""
+
+    def __init__(self, heads: Mapping[str, "Head"]) -> None:
+        """Follow these, until ``replace`` gives others."""
+        self._heads = dict(heads)
+
+    def parts(self) -> "dict[str, Head]":
+        """Give the heads by name, as they are now."""
+        return dict(self._heads)
+
+    def replace(self, heads: Mapping[str, "Head"]) -> None:
+        """Follow these from now on, beginning at once."""
+        before, self._heads = self._heads, dict(heads)
+        for one in (*before.values(), *heads.values()):
+            one.poke()
+
+    def changed(self) -> Desired | None:
+        """Give what the first of them that has something new gives."""
+        found = ((name, one.changed()) for name, one in self.parts().items())
+        return next((replace(desired, source=name) for name, desired in found if desired is not None), None)
+
+    def wait(self, stop: Event) -> None:
+        """Wait until the first of them is due. All are then asked, which costs one ``ls-remote`` each."""
+        heads = list(self._heads.values())
+        if not heads:
+            stop.wait(1.0)
+            return
+        min(heads, key=lambda one: one.poll).wait(stop)
+
+    def poke(self) -> None:
+        """Ask for a look at all of them now."""
+        for one in self._heads.values():
+            one.poke()
+
+
 class DirectoryHead:
     """A working tree, for development: edit, save, and see it converge."""
 

@@ -187,7 +187,7 @@ class TestStrict:
         team.commit("one", key=team.ada)
         source = team.source("strict", since="1" * 40)
         commit = source.fetch()
-        with pytest.raises(SourceError, match="bad object 1{40}"):
+        with pytest.raises(SourceError, match=r"bad object 1{40}"):
             source.read(commit)
 
     def test_a_head_that_is_not_trusted_is_said_once_and_the_next_good_one_taken(self, team: Team) -> None:

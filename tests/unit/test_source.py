@@ -253,11 +253,11 @@ class TestFetching:
         for number in range(5):
             upstream.commit(f"number {number}", {})
         source = GitSource(upstream.url, directory=tmp_path / "cache", depth=1, allow_file=True)
-        count = lambda: (
-            subprocess.run(  # noqa: E731
-                ["git", "rev-list", "--count", "refs/heads/main"], cwd=source.mirror, capture_output=True, check=True
-            ).stdout
-        )
+
+        def count() -> bytes:
+            command = ["git", "rev-list", "--count", "refs/heads/main"]
+            return subprocess.run(command, cwd=source.mirror, capture_output=True, check=True).stdout
+
         before = source.fetch()
         assert count() == b"1\n"
         for number in range(5):
