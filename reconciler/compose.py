@@ -5,7 +5,7 @@ The command line and the daemon are both thin shells round what is built here.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from threading import Event
@@ -66,6 +66,16 @@ class Workshop:
         with Targets(self.settings.targets, self.kinds) as targets:
             observer = Observer(targets, self.kinds, retry, self.settings.instance, key, self.settings.engine.workers)
             yield Engine(observer, retry, memory or Forgetful(), self.settings.engine, listen, after, self.rests)
+
+    def renewed(self, engine: Engine) -> Engine:
+        """Give an engine that goes by the settings as they are now. Between passes; only connections whose settings changed are closed."""
+        if engine.settings is self.settings.engine and engine.observer.targets.current(self.settings.targets):
+            return engine
+        retry = replace(engine.retry, settings=self.settings.engine)
+        engine.observer.targets.renew(self.settings.targets)
+        key = self.settings.fingerprint_key.get_secret_value().encode()
+        observer = replace(engine.observer, retry=retry, key=key, workers=self.settings.engine.workers)
+        return replace(engine, observer=observer, retry=retry, settings=self.settings.engine)
 
     def today(self) -> date:
         """Give the date by which exceptions end, in UTC."""

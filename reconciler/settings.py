@@ -3,6 +3,7 @@
 Desired state says *what*; settings say *where and with what right*. A value of the form ``file:/run/secrets/token`` is read from that file.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -257,6 +258,48 @@ def load_settings(file: Path | None = None) -> Settings:
     if problems:
         raise SettingsError("\n".join(f"{path or 'environment'}: {one}" for one in problems))
     return settings
+
+
+def files_named(file: Path | None = None) -> dict[str, Path]:
+    """Map each setting that is, or is read from, a file to that file, whether it is there or not; names are dotted.
+
+    For whoever must notice that one was exchanged. Plain paths are looked for in the targets and the repositories only, and only files that
+    exist are taken for paths. Raises SettingsError when the settings file cannot be read.
+    """
+    path = file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    given = _from_file(path) if path is not None else {}
+    return dict(_named(_merged(given, _from_environment(given)), ()))
+
+
+def _named(value: Any, where: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _named(item, (*where, str(key)))
+    elif isinstance(value, str | Path) and (text := str(value)):
+        if text.startswith("file:/") and not text.startswith("file://"):
+            yield ".".join(where), Path(text[5:])
+        elif where[0] in ("targets", "repository", "repositories") and _is_file(text):
+            yield ".".join(where), Path(text)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a NUL
+        return False
+
+
+def differing(before: Settings, after: Settings) -> list[str]:
+    """List the dotted names of the settings whose values differ; never a value."""
+    return sorted(_differing(before.model_dump(), after.model_dump(), ()))
+
+
+def _differing(before: Any, after: Any, where: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in before.keys() | after.keys():
+            yield from _differing(before.get(key), after.get(key), (*where, str(key)))
+    elif before != after:
+        yield ".".join(where)
 
 
 def _said(error: Any) -> str:

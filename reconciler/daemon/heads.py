@@ -1,11 +1,12 @@
 """Where the daemon gets revisions from: a branch that is polled, or a directory that is watched while somebody edits it."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Any
+from time import monotonic
+from typing import Any, Protocol
 
 from reconciler.desired import Desired, desired_below, desired_from
 from reconciler.errors import InputError, SourceError
@@ -50,40 +51,70 @@ class GitHead:
         self._poked.clear()
 
 
-class Heads:
-    """The heads of several repositories, by name. The loop asks each by itself; one that is down does not hide the others."""
-
-    def __init__(self, heads: Mapping[str, "Head"]) -> None:
-        """Follow these, until ``replace`` gives others."""
-        self._heads = dict(heads)
-
-    def parts(self) -> "dict[str, Head]":
-        """Give the heads by name, as they are now."""
-        return dict(self._heads)
-
-    def replace(self, heads: Mapping[str, "Head"]) -> None:
-        """Follow these from now on, beginning at once."""
-        before, self._heads = self._heads, dict(heads)
-        for one in (*before.values(), *heads.values()):
-            one.poke()
+class Head(Protocol):
+    """Where revisions come from."""
 
     def changed(self) -> Desired | None:
-        """Give what the first of them that has something new gives."""
-        found = ((name, one.changed()) for name, one in self.parts().items())
-        return next((replace(desired, source=name) for name, desired in found if desired is not None), None)
+        """Give the newest desired state when it is another than the last one given, else None. Raises SourceError or InputError."""
+        ...
 
     def wait(self, stop: Event) -> None:
-        """Wait until the first of them is due. All are then asked, which costs one ``ls-remote`` each."""
-        heads = list(self._heads.values())
-        if not heads:
-            stop.wait(1.0)
-            return
-        min(heads, key=lambda one: one.poll).wait(stop)
+        """Return when it is time to ask again, or when ``stop`` is set."""
+        ...
+
+    def poke(self) -> None:
+        """Let ``wait`` return now."""
+        ...
+
+
+class Heads:
+    """The heads of several repositories, by name, each with a pace of its own. They can be exchanged while they are followed."""
+
+    def __init__(self, heads: Mapping[str, tuple[Head, float]], clock: Callable[[], float] = monotonic) -> None:
+        """Take each head with the seconds between two looks at it."""
+        self._clock, self._poked = clock, Event()
+        self._heads = dict(heads)
+        self._due: dict[str, float] = {}
+
+    def exchange(self, heads: Mapping[str, tuple[Head, float]]) -> None:
+        """Follow these from now on. One that was followed before goes on as it was; a new one is looked at now."""
+        self._due = {name: due for name, due in self._due.items() if heads.get(name) == self._heads.get(name)}
+        self._heads = dict(heads)
+        self._poked.set()
+
+    def pairs(self) -> dict[str, tuple[Head, float]]:
+        """Give every head with its pace."""
+        return dict(self._heads)
+
+    def due(self) -> dict[str, Head]:
+        """Give the heads whose time has come, and count them as looked at."""
+        now = self._clock()
+        found = {name: (head, poll) for name, (head, poll) in self._heads.items() if self._due.get(name, now) <= now}
+        self._due |= {name: now + poll * random.uniform(0.8, 1.0) for name, (_, poll) in found.items()}  # noqa: S311 - jitter
+        return {name: head for name, (head, _) in found.items()}
+
+    def changed(self) -> Desired | None:
+        """Give what the first of those that are due has to give. Raises what it raises."""
+        for name, head in self.due().items():
+            if (desired := head.changed()) is not None:
+                return replace(desired, source=name)
+        return None
+
+    def wait(self, stop: Event) -> None:
+        """Wait until one is due, for a poke, or for the end."""
+        while not stop.is_set() and not self._poked.wait(0.2) and min(self._due.values(), default=0.0) > self._clock():
+            pass
+        self._poked.clear()
 
     def poke(self) -> None:
         """Ask for a look at all of them now."""
-        for one in self._heads.values():
-            one.poke()
+        self._due.clear()
+        self._poked.set()
+
+
+def parts(head: Head) -> dict[str, Head]:
+    """Give the heads that are to be asked now, by the name of their repository; the name is empty where there is none."""
+    return head.due() if isinstance(head, Heads) else {"": head}
 
 
 class DirectoryHead:

@@ -16,8 +16,10 @@ from typing import Protocol
 from reconciler.applying import Listener
 from reconciler.compose import Workshop
 from reconciler.daemon import acks, cards
+from reconciler.daemon.heads import Head, parts
 from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
+from reconciler.daemon.owners import Owners
 from reconciler.daemon.queue import Claim, KeyedQueue
 from reconciler.daemon.recording import begun
 from reconciler.daemon.vitals import Vitals
@@ -36,23 +38,8 @@ from reconciler.telemetry import span, trace_id
 log = logging.getLogger("reconciler.daemon")
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
 REPOSITORY = "repository"
+SETTINGS = "settings"
 MISSES = 3
-
-
-class Head(Protocol):
-    """Where revisions come from."""
-
-    def changed(self) -> Desired | None:
-        """Give the newest desired state when it is another than the last one given, else None. Raises SourceError or InputError."""
-        ...
-
-    def wait(self, stop: Event) -> None:
-        """Return when it is time to ask again, or when ``stop`` is set."""
-        ...
-
-    def poke(self) -> None:
-        """Let ``wait`` return now."""
-        ...
 
 
 class Door(Protocol):
@@ -67,6 +54,14 @@ class Door(Protocol):
     def close(self) -> None:
         """Stop listening."""
         ...
+
+
+@dataclass(slots=True)
+class Trouble:
+    """How often in a row a source could not be read, and what was said of it last."""
+
+    said: str = ""
+    misses: int = 0
 
 
 @dataclass(slots=True)
@@ -102,8 +97,8 @@ class Daemon:
     queue: KeyedQueue = field(default_factory=KeyedQueue)
     force: dict[str, InForce] = field(default_factory=dict)
     watchers: Watchers = field(init=False)
-    _said: str = ""
-    _misses: int = 0
+    owners: Owners = field(default_factory=Owners)
+    _troubles: dict[str, Trouble] = field(default_factory=dict)
     _rejected: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
@@ -156,36 +151,41 @@ class Daemon:
             self.head.wait(self.workshop.stop)
 
     def look(self) -> None:
-        """Ask the source once."""
+        """Ask every source once."""
+        for name, head in parts(self.head).items():
+            self._ask(name, head)
+
+    def _ask(self, name: str, head: Head) -> None:
+        where = self._troubles.setdefault(name, Trouble())
         began, how = self.vitals.monotonic(), "good"
         try:
-            desired = self.head.changed()
+            desired = head.changed()
         except SourceError as error:
-            self._complain(str(error))
+            self._complain(name, where, str(error))
             self.vitals.looked("failed")
             return
         except InputError as error:
-            self._reject(REPOSITORY, "", error.problems)
+            self._reject(called(name), "", error.problems)
             desired, how = None, "rejected"
-        if self._misses >= MISSES:
-            self._tell(REPOSITORY, Sort.SOURCE)
-        self._said, self._misses = "", 0
+        if where.misses >= MISSES:
+            self._tell(called(name), Sort.SOURCE)
+        where.said, where.misses = "", 0
         if desired is not None:
             commit = desired.revision.commit
             self.vitals.found(commit, began)
             with in_trace_of(commit):
-                self.accept(desired)
+                self.accept(replace(desired, source=name))
         self.vitals.looked(how)
 
-    def _complain(self, message: str) -> None:
-        """Log a trouble with the source once, not every few seconds; tell people when it does not pass by itself."""
-        self._misses += 1
-        if message != self._said:
+    def _complain(self, name: str, where: Trouble, message: str) -> None:
+        """Log a trouble with a source once, not every few seconds; tell people when it does not pass by itself."""
+        where.misses += 1
+        if message != where.said:
             log.error("%s", message)
-            self._said = message
-        if self._misses == MISSES:
+            where.said = message
+        if where.misses == MISSES:
             part = Part("the repository cannot be read; the last good revision stays in force", {"": message})
-            self._tell(REPOSITORY, Sort.SOURCE, Found("source", Sort.SOURCE, part))
+            self._tell(called(name), Sort.SOURCE, Found("source", Sort.SOURCE, part))
 
     def _tell(self, stack: str, sort: Sort, *found: Found) -> None:
         """Say what is found of one sort outside of a pass; without ``found``, that it is over."""
@@ -194,22 +194,24 @@ class Daemon:
 
     def accept(self, desired: Desired, reason: str = "") -> None:
         """Take a revision: load each stack, reject those with problems, and ask for a pass of the others."""
-        commit = desired.revision.commit
+        commit, place = desired.revision.commit, called(desired.source)
         if not desired.names:
-            self._reject(REPOSITORY, commit, [Problem(desired.folder, 0, "the repository has no stack; nothing is deleted")])
+            self._reject(place, commit, [Problem(desired.folder, 0, "the repository has no stack; nothing is deleted")])
             return
-        self._well(REPOSITORY, commit)
+        self._well(place, commit)
         reason = reason or (f"commit {commit[:12]}" if commit else "a saved file")
         if desired.rewritten:
             reason += ", history was rewritten"
             part = Part("history was rewritten; deletes wait for approval until the next commit", {"": f"now at {commit[:12]}"})
-            self._tell(REPOSITORY, Sort.REWRITTEN, Found(f"rewritten:{commit}", Sort.REWRITTEN, part, lasting=False))
-        for name in sorted(one for one, force in self.force.items() if one not in desired.names and not force.gone):
+            self._tell(place, Sort.REWRITTEN, Found(f"rewritten:{commit}", Sort.REWRITTEN, part, lasting=False))
+        known = {one: force for one, force in self.force.items() if force.desired.source == desired.source}
+        for name in sorted(one for one, force in known.items() if one not in desired.names and not force.gone):
             self.force[name].gone = True
             self.watchers.forget(name)
             self._reject(name, commit, [Problem(f"{desired.folder}/{name}", 0, "the stack disappeared; nothing of it is deleted")])
         for name in desired.names:
             try:
+                self.owners.claim(name, desired)
                 stack = self._load(desired, name)
             except InputError as error:
                 self._reject(name, commit, error.problems)
@@ -243,13 +245,21 @@ class Daemon:
         self.meter(report)
         self.done(report)
 
+    def reject(self, name: str, problems: Sequence[Problem]) -> None:
+        """Say that something beside git cannot be used, and that what was in force stays."""
+        self._reject(name, "", problems)
+
+    def well(self, name: str) -> None:
+        """End that, where it was said."""
+        self._well(name, "")
+
     def _well(self, name: str, commit: str) -> None:
         """End a rejection, where there was one."""
         if name not in self._rejected:
             return
         self._rejected.remove(name)
         self._tell(name, Sort.REJECTED)
-        if name == REPOSITORY:  # a stack has a pass now that says how it fares
+        if name.split()[0] in (REPOSITORY, SETTINGS):  # a stack has a pass now that says how it fares
             self._note(name, commit, Verdict.CONVERGED, ())
 
     def _note(self, name: str, commit: str, verdict: Verdict, problems: Sequence[Problem]) -> Report:
@@ -267,6 +277,7 @@ class Daemon:
             while not self.workshop.stop.is_set():
                 claim = self.queue.take(1.0)
                 if claim is not None:
+                    engine = self.workshop.renewed(engine)
                     self._claimed(engine, claim, seen)
 
     def _claimed(self, engine: Engine, claim: Claim, seen: list[Seen]) -> None:
@@ -333,6 +344,11 @@ class Daemon:
         if not well:
             pause = min(pause, RETRY_FIRST * 2.0 ** min(force.failures - 1, 16), RETRY_MOST)
         self.queue.request(key, "resync" if well else "another try", after=pause * random.uniform(0.9, 1.0))  # noqa: S311 - jitter
+
+
+def called(source: str) -> str:
+    """Give the name under which people are told of a source."""
+    return REPOSITORY if source in ("", REPOSITORY) else f"{REPOSITORY} {source}"
 
 
 def _careful(stack: Stack) -> Stack:
