@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from reconciler.errors import SourceError
 from reconciler.git import Git
 
 IDENTITY = {
@@ -34,3 +35,22 @@ def commit_files(git: Git, repository: Path, onto: str, files: Mapping[str, byte
         ours.run("update-index", "--add", "-z", "--index-info", cwd=repository, data=lines)
         tree = ours.run("write-tree", cwd=repository).decode().strip()
         return ours.run("commit-tree", tree, "-p", onto, "-F", "-", cwd=repository, data=message.encode()).decode().strip()
+
+
+def propose_in(git: Git, file: Path, branch: str, content: bytes, message: str) -> str:
+    """Commit a file of a working copy with this content as a new branch; neither the branch that is checked out nor a file changes.
+
+    Gives the commit. Raises SourceError when the file is in no repository, differs from its last commit, or the branch is there already.
+    """
+    folder = file.absolute().parent
+    top = Path(git.run("rev-parse", "--show-toplevel", cwd=folder).decode().rstrip("\n"))
+    inside = file.absolute().resolve().relative_to(top.resolve()).as_posix()
+    if git.run("status", "--porcelain", "--", f":(literal,top){inside}", cwd=top):
+        raise SourceError(f"{file}: differs from its last commit; commit or undo that first, or use --write")
+    onto = git.run("rev-parse", "--verify", "HEAD", cwd=top).decode().strip()
+    commit = commit_files(git, top, onto, {inside: content}, message)
+    try:
+        git.run("update-ref", f"refs/heads/{branch}", commit, "0" * len(commit), cwd=top)
+    except SourceError:
+        raise SourceError(f"{top}: the branch {branch} is there already, or cannot be made; choose another name") from None
+    return commit
