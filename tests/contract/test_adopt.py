@@ -251,7 +251,7 @@ def test_a_manifest_takes_over_what_a_hand_did_to_lists_and_keeps_what_people_wr
         pod["containers"] = pod["containers"][:1]
         spec["replicas"] = 5
         site.world.patch(relay, {"metadata": {"labels": {"tier": None}}, "spec": spec})
-        found, result = adopted(site, given, id)
+        found, _ = adopted(site, given, id)
         wanted = home + MANIFEST.replace("relay:1 ", "relay:2 ").replace("value: info", "value: debug").replace(
             "replicas: 2", "replicas: 5"
         )
