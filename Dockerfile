@@ -1,19 +1,25 @@
-# The daemon in a container: two stages, no compiler and no test tools in the second, a user without rights, nothing to write but /var/lib/reconciler.
-FROM docker.io/library/python:3.11-slim AS build
+# The daemon in a container: two stages, no compiler and no test tools in the second, a user without rights, nothing to write but
+# /var/lib/reconciler and /tmp. It runs with a read-only root. To build what can be built again, pin the base by its digest:
+#   docker build --build-arg PYTHON=docker.io/library/python:3.11-slim-bookworm@sha256:... .
+ARG PYTHON=docker.io/library/python:3.11-slim-bookworm
+FROM ${PYTHON} AS build
 WORKDIR /src
 COPY deploy/requirements.lock pyproject.toml README.md LICENSE ./
 RUN python -m venv /opt/reconciler \
  && /opt/reconciler/bin/pip install --no-cache-dir --require-hashes -r requirements.lock \
- && /opt/reconciler/bin/pip install --no-cache-dir hatchling
+ && python -m venv /opt/build \
+ && /opt/build/bin/pip install --no-cache-dir hatchling
 COPY reconciler reconciler
 COPY plugins plugins
-RUN /opt/reconciler/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
- && /opt/reconciler/bin/pip uninstall --yes hatchling \
- && /opt/reconciler/bin/python -m compileall -q /opt/reconciler/lib
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /opt/wheels . \
+ && /opt/reconciler/bin/pip install --no-cache-dir --no-deps /opt/wheels/*.whl \
+ && /opt/reconciler/bin/pip uninstall --yes pip setuptools \
+ && python -m compileall -q /opt/reconciler/lib
 
-FROM docker.io/library/python:3.11-slim
+FROM ${PYTHON}
+# git fetches, ssh carries it, ssh-keygen and gpg check signatures
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends git openssh-client \
+ && apt-get install --yes --no-install-recommends git gpg openssh-client \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 10001 --home-dir /var/lib/reconciler --create-home reconciler
 COPY --from=build /opt/reconciler /opt/reconciler
