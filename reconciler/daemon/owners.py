@@ -36,11 +36,11 @@ class Owners:
         source, owner = desired.source, self._owner.get(name, desired.source)
         self._has[source] = desired.names
         if owner != source and name in self._has.get(owner, (name,)):
-            here, there = f"{desired.folder}/{name}", f"the repository {owner}"
             message = (
-                f"{there} has a stack of this name, too, and {source} may not have it; rename one of them, nothing of either is deleted"
+                f"the repositories {owner} and {source} both have a stack of this name, and {owner} had it first; "
+                "rename one of them, nothing of either is deleted"
             )
-            raise InputError([Problem(here, 0, message)])
+            raise InputError([Problem(f"{desired.folder}/{name}", 0, message)])
         if self._owner.get(name) != source:
             self._owner[name] = source
             self._keep()

@@ -59,7 +59,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Place]:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="reconciler")  # which a command may have made quiet
     made = Place(tmp_path)
     yield made
     made.store.close()
