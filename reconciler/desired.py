@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from reconciler.errors import InputError, Problem
 from reconciler.load import load_stack
 from reconciler.registry import Catalog
+from reconciler.remembered import remembered
 from reconciler.source import Revision, WorkingTree
 from reconciler.stack import STACK_FILE, Stack
 
@@ -34,7 +35,7 @@ class Desired:
             raise InputError(
                 [Problem(self.folder or ".", 0, f"there is no stack {name!r}; a stack is a folder with a {STACK_FILE}: {there}")]
             )
-        return load_stack(self.revision.tree, str(PurePosixPath(self.folder, name)), kinds, today=today)
+        return load_stack(self.revision.tree, str(PurePosixPath(self.folder, name)), kinds, today=today, reading=remembered.read)
 
 
 def desired_from(revision: Revision, folder: str) -> Desired:
