@@ -19,7 +19,7 @@ class Desired:
     """What one revision asks for: its stacks by name, and the folder that they lie in.
 
     ``rewritten`` is true when this revision does not descend from the one before it, as after a force-push. ``source`` names the
-    repository that it comes from; empty for a working tree.
+    repository that it comes from; empty for a working tree. ``older`` is true when a newer revision is there and is not trusted.
     """
 
     revision: Revision
@@ -27,6 +27,7 @@ class Desired:
     names: tuple[str, ...]
     rewritten: bool = False
     source: str = ""
+    older: bool = False
 
     def load(self, name: str, kinds: Catalog, today: date) -> Stack:
         """Load one stack. Raises InputError with every problem; SourceError never."""

@@ -73,13 +73,13 @@ def verify(git: Git, mirror: Path, commit: str, trusted: str, policy: SignatureP
 
     ``trusted`` is the last commit that was found trustworthy, or empty.
     """
-    if policy.mode == "none":
-        return
-    commits = [commit]
+    commits = [] if policy.mode == "none" else [commit]
     if policy.mode == "strict":
         below = [f"^{one}" for one in (trusted, policy.since and commit_id(policy.since)) if one]
         listed = git.run("rev-list", commit, *below, "--", cwd=mirror).decode().split()
-        commits = list(dict.fromkeys([commit, *listed]))
+        commits = list(dict.fromkeys(listed))
+    if not commits:
+        return  # what was trusted before stays so, also when its key no longer counts
     with keyring(policy) as home:
         asking = replace(
             git,

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from reconciler.desired import Desired, desired_below, desired_from
-from reconciler.errors import InputError, SourceError
+from reconciler.errors import InputError, SourceError, Untrusted
 from reconciler.source import GitSource
 
 
@@ -20,11 +20,15 @@ class GitHead:
         """Look every ``poll`` seconds, with jitter, so that many daemons do not ask at once."""
         self._source, self._folder, self._poll = source, folder, poll
         self._seen = ""
+        self._instead = ""
         self._rewritten = False
         self._poked = Event()
 
     def changed(self) -> Desired | None:
         """Give the new desired state, or None when the head is the one already given."""
+        if self._instead:
+            commit, self._instead = self._instead, ""
+            return replace(desired_from(self._source.read(commit, self._folder), self._folder), older=True)
         if self._source.head() == self._seen:
             return None
         commit = self._source.fetch()
@@ -33,7 +37,9 @@ class GitHead:
         self._rewritten = self._rewritten or self._source.rewritten or lost
         try:
             revision = self._source.read(commit, self._folder)
-        except InputError:
+        except InputError as error:
+            if isinstance(error, Untrusted) and not self._seen:  # after a restart nothing is in force: the last that was trusted is, next
+                self._instead = self._source.trusted()
             self._seen = commit  # a revision with problems is reported once, not at every look
             raise
         self._seen, rewritten, self._rewritten = commit, self._rewritten, False

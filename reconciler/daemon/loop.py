@@ -198,7 +198,8 @@ class Daemon:
         if not desired.names:
             self._reject(place, commit, [Problem(desired.folder, 0, "the repository has no stack; nothing is deleted")])
             return
-        self._well(place, commit)
+        if not desired.older:
+            self._well(place, commit)
         reason = reason or (f"commit {commit[:12]}" if commit else "a saved file")
         if desired.rewritten:
             reason += ", history was rewritten"

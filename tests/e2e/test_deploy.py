@@ -3,6 +3,7 @@
 import configparser
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -103,7 +104,7 @@ class Kubectl:
         self.command = ["kubectl", "--server", url, *trust, "--token", cluster.api.token, "--cache-dir", str(home / "cache")]
 
     def run(self, *arguments: str) -> str:
-        environment = {"HOME": str(self.home), "PATH": "/usr/bin:/bin:/usr/local/bin"}
+        environment = {"HOME": str(self.home), "PATH": os.environ["PATH"]}
         done = subprocess.run([*self.command, *arguments], env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stdout

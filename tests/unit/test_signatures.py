@@ -155,6 +155,17 @@ class TestStrict:
         again = team.source("strict", since=since)
         assert again.read(again.fetch()), "the key of the older commit need not count for ever"
 
+    def test_what_was_trusted_stays_so_when_its_key_is_taken_away(self, team: Team) -> None:
+        since = team.upstream.git("rev-parse", "HEAD")
+        commit = team.commit("one", key=team.ada)
+        source = team.source("strict", since=since)
+        source.read(source.fetch())
+        team.allow(team.eve)
+        again = team.source("strict", since=since)
+        assert again.read(commit)
+        team.commit("two", key=team.ada)
+        assert "nobody vouches for" in refused(again)[0]
+
     def test_reading_an_older_commit_does_not_move_the_trust_back(self, team: Team) -> None:
         since = team.upstream.git("rev-parse", "HEAD")
         first = team.commit("one", key=team.ada)
@@ -198,6 +209,23 @@ class TestStrict:
         assert head.changed() is None
         team.commit("two", key=team.ada)
         assert head.changed() is not None
+
+    def test_after_a_restart_the_last_trusted_commit_is_in_force_while_a_newer_one_is_not_trusted(self, team: Team) -> None:
+        good = team.commit("one", key=team.ada)
+        source = team.source("head")
+        source.read(source.fetch())
+        team.commit("two")
+        head = GitHead(team.source("head"), "desired", 60)
+        with pytest.raises(Untrusted):
+            head.changed()
+        given = head.changed()
+        assert given is not None
+        assert (given.revision.commit, given.older) == (good, True)
+        assert head.changed() is None
+        team.commit("three", key=team.ada)
+        given = head.changed()
+        assert given is not None
+        assert not given.older
 
 
 class Ring:
