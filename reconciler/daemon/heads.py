@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from time import monotonic
 from typing import Any, Protocol
 
@@ -73,31 +73,71 @@ class Head(Protocol):
         ...
 
 
+class _Question:
+    """A head that is being asked on a thread of its own, so that a slow server keeps nobody else waiting."""
+
+    def __init__(self, head: Head, answered: Event) -> None:
+        self._head, self._answered, self.done = head, answered, False
+        self._answer: Desired | None = None
+        self._error: BaseException | None = None
+        self._thread = Thread(target=self._ask, name="asking", daemon=True)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        try:
+            self._answer = self._head.changed()
+        except BaseException as error:  # told to whoever asks for the answer
+            self._error = error
+        self.done = True
+        self._answered.set()
+
+    def changed(self) -> Desired | None:
+        """Give the answer, or raise what it was."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._answer
+
+    def wait(self, stop: Event) -> None:
+        """Do nothing: the answer is there."""
+
+    def poke(self) -> None:
+        """Do nothing: the answer is there."""
+
+
 class Heads:
     """The heads of several repositories, by name, each with a pace of its own. They can be exchanged while they are followed."""
 
     def __init__(self, heads: Mapping[str, tuple[Head, float]], clock: Callable[[], float] = monotonic) -> None:
         """Take each head with the seconds between two looks at it."""
-        self._clock, self._poked = clock, Event()
+        self._clock, self._wake = clock, Event()
         self._heads = dict(heads)
         self._due: dict[str, float] = {}
+        self._asked: dict[str, tuple[Head, _Question]] = {}
 
     def exchange(self, heads: Mapping[str, tuple[Head, float]]) -> None:
         """Follow these from now on. One that was followed before goes on as it was; a new one is looked at now."""
         self._due = {name: due for name, due in self._due.items() if heads.get(name) == self._heads.get(name)}
         self._heads = dict(heads)
-        self._poked.set()
+        self._wake.set()
 
     def pairs(self) -> dict[str, tuple[Head, float]]:
         """Give every head with its pace."""
         return dict(self._heads)
 
     def due(self) -> dict[str, Head]:
-        """Give the heads whose time has come, and count them as looked at."""
-        now = self._clock()
-        found = {name: (head, poll) for name, (head, poll) in self._heads.items() if self._due.get(name, now) <= now}
-        self._due |= {name: now + poll * random.uniform(0.8, 1.0) for name, (_, poll) in found.items()}  # noqa: S311 - jitter
-        return {name: head for name, (head, _) in found.items()}
+        """Give the heads whose time has come, and count them as looked at. Of several, give those that have answered."""
+        now, heads = self._clock(), self._heads
+        found = {name: one for name, (one, _) in heads.items() if self._due.get(name, now) <= now and name not in self._asked}
+        self._due |= {name: now + heads[name][1] * random.uniform(0.8, 1.0) for name in found}  # noqa: S311 - jitter
+        if len(heads) == 1 and not self._asked:
+            return found
+        self._asked |= {name: (one, _Question(one, self._wake)) for name, one in found.items()}
+        ready = {name: asked for name, asked in self._asked.items() if asked[1].done}
+        for name in ready:
+            del self._asked[name]
+        # what a head says that was exchanged meanwhile counts no more
+        return {name: question for name, (one, question) in ready.items() if name in heads and heads[name][0] is one}
 
     def changed(self) -> Desired | None:
         """Give what the first of those that are due has to give. Raises what it raises."""
@@ -107,15 +147,17 @@ class Heads:
         return None
 
     def wait(self, stop: Event) -> None:
-        """Wait until one is due, for a poke, or for the end."""
-        while not stop.is_set() and not self._poked.wait(0.2) and min(self._due.values(), default=0.0) > self._clock():
-            pass
-        self._poked.clear()
+        """Wait until one is due or has answered, for a poke, or for the end."""
+        while not stop.is_set() and not self._wake.wait(0.2):
+            waiting = [due for name, due in self._due.items() if name not in self._asked]
+            if any(question.done for _, question in self._asked.values()) or min(waiting, default=0.0) <= self._clock():
+                break
+        self._wake.clear()
 
     def poke(self) -> None:
         """Ask for a look at all of them now."""
         self._due.clear()
-        self._poked.set()
+        self._wake.set()
 
 
 def parts(head: Head) -> dict[str, Head]:

@@ -5,7 +5,7 @@ from threading import Event, Thread
 
 import pytest
 
-from reconciler.daemon.heads import DirectoryHead, GitHead, Heads, parts
+from reconciler.daemon.heads import DirectoryHead, GitHead, Head, Heads
 from reconciler.daemon.owners import Owners
 from reconciler.desired import Desired
 from reconciler.errors import InputError, SourceError
@@ -242,30 +242,78 @@ class TestSeveralRepositories:
         }
         return Heads(pairs, lambda: self.now)
 
+    def asked(self, heads: Heads) -> dict[str, Head]:
+        """Ask those that are due and wait until each has answered."""
+        found = heads.due()
+        while heads._asked:
+            heads.wait(Event())
+            found |= heads.due()
+        return found
+
     def test_each_gives_its_own(self, heads: Heads) -> None:
-        found = {name: head.changed() for name, head in parts(heads).items()}
+        found = {name: head.changed() for name, head in self.asked(heads).items()}
         assert {name: desired.names for name, desired in found.items() if desired is not None} == {"one": ("mail",), "two": ("web",)}
 
     def test_each_is_asked_at_its_own_pace(self, heads: Heads) -> None:
-        assert set(heads.due()) == {"one", "two"}
-        assert not heads.due()
+        assert set(self.asked(heads)) == {"one", "two"}
+        assert not self.asked(heads)
         self.now = 11.0
-        assert set(heads.due()) == {"one"}
+        assert set(self.asked(heads)) == {"one"}
         self.now = 101.0
-        assert set(heads.due()) == {"one", "two"}
+        assert set(self.asked(heads)) == {"one", "two"}
 
     def test_a_poke_asks_all_of_them(self, heads: Heads) -> None:
-        heads.due()
+        self.asked(heads)
         heads.poke()
         heads.wait(Event())
-        assert set(heads.due()) == {"one", "two"}
+        assert set(self.asked(heads)) == {"one", "two"}
 
     def test_waits_until_the_first_is_due_and_no_longer(self, heads: Heads) -> None:
-        heads.due()
+        self.asked(heads)
         self.now = 11.0
         heads.wait(Event())
 
-    def test_as_one_it_names_where_a_desired_state_comes_from(self, heads: Heads) -> None:
+    def test_one_whose_server_is_slow_keeps_no_other_waiting(self, heads: Heads) -> None:
+        free = Event()
+
+        class Slow:
+            def changed(self) -> None:
+                free.wait(20)
+
+            def wait(self, stop: Event) -> None:
+                return
+
+            def poke(self) -> None:
+                return
+
+        heads.exchange({**heads.pairs(), "slow": (Slow(), 1.0)})
+        given: dict[str, Head] = {}
+        while len(given) < 2:
+            given |= heads.due()
+            heads.wait(Event())
+        assert set(given) == {"one", "two"}
+        self.now = 11.0
+        while "one" not in (again := heads.due()):
+            heads.wait(Event())
+        assert "slow" not in again
+        free.set()
+        assert "slow" in self.asked(heads)
+
+    def test_what_one_says_that_was_exchanged_meanwhile_counts_no_more(self, heads: Heads) -> None:
+        pairs = heads.pairs()
+        heads.due()
+        heads.exchange({"two": pairs["two"]})
+        assert set(self.asked(heads)) <= {"two"}
+
+    def test_the_trouble_of_one_is_told_as_its_own(self, heads: Heads, two: tuple[Upstream, Upstream]) -> None:
+        two[0].path.rename(two[0].path.with_name("away"))
+        answers = self.asked(heads)
+        with pytest.raises(SourceError, match="one"):
+            answers["one"].changed()
+        assert answers["two"].changed() is not None
+
+    def test_a_lone_one_is_asked_at_once_and_its_desired_state_names_it(self, heads: Heads) -> None:
+        heads.exchange({"one": heads.pairs()["one"]})
         given = heads.changed()
         assert given is not None
         assert (given.source, given.names) == ("one", ("mail",))

@@ -161,7 +161,7 @@ class TestRepositories:
         place.write(repositories={"other": {"url": other.url, "poll": 5}})
         assert place.reloader.turn()
         assert head.pairs()["repository"] == before
-        assert set(head.due()) == {"repository", "other"}
+        assert set(head.pairs()) == {"repository", "other"}
         place.write(repositories={"other": {"url": other.url, "poll": 5, "branch": "next"}})
         other_before = head.pairs()["other"]
         assert place.reloader.turn()
