@@ -91,6 +91,10 @@ class Mirror:
         log.warning("the mirror was broken and has been fetched anew; the old one is %s: %s", aside, why)
         return remembered[ref]
 
+    def stands_at(self, ref: str, commit: str) -> bool:
+        """Say whether a ref names a commit, also where the mirror is too broken for git to say it."""
+        return self._written(ref) == commit
+
     def _written(self, ref: str) -> str:
         """Read a ref without git, which may refuse to read anything at all."""
         try:

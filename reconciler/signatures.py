@@ -75,7 +75,7 @@ def verify(git: Git, mirror: Path, commit: str, trusted: str, policy: SignatureP
     """
     commits = [] if policy.mode == "none" else [commit]
     if policy.mode == "strict":
-        below = [f"^{one}" for one in (trusted, policy.since and commit_id(policy.since)) if one]
+        below = [f"^{one}" for one in (trusted, _beginning(git, mirror, policy)) if one]
         listed = git.run("rev-list", commit, *below, "--", cwd=mirror).decode().split()
         commits = list(dict.fromkeys(listed))
     if not commits:
@@ -96,6 +96,16 @@ def verify(git: Git, mirror: Path, commit: str, trusted: str, policy: SignatureP
             raise Untrusted(shown(bad))
         for some in _some(commits):
             asking.run("verify-commit", "--", *some, cwd=mirror)
+
+
+def _beginning(git: Git, mirror: Path, policy: SignaturePolicy) -> str:
+    if not policy.since:
+        return ""
+    try:
+        git.run("cat-file", "-e", f"{commit_id(policy.since)}^{{commit}}", cwd=mirror)
+    except SourceError:
+        raise SourceError(f"{git.where}: signatures.since names {policy.since[:12]}, which is no commit of this repository") from None
+    return policy.since
 
 
 def ask(git: Git, mirror: Path, commits: Sequence[str]) -> list[Signed]:

@@ -178,6 +178,8 @@ class GitSource:
             try:
                 return self._read(commit, folders)
             except SourceError as error:
+                if "is not in the mirror" in str(error) and not self._mirror.stands_at(self._ref, commit):
+                    raise  # nobody fetched it; that is no damage
                 self._anew(error)
                 return self._read(commit, folders)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,4 +252,40 @@ def test_a_second_repository_is_followed_from_the_next_reading_and_may_not_have_
     site.until(lambda: said in site.log(), "the clash")
     site.push(record("mail", "192.0.2.2"))
     site.until(lambda: site.records() == {"mail": "192.0.2.2", "web": "192.0.2.9"}, "the first goes on")
+    assert site.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
+def test_a_commit_that_nobody_signed_changes_nothing_until_its_key_counts(site: Site, tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=site.remote.work, check=True)
+
+    def key(name: str) -> str:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
+        return (tmp_path / f"{name}.pub").read_text()
+
+    signers = tmp_path / "allowed_signers"
+    signers.write_text(f"ann@example.org {key('ann')}")
+    git("config", "gpg.format", "ssh")
+    git("config", "user.signingKey", str(tmp_path / "ann"))
+    git("config", "commit.gpgSign", "true")
+    site.push(record("mail"))
+    site.configure(repository={**site.settings["repository"], "signatures": {"policy": "head", "allowed_signers": str(signers)}})
+    site.start()
+    site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the signed commit")
+    git("config", "commit.gpgSign", "false")
+    site.push(record("mail", "192.0.2.66"))
+    site.until(lambda: "is not signed" in site.log(), "the refusal")
+    assert site.end(signal.SIGTERM)[0] == 0
+    site.start()  # the last trusted commit is in force after a restart, too
+    zone = site.cloudflare.zones[ZONE]
+    next(iter(zone.records.values()))["content"] = "192.0.2.99"
+    site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the repair of what a hand changed")
+    ben = key("ben")
+    git("config", "user.signingKey", str(tmp_path / "ben"))
+    git("config", "commit.gpgSign", "true")
+    site.push(record("mail", "192.0.2.2"))
+    site.until(lambda: "is signed with a key that nobody vouches for" in site.log(), "the refusal of the unknown key")
+    signers.write_text(f"{signers.read_text()}ben@example.org {ben}")
+    site.until(lambda: site.records() == {"mail": "192.0.2.2"}, "the commit of the new colleague")
     assert site.end(signal.SIGTERM)[0] == 0

@@ -198,8 +198,9 @@ class TestStrict:
         team.commit("one", key=team.ada)
         source = team.source("strict", since="1" * 40)
         commit = source.fetch()
-        with pytest.raises(SourceError, match=r"bad object 1{40}"):
+        with pytest.raises(SourceError, match=r"signatures\.since names 111111111111, which is no commit of this repository"):
             source.read(commit)
+        assert not source.mirror.with_suffix(".broken").exists(), "that is no damage of the mirror"
 
     def test_a_head_that_is_not_trusted_is_said_once_and_the_next_good_one_taken(self, team: Team) -> None:
         team.commit("one")
