@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 NAMES = ("help", "validate", "plan", "engine", "cloudflare", "pfsense", "idle", "k8s", "uptime_kuma", "vault", "http", "daemon")
+NAMES = ("help", "validate", "plan", "reload", "engine", "cloudflare", "idle", "k8s", "http", "daemon")
 
 
 def main(arguments: list[str]) -> int:

@@ -62,6 +62,8 @@ def _put(workshop: Workshop, desired: Desired, found: Adoption, path: Path | Non
         return ""
     if write:
         try:
+            if Path(found.file).read_bytes() != found.before:
+                raise SourceError(f"{found.file}: was saved by somebody else meanwhile; run the command again")
             Path(found.file).write_bytes(found.after)
         except OSError as error:
             raise SourceError(f"{found.file}: cannot be written: {error.strerror}") from None
