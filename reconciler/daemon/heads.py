@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any, Protocol
 
@@ -110,15 +110,16 @@ class Heads:
 
     def __init__(self, heads: Mapping[str, tuple[Head, float]], clock: Callable[[], float] = monotonic) -> None:
         """Take each head with the seconds between two looks at it."""
-        self._clock, self._wake = clock, Event()
+        self._clock, self._wake, self._lock = clock, Event(), Lock()  # a webhook pokes while the source is asked
         self._heads = dict(heads)
         self._due: dict[str, float] = {}
         self._asked: dict[str, tuple[Head, _Question]] = {}
 
     def exchange(self, heads: Mapping[str, tuple[Head, float]]) -> None:
         """Follow these from now on. One that was followed before goes on as it was; a new one is looked at now."""
-        self._due = {name: due for name, due in self._due.items() if heads.get(name) == self._heads.get(name)}
-        self._heads = dict(heads)
+        with self._lock:
+            self._due = {name: due for name, due in self._due.items() if heads.get(name) == self._heads.get(name)}
+            self._heads = dict(heads)
         self._wake.set()
 
     def pairs(self) -> dict[str, tuple[Head, float]]:
@@ -127,6 +128,10 @@ class Heads:
 
     def due(self) -> dict[str, Head]:
         """Give the heads whose time has come, and count them as looked at. Of several, give those that have answered."""
+        with self._lock:
+            return self._due_now()
+
+    def _due_now(self) -> dict[str, Head]:
         now, heads = self._clock(), self._heads
         found = {name: one for name, (one, _) in heads.items() if self._due.get(name, now) <= now and name not in self._asked}
         self._due |= {name: now + heads[name][1] * random.uniform(0.8, 1.0) for name in found}  # noqa: S311 - jitter
@@ -149,14 +154,16 @@ class Heads:
     def wait(self, stop: Event) -> None:
         """Wait until one is due or has answered, for a poke, or for the end."""
         while not stop.is_set() and not self._wake.wait(0.2):
-            waiting = [due for name, due in self._due.items() if name not in self._asked]
-            if any(question.done for _, question in self._asked.values()) or min(waiting, default=0.0) <= self._clock():
-                break
+            with self._lock:
+                waiting = [due for name, due in self._due.items() if name not in self._asked]
+                if any(question.done for _, question in self._asked.values()) or min(waiting, default=0.0) <= self._clock():
+                    break
         self._wake.clear()
 
     def poke(self) -> None:
         """Ask for a look at all of them now."""
-        self._due.clear()
+        with self._lock:
+            self._due.clear()
         self._wake.set()
 
 
