@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from reconciler.documents import read
@@ -256,7 +256,8 @@ def test_the_result_means_the_old_data_with_one_change_and_every_other_line_is_t
         value = 5 if value is GONE else value
     try:
         after = edit(text, 0, path, value)
-    except CannotEdit:
+    except CannotEdit as error:
+        event(f"refused: {error}")
         return
     first, last = region(text, path)
     assert after.startswith(text[:first])
