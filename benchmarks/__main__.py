@@ -5,8 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 
-NAMES = ("help", "validate", "plan", "engine", "cloudflare", "pfsense", "idle", "k8s", "uptime_kuma", "vault", "http", "daemon")
-NAMES = ("help", "validate", "plan", "reload", "engine", "cloudflare", "idle", "k8s", "http", "daemon")
+NAMES = ("help", "validate", "plan", "reload", "engine", "cloudflare", "pfsense", "idle", "k8s", "uptime_kuma", "vault", "http", "daemon")
 
 
 def main(arguments: list[str]) -> int:
