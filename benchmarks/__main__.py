@@ -9,6 +9,7 @@ NAMES = (
     "help",
     "validate",
     "plan",
+    "reload",
     "engine",
     "cloudflare",
     "pfsense",

@@ -5,7 +5,7 @@ The command line and the daemon are both thin shells round what is built here.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from threading import Event
@@ -19,20 +19,34 @@ from reconciler.registry import Catalog, catalog
 from reconciler.resource import SecretValue
 from reconciler.resting import Rests
 from reconciler.retry import Retry
-from reconciler.settings import Settings
+from reconciler.settings import Repository, Settings
 from reconciler.source import GitSource
 from reconciler.targets import Targets
 
 
-def git_source(settings: Settings, cache: Path) -> GitSource:
-    """Make the source that the settings name. Raises SettingsError."""
+def git_source(repository: Repository, cache: Path) -> GitSource:
+    """Make the source of one repository of the settings. Raises SettingsError."""
     from reconciler.git import Credentials
+    from reconciler.signatures import SignaturePolicy
 
-    repository = settings.repository
     token = SecretValue(repository.token.get_secret_value()) if repository.token.get_secret_value() else None
-    credentials = Credentials(token, repository.username, repository.ssh_key, repository.known_hosts, repository.ca_file)
-    allow_file = repository.url.startswith("file://")
-    return GitSource(repository.url, repository.branch, cache, credentials=credentials, timeout=repository.timeout, allow_file=allow_file)
+    signed = repository.signatures
+    return GitSource(
+        repository.url,
+        repository.branch,
+        cache,
+        tag=repository.tag,
+        depth=repository.depth,
+        credentials=Credentials(token, repository.username, repository.ssh_key, repository.known_hosts, repository.ca_file),
+        signatures=SignaturePolicy(signed.policy, signed.allowed_signers, signed.gpg_keys, signed.gnupg_home, signed.since),
+        timeout=repository.timeout,
+        allow_file=repository.url.startswith("file://"),
+    )
+
+
+def cache_of(settings: Settings) -> Path:
+    """Give the directory of the mirrors."""
+    return settings.state.path.parent / "git"
 
 
 @dataclass(slots=True)
@@ -54,6 +68,16 @@ class Workshop:
             engine = self.settings.engine
             observer = Observer(targets, self.kinds, retry, self.settings.instance, key, engine.workers, lanes=Lanes(engine.deadline))
             yield Engine(observer, retry, memory or Forgetful(), self.settings.engine, listen, after, self.rests)
+
+    def renewed(self, engine: Engine) -> Engine:
+        """Give an engine that goes by the settings as they are now. Between passes; only connections whose settings changed are closed."""
+        if engine.settings is self.settings.engine and engine.observer.targets.current(self.settings.targets):
+            return engine
+        retry = replace(engine.retry, settings=self.settings.engine)
+        engine.observer.targets.renew(self.settings.targets)
+        key = self.settings.fingerprint_key.get_secret_value().encode()
+        observer = replace(engine.observer, retry=retry, key=key, workers=self.settings.engine.workers)
+        return replace(engine, observer=observer, retry=retry, settings=self.settings.engine)
 
     def today(self) -> date:
         """Give the date by which exceptions end, in UTC."""

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from reconciler.errors import InputError, Problem
 from reconciler.load import load_stack
 from reconciler.registry import Catalog
+from reconciler.remembered import remembered
 from reconciler.source import Revision, WorkingTree
 from reconciler.stack import STACK_FILE, Stack
 
@@ -17,13 +18,16 @@ from reconciler.stack import STACK_FILE, Stack
 class Desired:
     """What one revision asks for: its stacks by name, and the folder that they lie in.
 
-    ``rewritten`` is true when this revision does not descend from the one before it, as after a force-push.
+    ``rewritten`` is true when this revision does not descend from the one before it, as after a force-push. ``source`` names the
+    repository that it comes from; empty for a working tree. ``older`` is true when a newer revision is there and is not trusted.
     """
 
     revision: Revision
     folder: str
     names: tuple[str, ...]
     rewritten: bool = False
+    source: str = ""
+    older: bool = False
 
     def load(self, name: str, kinds: Catalog, today: date) -> Stack:
         """Load one stack. Raises InputError with every problem; SourceError never."""
@@ -32,7 +36,7 @@ class Desired:
             raise InputError(
                 [Problem(self.folder or ".", 0, f"there is no stack {name!r}; a stack is a folder with a {STACK_FILE}: {there}")]
             )
-        return load_stack(self.revision.tree, str(PurePosixPath(self.folder, name)), kinds, today=today)
+        return load_stack(self.revision.tree, str(PurePosixPath(self.folder, name)), kinds, today=today, reading=remembered.read)
 
 
 def desired_from(revision: Revision, folder: str) -> Desired:

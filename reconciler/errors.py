@@ -4,6 +4,7 @@
 
     ReconcilerError
     ├── InputError          the desired state is wrong; carries every Problem found, with file and line
+    │   └── Untrusted       a commit is not signed as the settings want it
     ├── SettingsError       the daemon's own settings are wrong
     ├── SourceError         the git repository cannot be read or is not trusted
     ├── StoreError          the database cannot be used just now; only memory is lost
@@ -47,6 +48,10 @@ class InputError(ReconcilerError):
         """Keep ``problems`` sorted and without repetition."""
         self.problems = tuple(sorted(set(problems)))
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Untrusted(InputError):
+    """A commit is not signed as the settings want it. Nothing of it is used; what was in force stays."""
 
 
 class SettingsError(ReconcilerError):

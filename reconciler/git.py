@@ -142,10 +142,19 @@ ADVICE = {
     "could not read Username": "the server wants a login; set the token, or check that it is still valid",
     "Authentication failed": "the server refused the login; check the token and its rights",
     "Permission denied (publickey": "the server refused the key; check the ssh key and its rights",
+    "HOST IDENTIFICATION HAS CHANGED": "the server shows another key than before; find out why before you replace it in the known hosts",
     "Host key verification failed": "the server's key is not known; add it to the known hosts",
     "certificate verification failed": "the server's certificate is not trusted; name its authority as the CA file",
     "dubious ownership": "the repository belongs to another user of this machine; run as that user",
     "returned error: 30": "the repository has moved; set its new address",
+    "Could not resolve host": "the name of the server is not known; check the address and the network",
+    "Couldn't connect to server": "the server does not answer there; check the address, and whether it runs",
+    "Connection refused": "the server does not answer there; check the address, and whether it runs",
+    "No space left on device": "the disk is full; make room, nothing else is lost",
+    "index-pack failed": "the server sent a pack that cannot be read; the next look asks again",
+    "protected branch": "the branch is protected; choose another name",
+    "stale info": "a branch of this name is there already; choose another one",
+    "write access": "the login may read only; give it the right to write, or make the branch by hand",
 }
 """What git says -> what to do."""
 

@@ -6,11 +6,11 @@ left open in an ``Unresolved`` spec and closed by ``resolve`` once the pass has 
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from graphlib import TopologicalSorter
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
@@ -29,6 +29,7 @@ from reconciler.stack import READERS, STACK_FILE, ExceptionSpec, Stack, StackSpe
 from reconciler.templates import Path, evaluated, uses_variables, walk, with_literals, without_open, without_secrets
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?\Z")
+Reading: TypeAlias = Callable[[str, bytes], tuple[list[Document], list[Problem]]]
 _ENVELOPE = ("apiVersion", "kind", "metadata", "spec")
 
 
@@ -55,9 +56,9 @@ class _Entry:
         return tuple(dict.fromkeys(id for _, one in self.uses for id in (*one.refs, *one.statuses)))
 
 
-def load_stack(tree: Mapping[str, bytes], folder: str, catalog: Catalog, *, today: date) -> Stack:
+def load_stack(tree: Mapping[str, bytes], folder: str, catalog: Catalog, *, today: date, reading: Reading = read) -> Stack:
     """Load the stack in ``folder`` (e.g. ``desired/mail``). Raises InputError with every problem found."""
-    return _Loader(tree, folder.rstrip("/"), catalog, today).load()
+    return _Loader(tree, folder.rstrip("/"), catalog, today, reading).load()
 
 
 class _Loader:
@@ -66,8 +67,8 @@ class _Loader:
     ``whole`` is false once something could not be read: what seems to be missing may then stand in there, so it is not complained about.
     """
 
-    def __init__(self, tree: Mapping[str, bytes], folder: str, catalog: Catalog, today: date) -> None:
-        self.tree, self.folder, self.catalog, self.today = tree, folder, catalog, today
+    def __init__(self, tree: Mapping[str, bytes], folder: str, catalog: Catalog, today: date, reading: Reading) -> None:
+        self.tree, self.folder, self.catalog, self.today, self.reading = tree, folder, catalog, today, reading
         self.name = posixpath.basename(folder)
         self.problems: list[Problem] = []
         self.entries: dict[str, _Entry] = {}
@@ -125,7 +126,7 @@ class _Loader:
         others = tuple(path for path in inner if path != prefix)
         for file in sorted(self.tree):
             if file.startswith(prefix) and file.endswith((".yaml", ".yml")) and not file.startswith(others):
-                documents, problems = read(file, self.tree[file])
+                documents, problems = self.reading(file, self.tree[file])
                 self.problems += problems
                 yield from documents
 

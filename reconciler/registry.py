@@ -83,13 +83,17 @@ def load(path: str) -> Any:
         raise SettingsError(f"{path} cannot be loaded: {error}") from error
 
 
-def open_target(plugin: Plugin, config: Mapping[str, Any]) -> Any:
-    """Build the driver of a target. Raises SettingsError with every field that is wrong, never with its value."""
+def checked_config(plugin: Plugin, config: Mapping[str, Any]) -> Any:
+    """Give the configuration of a target as its plugin wants it. Raises SettingsError with every field that is wrong, never its value."""
     from pydantic import ValidationError
 
     try:
-        checked = plugin.config.model_validate(dict(config))
+        return plugin.config.model_validate(dict(config))
     except ValidationError as error:
         fields = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg'].lower()}" for one in error.errors())
         raise SettingsError(f"target of driver {plugin.name}: {fields}") from None
-    return load(plugin.driver)(checked)
+
+
+def open_target(plugin: Plugin, config: Mapping[str, Any]) -> Any:
+    """Build the driver of a target. Raises SettingsError with every field that is wrong, never with its value."""
+    return load(plugin.driver)(checked_config(plugin, config))

@@ -3,8 +3,9 @@
 Desired state says *what*; settings say *where and with what right*. A value of the form ``file:/run/secrets/token`` is read from that file.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -14,10 +15,33 @@ from reconciler.daemon.http.config import Http
 from reconciler.errors import SettingsError
 
 DEFAULT_FILE = Path("reconciler.yaml")
+SINGLE = "repository"
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Signatures(_Section):
+    """Which commits must be signed, and by whom. Keys are read from outside of the repository."""
+
+    policy: Literal["none", "head", "strict"] = Field(
+        "none", description="`head`: the newest commit must be signed; `strict`: every new commit since the last good one, too."
+    )
+    allowed_signers: Path | None = Field(None, description="Allowed signers file for SSH signatures, as ssh-keygen(1) describes it.")
+    gpg_keys: Path | None = Field(None, description="File of OpenPGP public keys; a signature by any of them counts.")
+    gnupg_home: Path | None = Field(None, description="GnuPG home whose own trust settings count; instead of `gpg_keys`.")
+    since: str = Field(
+        "", pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})?$", description="`strict` begins after this commit; empty: at the first commit of all."
+    )
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> Self:
+        if self.policy != "none" and not (self.allowed_signers or self.gpg_keys or self.gnupg_home):
+            raise ValueError("no signature can count without allowed_signers, gpg_keys or gnupg_home; set one of them")
+        if self.gpg_keys and self.gnupg_home:
+            raise ValueError("give gpg_keys or gnupg_home, not both")
+        return self
 
 
 class Repository(_Section):
@@ -25,6 +49,8 @@ class Repository(_Section):
 
     url: str = Field("", description="Git URL (https, ssh or file). Empty: only --path works.")
     branch: str = Field("main", description="The one branch that counts.")
+    tag: str = Field("", description="Follow this tag instead of a branch.")
+    depth: int = Field(0, ge=0, description="Commits that a new mirror begins with; 0: all of them.")
     folder: str = Field("desired", description="Folder of the stacks inside the repository.")
     poll: float = Field(60, ge=1, description="Seconds between looks at the branch.")
     timeout: float = Field(60, gt=0, description="Seconds until a git command is given up.")
@@ -34,6 +60,13 @@ class Repository(_Section):
     known_hosts: Path | None = Field(None, description="Host keys for ssh URLs; they are always checked.")
     ca_file: Path | None = Field(None, description="Certificate authority of an https server that the system does not know.")
     pull_requests: bool = Field(False, description="Plan what open pull requests would bring, as a comment there; needs `forge`.")
+    signatures: Signatures = Signatures()
+
+    @model_validator(mode="after")
+    def _whole_history(self) -> Self:
+        if self.depth and self.signatures.policy == "strict":
+            raise ValueError("strict signatures need all of history; take depth out, or set signatures.policy to head")
+        return self
 
 
 class State(_Section):
@@ -164,10 +197,13 @@ class Settings(BaseSettings):
     instance: str = Field("default", pattern=r"^[a-z0-9][a-z0-9-]{0,19}$", description="Name of this installation, part of every mark.")
     fingerprint_key: SecretStr = Field(
         SecretStr("reconciler"),
-        description="Keys the fingerprints of secrets. At least 16 characters of a long random text; with less, nothing is noted of a value, "
-        "and a write to one key of a shared path rewrites the consumers of all.",
+        description="Keys the fingerprints of secrets. At least 16 characters of a long random text; with less, nothing is noted of a "
+        "value, and a write to one key of a shared path rewrites the consumers of all.",
     )
     repository: Repository = Repository()
+    repositories: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")], Repository] = Field(
+        default_factory=dict, description="More repositories, by a name of your choice; each as `repository`. A stack lives in one of them."
+    )
     targets: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         repr=False,
@@ -189,6 +225,19 @@ class Settings(BaseSettings):
             raise ValueError("notify.slack.signing_secret is set, but nothing listens; set http.webhook_listen or http.listen")
         if self.repository.pull_requests and not self.forge.kind:
             raise ValueError("repository.pull_requests is set, but there is no forge to ask; set forge.kind")
+        return self
+
+    def sources(self) -> dict[str, Repository]:
+        """Give every repository that is followed, by name; the single one is called ``repository``."""
+        return ({SINGLE: self.repository} if self.repository.url else {}) | self.repositories
+
+    @model_validator(mode="after")
+    def _repositories(self) -> Self:
+        for name, one in self.repositories.items():
+            if not one.url:
+                raise ValueError(f"repositories.{name}.url: is missing")
+        if self.repository.url and SINGLE in self.repositories:
+            raise ValueError(f"repositories.{SINGLE}: that is how the single repository is called; choose another name")
         return self
 
     @classmethod
@@ -219,6 +268,48 @@ def load_settings(file: Path | None = None) -> Settings:
     if problems:
         raise SettingsError("\n".join(f"{path or 'environment'}: {one}" for one in problems))
     return settings
+
+
+def files_named(file: Path | None = None) -> dict[str, Path]:
+    """Map each setting that is, or is read from, a file to that file, whether it is there or not; names are dotted.
+
+    For whoever must notice that one was exchanged. Plain paths are looked for in the targets and the repositories only, and only files that
+    exist are taken for paths. Raises SettingsError when the settings file cannot be read.
+    """
+    path = file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    given = _from_file(path) if path is not None else {}
+    return dict(_named(_merged(given, _from_environment(given)), ()))
+
+
+def _named(value: Any, where: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _named(item, (*where, str(key)))
+    elif isinstance(value, str | Path) and (text := str(value)):
+        if text.startswith("file:/") and not text.startswith("file://"):
+            yield ".".join(where), Path(text[5:])
+        elif where[0] in ("targets", "repository", "repositories") and _is_file(text):
+            yield ".".join(where), Path(text)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a NUL
+        return False
+
+
+def differing(before: Settings, after: Settings) -> list[str]:
+    """List the dotted names of the settings whose values differ; never a value."""
+    return sorted(_differing(before.model_dump(), after.model_dump(), ()))
+
+
+def _differing(before: Any, after: Any, where: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in before.keys() | after.keys():
+            yield from _differing(before.get(key), after.get(key), (*where, str(key)))
+    elif before != after:
+        yield ".".join(where)
 
 
 def _said(error: Any) -> str:

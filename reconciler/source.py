@@ -4,12 +4,10 @@ No hook, filter or symlink of the repository runs or is followed, because nothin
 This room knows neither YAML nor resources; what the bytes mean is the loader's business.
 """
 
-import fcntl
 import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,8 +15,11 @@ from pathlib import Path, PurePosixPath
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING
 
+from reconciler.committing import commit_files
 from reconciler.errors import InputError, Problem, SettingsError, SourceError
 from reconciler.git import HEX, Credentials, Git, check_branch, check_url, commit_id, masked
+from reconciler.mirror import REWRITTEN, TRUSTED, Mirror, is_broken
+from reconciler.signatures import UNASKED, SignaturePolicy, verify
 
 if TYPE_CHECKING:
     from git import Repo
@@ -69,10 +70,11 @@ class Entry:
 
 
 class GitSource:
-    """One branch of one repository, kept in a bare mirror below ``directory``.
+    """One branch or tag of one repository, kept in a bare mirror below ``directory``.
 
     The mirror is a cache: it may be deleted at any time. ``rewritten`` is True when the last fetch found a head that does not descend
-    from the one before it, as after a force-push. Raises SettingsError when the address or the branch cannot be used.
+    from the one before it, as after a force-push, and stays so until that head is followed by another, also over a restart.
+    Raises SettingsError when the address, the branch or the tag cannot be used.
     """
 
     def __init__(
@@ -81,17 +83,26 @@ class GitSource:
         branch: str = "main",
         directory: Path = Path("/var/cache/reconciler"),
         *,
+        tag: str = "",
+        depth: int = 0,
         credentials: Credentials | None = None,
+        signatures: SignaturePolicy = UNASKED,
         timeout: float = 60.0,
         limits: Limits = Limits(),
         allow_file: bool = False,
     ) -> None:
-        """Check the settings; neither the network nor the disk is touched yet. ``timeout`` in seconds for each git command."""
+        """Check the settings; neither the network nor the disk is touched yet.
+
+        ``tag`` is followed instead of ``branch``. ``depth`` is how many commits a new mirror begins with, 0 for all. ``timeout`` in
+        seconds for each git command.
+        """
         check_url(url, allow_file=allow_file)
-        check_branch(branch)
-        self.url, self.branch, self.limits, self.rewritten = url, branch, limits, False
-        self.mirror = directory / f"{sha256(f'{url} {branch}'.encode()).hexdigest()[:16]}.git"
-        self._ref = f"refs/heads/{branch}"
+        check_branch(tag or branch)
+        self.url, self.limits, self.rewritten, self.signatures = url, limits, False, signatures
+        self.what = f"tag {tag}" if tag else f"branch {branch}"
+        self.mirror = directory / f"{sha256(f'{url} {self.what if tag else branch}'.encode()).hexdigest()[:16]}.git"
+        self._ref = f"refs/tags/{tag}" if tag else f"refs/heads/{branch}"
+        self._depth = depth
         self._lock = threading.Lock()
         credentials = credentials or Credentials()
         self._git = Git(
@@ -102,30 +113,50 @@ class GitSource:
             tuple(filter(None, [credentials.token])),
             allow_file=allow_file,
         )
+        self._mirror = Mirror(self.mirror, self._git)
 
     def head(self) -> str:
-        """Ask the server for the newest commit of the branch; cheap, and nothing is fetched."""
-        lines = self._git.run("ls-remote", "--", self.url, self._ref).decode("utf-8", "replace").splitlines()
-        for commit, ref in (line.split("\t", 1) for line in lines if "\t" in line):
-            if ref == self._ref and HEX.fullmatch(commit):
-                return commit
-        raise SourceError(self._vanished())
+        """Ask the server for the newest commit; cheap, and nothing is fetched."""
+        peeled = f"{self._ref}^{{}}"  # what an annotated tag points to
+        lines = self._git.run("ls-remote", "--", self.url, self._ref, peeled).decode("utf-8", "replace").splitlines()
+        found = {ref: commit for commit, ref in (line.split("\t", 1) for line in lines if "\t" in line) if HEX.fullmatch(commit)}
+        commit = found.get(peeled) or found.get(self._ref)
+        if commit is None:
+            raise SourceError(self._vanished())
+        return commit
 
     def fetch(self) -> str:
         """Bring the branch into the mirror and give its newest commit. Sets ``rewritten``."""
-        with self._lock, self._opened():
-            before = self._known()
+        with self._lock, self._mirror.opened():
+            before = ""
             try:
-                self._git.run("fetch", "--no-tags", "--force", "--", self.url, f"+{self._ref}:{self._ref}", cwd=self.mirror)
+                before = self._mirror.known(self._ref)
+                self._bring(self.mirror, before)
             except SourceError as error:
-                if "couldn't find remote ref" in str(error):
-                    raise SourceError(self._vanished(before)) from None
-                raise
-            after = self._known()
-            self.rewritten = bool(before) and not self.descends(after, before)
-            if self.rewritten:
-                log.warning("%s: branch %s was rewritten: %s does not descend from %s", masked(self.url), self.branch, after, before)
+                before = self._anew(error) or before
+            after = self._mirror.known(self._ref)
+            lost = bool(before) and not self.descends(after, before)
+            if lost:
+                log.warning("%s: %s was rewritten: %s does not descend from %s", masked(self.url), self.what, after, before)
+                self._mirror.mark(REWRITTEN, after)
+            self.rewritten = self._mirror.known(REWRITTEN) == after
             return after
+
+    def _bring(self, mirror: Path, before: str = "") -> None:
+        """Fetch the one ref. Only a new mirror is made shallow: later commits are fetched with everything between."""
+        shallow = [f"--depth={self._depth}"] if self._depth and not before else []
+        try:
+            self._git.run("fetch", "--no-tags", "--force", *shallow, "--", self.url, f"+{self._ref}:{self._ref}", cwd=mirror)
+        except SourceError as error:
+            if "couldn't find remote ref" in str(error):
+                raise SourceError(self._vanished(before)) from None
+            raise
+
+    def _anew(self, error: SourceError) -> str:
+        """Make a broken mirror anew and give the commit that it stood at; raise what is no damage."""
+        if not is_broken(error):
+            raise error
+        return self._mirror.anew(self._bring, self._ref, error)
 
     def descends(self, commit: str, ancestor: str) -> bool:
         """Say whether ``commit`` is ``ancestor`` or was made on top of it. False when the mirror does not know one of them."""
@@ -138,14 +169,52 @@ class GitSource:
     def read(self, commit: str, below: str | Sequence[str] = "desired") -> Revision:
         """Read every file below the folder(s) at ``commit``; paths count from the root of the repository.
 
-        Raises SourceError when the commit or a folder is not there, InputError with every file that may not be used.
+        Raises SourceError when the commit or a folder is not there, Untrusted when it is not signed as the policy wants it, InputError with
+        every file that may not be used.
         """
         folders = [clean_folder(folder) for folder in ([below] if isinstance(below, str) else below)]
-        with self._lock, self._opened():
-            about = describe(self.mirror, commit_id(commit), self._git)
-            entries = [entry for folder in folders for entry in self._entries(commit, folder)]
-            refuse(judge(entries, self.limits))
-            return replace(about, tree=self._contents(entries))
+        commit_id(commit)
+        with self._lock, self._mirror.opened():
+            try:
+                return self._read(commit, folders)
+            except SourceError as error:
+                if "is not in the mirror" in str(error) and not self._mirror.stands_at(self._ref, commit):
+                    raise  # nobody fetched it; that is no damage
+                self._anew(error)
+                return self._read(commit, folders)
+
+    def _read(self, commit: str, folders: Sequence[str]) -> Revision:
+        about = describe(self.mirror, commit, self._git)
+        self._trust(commit)
+        entries = [entry for folder in folders for entry in self._entries(commit, folder)]
+        refuse(judge(entries, self.limits))
+        return replace(about, tree=self._contents(entries))
+
+    def _trust(self, commit: str) -> None:
+        """Check the signatures that the policy wants, and remember how far history is trusted."""
+        if self.signatures.mode == "none":
+            return
+        trusted = self._mirror.known(TRUSTED)
+        verify(self._git, self.mirror, commit, trusted, self.signatures)
+        if not (trusted and self.descends(trusted, commit)):
+            self._mirror.mark(TRUSTED, commit)
+
+    def trusted(self) -> str:
+        """Give the newest commit that was found trustworthy before, or nothing; also when the policy asks for nothing."""
+        if self.signatures.mode == "none":
+            return ""
+        with self._lock, self._mirror.opened():
+            return self._mirror.known(TRUSTED)
+
+    def propose(self, branch: str, onto: str, files: Mapping[str, bytes], message: str) -> str:
+        """Make a commit of ours on top of ``onto`` and push it as a new branch. Gives the commit. Raises SourceError, SettingsError."""
+        check_branch(branch)
+        with self._lock, self._mirror.opened():
+            commit = commit_files(self._git, self.mirror, commit_id(onto), files, message)
+            # the empty lease: a branch of this name that is there already is never moved
+            target = f"refs/heads/{branch}"
+            self._git.run("push", "--quiet", f"--force-with-lease={target}:", "--", self.url, f"{commit}:{target}", cwd=self.mirror)
+            return commit
 
     def _entries(self, commit: str, folder: str) -> list[Entry]:
         """List a folder at a commit, links and submodules included."""
@@ -170,29 +239,9 @@ class GitSource:
             position = end + 2 + size
         return {path: contents[oid] for path, oid in sorted(paths.items())}
 
-    def _known(self) -> str:
-        """Give the commit that the mirror has for the branch, or nothing."""
-        return self._git.run("for-each-ref", "--format=%(objectname)", "--", self._ref, cwd=self.mirror).decode().strip()
-
-    @contextmanager
-    def _opened(self) -> Iterator[None]:
-        """Hold the mirror alone, made if need be and without the lock files that a killed process leaves behind."""
-        try:
-            self.mirror.mkdir(parents=True, exist_ok=True)
-            with (self.mirror / "reconciler").open("w") as guard:
-                fcntl.flock(guard, fcntl.LOCK_EX)
-                for stale in [*self.mirror.glob("*.lock"), *(self.mirror / "refs").rglob("*.lock")]:
-                    stale.unlink()
-                if not (self.mirror / "HEAD").exists():
-                    # not by GitPython, whose init obeys a GIT_DIR in our own environment
-                    self._git.run("init", "--quiet", "--bare", "--template=", "--", str(self.mirror))
-                yield
-        except OSError as error:
-            raise SourceError(f"{self.mirror}: {error.strerror}; the mirror needs a directory that can be written") from None
-
     def _vanished(self, before: str = "") -> str:
         seen = f"; it was last seen at {before}" if before else ""
-        return f"{masked(self.url)}: branch {self.branch} does not exist{seen}; create it or name another one"
+        return f"{masked(self.url)}: {self.what} does not exist{seen}; create it or name another one"
 
 
 class WorkingTree:

@@ -1,8 +1,10 @@
 """The targets that the settings name, opened when first needed and closed in reverse order."""
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +16,8 @@ from reconciler.errors import SettingsError
 from reconciler.registry import Catalog, open_target
 
 log = logging.getLogger("reconciler.targets")
+LARGEST = 1_048_576
+"""Bytes of a file that may be a key; what is larger is not looked into."""
 
 
 class Targets:
@@ -23,6 +27,7 @@ class Targets:
         """Take the ``targets`` of the settings; nothing is imported or opened yet."""
         self._configs, self._catalog = configs, catalog
         self._open: dict[str, Driver] = {}
+        self._stamps: dict[str, str] = {}
         self._lock = Lock()
 
     def names(self) -> list[str]:
@@ -55,8 +60,29 @@ class Targets:
             if target not in self._open:
                 plugin = self._catalog.plugin(self.driver_name(target))
                 config = {key: value for key, value in self._configs.get(target, {}).items() if key != "driver"}
+                self._stamps[target] = stamp(config)
                 self._open[target] = open_target(plugin, config)
             return self._open[target]
+
+    def current(self, configs: object) -> bool:
+        """Say whether these are the very settings that are in use."""
+        return configs is self._configs
+
+    def renew(self, configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Take new settings between two passes: what is open and is configured otherwise now, or whose files changed, is closed.
+
+        Gives the names of what was closed; it is opened again when it is needed.
+        """
+        with self._lock:
+            plain = {name: {key: value for key, value in configs.get(name, {}).items() if key != "driver"} for name in self._open}
+            changed = [
+                name for name in self._open if configs.get(name) != self._configs.get(name) or stamp(plain[name]) != self._stamps[name]
+            ]
+            self._configs = configs
+            leaving = {name: self._open.pop(name) for name in changed}
+        for name, driver in leaving.items():
+            _close(name, driver)
+        return changed
 
     def __iter__(self) -> Iterator[str]:
         """Walk the names of the configured targets."""
@@ -73,8 +99,32 @@ class Targets:
     def close(self) -> None:
         """Close everything that was opened, newest first."""
         while self._open:
-            name, driver = self._open.popitem()
-            with suppress(Exception):
-                driver.close()
-                continue
-            log.warning("target %s did not close cleanly", name)
+            _close(*self._open.popitem())
+
+
+def _close(name: str, driver: Driver) -> None:
+    with suppress(Exception):
+        driver.close()
+        return
+    log.warning("target %s did not close cleanly", name)
+
+
+def stamp(config: Any) -> str:
+    """Digest the content of every file that a configuration names, so that an exchanged key or certificate is noticed."""
+    found = hashlib.sha256()
+    for path in sorted(_paths(config)):
+        with suppress(OSError, ValueError):
+            if path.is_file() and path.stat().st_size < LARGEST:
+                found.update(str(path).encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+def _paths(config: Any) -> Iterator[Path]:
+    if isinstance(config, Mapping):
+        for item in config.values():
+            yield from _paths(item)
+    elif isinstance(config, list | tuple):
+        for item in config:
+            yield from _paths(item)
+    elif isinstance(config, Path) or (isinstance(config, str) and "/" in config and len(config) < 1000):
+        yield Path(config)

@@ -25,6 +25,7 @@ VERBS = {
     "approve": "Let exactly one held plan pass, by its digest.",
     "trigger": "Ask the daemon for a pass now.",
     "import": "Write what already runs as desired state.",
+    "adopt": "Take what is live of a resource into its file.",
     "schema": "Print the JSON Schema of the kinds, for editors.",
     "run": "Run the daemon.",
     "demo": "Show it all on an embedded world.",
@@ -68,11 +69,12 @@ class Verbs(click.Group):
 )
 @click.version_option(__version__, prog_name="reconciler")
 @click.option("--settings", "settings_file", type=click.Path(dir_okay=False), help="Settings file. [default: reconciler.yaml if it exists]")
+@click.option("--repository", metavar="NAME", help="Read this one of several repositories of the settings.")
 @click.option("--color/--no-color", default=None, help="Colours. [default: only on a terminal]")
 @click.pass_context
-def group(ctx: click.Context, settings_file: str | None, color: bool | None) -> None:
+def group(ctx: click.Context, settings_file: str | None, repository: str | None, color: bool | None) -> None:
     """Converge several systems to what one git commit says, and keep them there."""
-    ctx.obj = {"settings": settings_file}
+    ctx.obj = {"settings": settings_file, "repository": repository}
     ctx.color = color
 
 

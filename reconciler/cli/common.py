@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # a verb pays only for the rooms that it enters
     from reconciler.compose import Workshop
     from reconciler.desired import Desired
     from reconciler.registry import Catalog
-    from reconciler.settings import Settings
+    from reconciler.settings import Repository, Settings
     from reconciler.stack import Stack
     from reconciler.state import Store
 
@@ -45,12 +46,25 @@ def desired_of(settings: "Settings", tree: Path | None) -> "Desired":
 
     if tree is not None:
         return desired_below(tree, settings.repository.folder)
-    if not settings.repository.url:
-        raise SettingsError("there is nothing to read: give --path DIR, or set repository.url in reconciler.yaml")
-    from reconciler.compose import git_source
+    from reconciler.compose import cache_of, git_source
 
-    source = git_source(settings, settings.state.path.parent / "git")
-    return desired_from(source.read(source.fetch(), settings.repository.folder), settings.repository.folder)
+    name, repository = repository_of(settings)
+    source = git_source(repository, cache_of(settings))
+    return replace(desired_from(source.read(source.fetch(), repository.folder), repository.folder), source=name)
+
+
+def repository_of(settings: "Settings") -> "tuple[str, Repository]":
+    """Give the repository that the command line names, or the only one there is, with its name."""
+    there = settings.sources()
+    wanted = click.get_current_context().find_root().obj.get("repository") or ""
+    if wanted and wanted not in there:
+        raise SettingsError(f"the settings have no repository {wanted!r}; they have {', '.join(there) or 'none'}")
+    if not there:
+        raise SettingsError("there is nothing to read: give --path DIR, or set repository.url in reconciler.yaml")
+    if len(there) > 1 and not wanted:
+        raise SettingsError(f"the settings have several repositories; choose one, as in reconciler --repository {next(iter(there))} ...")
+    name = wanted or next(iter(there))
+    return name, there[name]
 
 
 def loaded(desired: "Desired", wanted: Sequence[str], kinds: "Catalog") -> "list[Stack]":

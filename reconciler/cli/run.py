@@ -3,6 +3,7 @@
 import logging
 import signal
 from pathlib import Path
+from threading import Thread
 
 import click
 
@@ -16,7 +17,8 @@ from reconciler.cli import common
 def command(ctx: click.Context, path: Path | None, workers: int | None) -> int:
     """Run the daemon: watch the repository (or --path, while you edit it) and keep every stack converged.
 
-    SIGHUP makes it look at the repository now; SIGTERM lets the write under way finish and ends it.
+    New settings are taken when their file, or one that they name, changes. SIGHUP makes it read them, and look at the repository, now;
+    SIGTERM lets the write under way finish and ends it.
     """
     from reconciler import telemetry
     from reconciler.daemon.service import daemon
@@ -32,8 +34,14 @@ def command(ctx: click.Context, path: Path | None, workers: int | None) -> int:
     service = daemon(settings, store, path=path, workers=workers or settings.engine.stacks)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: service.workshop.stop.set())
-    signal.signal(signal.SIGHUP, lambda *_: service.head.poke())
-    logging.getLogger("reconciler").info("watching %s", path or settings.repository.url)
+    from reconciler.daemon.reload import Reloader
+
+    name = ctx.obj["settings"]
+    reloader = Reloader(service, Path(name) if name else None)
+    signal.signal(signal.SIGHUP, lambda *_: reloader.ask())
+    Thread(target=reloader.run, args=(service.workshop.stop,), name="settings", daemon=True).start()
+    watched = path or ", ".join(one.url for one in settings.sources().values())
+    logging.getLogger("reconciler").info("watching %s", watched)
     try:
         service.run()
     finally:

@@ -17,7 +17,6 @@ from reconciler.acknowledging import ACKNOWLEDGEMENTS, of_drift
 from reconciler.daemon import acks, cards, faces
 from reconciler.daemon.faces import ACKNOWLEDGE, APPROVE, FIX, LOOK, PLAN, note, seen
 from reconciler.daemon.incidents import Incident, Sort, Step
-from reconciler.daemon.queue import WorkQueue
 from reconciler.notify.interactive import Press
 from reconciler.state import APPROVALS, DRIFT, METADATA, Store
 
@@ -39,7 +38,7 @@ class Answers:
     """Takes presses. ``users`` are those who may, by id, with the name that is written down; ``whisper`` tells one person something."""
 
     store: Store
-    queue: WorkQueue
+    asked: Callable[[str, str], None]
     users: dict[str, str]
     now: Callable[[], datetime]
     planned: Callable[[str], str] = lambda stack: ""
@@ -70,7 +69,7 @@ class Answers:
             if press.action == PLAN:
                 self._plan_soon(stack, one, who)
             else:
-                self.queue.request(stack, lines[0] if lines else f"{who} asked")
+                self.asked(stack, lines[0] if lines else f"{who} asked")
         return ""
 
     def _before(self, connection: sa.Connection, press: Press, who: str) -> str:

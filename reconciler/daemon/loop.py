@@ -9,21 +9,22 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from threading import Event, Lock, RLock, Thread
-from typing import Protocol
 
 import sqlalchemy as sa
 
 from reconciler.applying import Listener
 from reconciler.compose import Workshop
 from reconciler.daemon import acks, cards
+from reconciler.daemon.force import REPOSITORY, SETTINGS, Door, InForce, Trouble, called, careful
+from reconciler.daemon.heads import Head, parts
 from reconciler.daemon.housekeeping import Housekeeper
 from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
+from reconciler.daemon.owners import Owners
 from reconciler.daemon.queue import Claim, KeyedQueue, WorkQueue
 from reconciler.daemon.recording import begun
-from reconciler.daemon.sharing import behind, known, noted, stumbles, tells_news
+from reconciler.daemon.sharing import behind, made_by_another, noted, stumbles, tells_news
 from reconciler.daemon.vitals import Vitals
 from reconciler.daemon.watching import Watchers
 from reconciler.desired import Desired
@@ -39,49 +40,7 @@ from reconciler.telemetry import span, trace_id
 
 log = logging.getLogger("reconciler.daemon")
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
-REPOSITORY = "repository"
 MISSES = 3
-
-
-class Head(Protocol):
-    """Where revisions come from."""
-
-    def changed(self) -> Desired | None:
-        """Give the newest desired state when it is another than the last one given, else None. Raises SourceError or InputError."""
-        ...
-
-    def wait(self, stop: Event) -> None:
-        """Return when it is time to ask again, or when ``stop`` is set."""
-        ...
-
-    def poke(self) -> None:
-        """Let ``wait`` return now."""
-        ...
-
-
-class Door(Protocol):
-    """Something that listens beside the daemon, on a thread of its own."""
-
-    thread: Thread
-
-    def open(self) -> None:
-        """Listen. Raises ReconcilerError when it cannot."""
-        ...
-
-    def close(self) -> None:
-        """Stop listening."""
-        ...
-
-
-@dataclass(slots=True)
-class InForce:
-    """The newest good revision of one stack."""
-
-    desired: Desired
-    stack: Stack
-    day: date
-    failures: int = 0
-    gone: bool = False
 
 
 @dataclass(slots=True)
@@ -106,8 +65,8 @@ class Daemon:
     queue: WorkQueue = field(default_factory=KeyedQueue)
     force: dict[str, InForce] = field(default_factory=dict)
     watchers: Watchers = field(init=False)
-    _said: str = ""
-    _misses: int = 0
+    owners: Owners = field(default_factory=Owners)
+    _troubles: dict[str, Trouble] = field(default_factory=dict)
     _rejected: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
     _looking: RLock = field(default_factory=RLock)
@@ -164,41 +123,43 @@ class Daemon:
             self.head.wait(self.workshop.stop)
 
     def look(self) -> bool:
-        """Ask the source once; say whether it answered."""
+        """Ask every source once; say whether all of them answered."""
         with self._looking:  # a worker looks, too, where it shares the work
-            return self._look()
+            answers = [self._ask(name, head) for name, head in parts(self.head).items()]
+        return all(answers)
 
-    def _look(self) -> bool:
+    def _ask(self, name: str, head: Head) -> bool:
+        where = self._troubles.setdefault(name, Trouble())
         began, how = self.vitals.monotonic(), "good"
         try:
-            desired = self.head.changed()
+            desired = head.changed()
         except SourceError as error:
-            self._complain(str(error))
+            self._complain(name, where, str(error))
             self.vitals.looked("failed")
             return False
         except InputError as error:
-            self._reject(REPOSITORY, "", error.problems)
+            self._reject(called(name), "", error.problems)
             desired, how = None, "rejected"
-        if self._misses >= MISSES:
-            self._tell(REPOSITORY, Sort.SOURCE)
-        self._said, self._misses = "", 0
+        if where.misses >= MISSES:
+            self._tell(called(name), Sort.SOURCE)
+        where.said, where.misses = "", 0
         if desired is not None:
             commit = desired.revision.commit
             self.vitals.found(commit, began)
             with in_trace_of(commit):
-                self.accept(desired)
+                self.accept(replace(desired, source=name))
         self.vitals.looked(how)
         return True
 
-    def _complain(self, message: str) -> None:
-        """Log a trouble with the source once, not every few seconds; tell people when it does not pass by itself."""
-        self._misses += 1
-        if message != self._said:
+    def _complain(self, name: str, where: Trouble, message: str) -> None:
+        """Log a trouble with a source once, not every few seconds; tell people when it does not pass by itself."""
+        where.misses += 1
+        if message != where.said:
             log.error("%s", message)
-            self._said = message
-        if self._misses == MISSES:
+            where.said = message
+        if where.misses == MISSES:
             part = Part("the repository cannot be read; the last good revision stays in force", {"": message})
-            self._tell(REPOSITORY, Sort.SOURCE, Found("source", Sort.SOURCE, part))
+            self._tell(called(name), Sort.SOURCE, Found("source", Sort.SOURCE, part))
 
     def _tell(self, stack: str, sort: Sort, *found: Found) -> None:
         """Say what is found of one sort outside of a pass; without ``found``, that it is over."""
@@ -214,22 +175,25 @@ class Daemon:
 
     def accept(self, desired: Desired, reason: str = "") -> None:
         """Take a revision: load each stack, reject those with problems, and ask for a pass of the others."""
-        commit = desired.revision.commit
+        commit, place = desired.revision.commit, called(desired.source)
         if not desired.names:
-            self._reject(REPOSITORY, commit, [Problem(desired.folder, 0, "the repository has no stack; nothing is deleted")])
+            self._reject(place, commit, [Problem(desired.folder, 0, "the repository has no stack; nothing is deleted")])
             return
-        self._well(REPOSITORY, commit)
+        if not desired.older:
+            self._well(place, commit)
         reason = reason or (f"commit {commit[:12]}" if commit else "a saved file")
         if desired.rewritten:
             reason += ", history was rewritten"
             part = Part("history was rewritten; deletes wait for approval until the next commit", {"": f"now at {commit[:12]}"})
-            self._tell(REPOSITORY, Sort.REWRITTEN, Found(f"rewritten:{commit}", Sort.REWRITTEN, part, lasting=False))
-        for name in sorted(one for one, force in self.force.items() if one not in desired.names and not force.gone):
+            self._tell(place, Sort.REWRITTEN, Found(f"rewritten:{commit}", Sort.REWRITTEN, part, lasting=False))
+        ours = {one: force for one, force in self.force.items() if force.desired.source == desired.source}
+        for name in sorted(one for one, force in ours.items() if one not in desired.names and not force.gone):
             self.force[name].gone = True
             self.watchers.forget(name)
             self._reject(name, commit, [Problem(f"{desired.folder}/{name}", 0, "the stack disappeared; nothing of it is deleted")])
         for name in desired.names:
             try:
+                self.owners.claim(name, desired)
                 stack = self._load(desired, name)
             except InputError as error:
                 self._reject(name, commit, error.problems)
@@ -238,7 +202,7 @@ class Daemon:
             self._begun(commit, name)
             with self._lock:
                 before, self.force[name] = self.force.get(name), InForce(desired, stack, self.workshop.today())
-            if before is None or not self.queue.shared or not known(self.store, name, commit):
+            if before is None or not self.queue.shared or not made_by_another(self.store, name, commit):
                 self.queue.request(name, reason)
 
     def _begun(self, commit: str, name: str) -> None:
@@ -254,7 +218,7 @@ class Daemon:
         except Exception as error:
             log.exception("bug: loading %s raised %s", name, type(error).__name__)
             raise InputError([Problem(f"{desired.folder}/{name}", 0, f"bug: {type(error).__name__} while loading; see the log")]) from None
-        return _careful(stack) if desired.rewritten else stack
+        return careful(stack) if desired.rewritten else stack
 
     def _reject(self, name: str, commit: str, problems: Sequence[Problem]) -> None:
         for problem in problems:
@@ -266,13 +230,21 @@ class Daemon:
         self.meter(report)
         self.done(report)
 
+    def reject(self, name: str, problems: Sequence[Problem]) -> None:
+        """Say that something beside git cannot be used, and that what was in force stays."""
+        self._reject(name, "", problems)
+
+    def well(self, name: str) -> None:
+        """End that, where it was said."""
+        self._well(name, "")
+
     def _well(self, name: str, commit: str) -> None:
         """End a rejection, where there was one."""
         if name not in self._rejected:
             return
         self._rejected.remove(name)
         self._tell(name, Sort.REJECTED)
-        if name == REPOSITORY:  # a stack has a pass now that says how it fares
+        if name.split()[0] in (REPOSITORY, SETTINGS):  # a stack has a pass now that says how it fares
             self._note(name, commit, Verdict.CONVERGED, ())
 
     def _note(self, name: str, commit: str, verdict: Verdict, problems: Sequence[Problem]) -> Report:
@@ -286,6 +258,12 @@ class Daemon:
             log.error("%s", error)
         return report
 
+    def asked(self, name: str, reason: str) -> None:
+        """Ask for a pass because a person does: what rests after failures is tried again, and the repository is looked at before."""
+        self.workshop.rests.wake(name)
+        self.head.poke()
+        self.queue.request(name, reason)
+
     # -- the passes ----------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
@@ -294,6 +272,7 @@ class Daemon:
             while not self.workshop.stop.is_set():
                 claim = self.queue.take(1.0)
                 if claim is not None:
+                    engine = self.workshop.renewed(engine)
                     self._claimed(engine, claim, seen)
 
     def _claimed(self, engine: Engine, claim: Claim, seen: list[Seen]) -> None:
@@ -385,12 +364,3 @@ class Daemon:
         if not well:
             pause = min(pause, RETRY_FIRST * 2.0 ** min(force.failures - 1, 16), RETRY_MOST)
         self.queue.request(key, "resync" if well else "another try", after=pause * random.uniform(0.9, 1.0))  # noqa: S311 - jitter
-
-
-def _careful(stack: Stack) -> Stack:
-    """Give a stack whose deletes wait for a person: commits that were rewritten away are no wish to delete."""
-    policy = stack.spec.policy
-    if policy.approval != "never":
-        return stack
-    held = stack.spec.model_copy(update={"policy": policy.model_copy(update={"approval": "deletes"})})
-    return replace(stack, spec=held)

@@ -49,6 +49,10 @@ class Outbox:
     address: Callable[[Part, str], str] = lambda part, stack: ""
     before: Callable[[datetime], None] = lambda now: None
 
+    def exchange(self, other: "Outbox") -> None:
+        """Send as that one would from now on."""
+        self.sink, self.pace, self.debounce, self.name, self.before = other.sink, other.pace, other.debounce, other.name, other.before
+
     def run(self, stop: Event) -> None:
         """Send until ``stop`` is set, then one more at most; what is left waits in the store for the next start."""
         while not self.clock.wait(stop, self.flush(stop)):

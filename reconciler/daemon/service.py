@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.applying import Listener
-from reconciler.compose import Workshop, git_source
-from reconciler.daemon.heads import DirectoryHead, GitHead
-from reconciler.daemon.loop import Daemon, Head
+from reconciler.compose import Workshop, cache_of
+from reconciler.daemon.heads import DirectoryHead, Head, Heads
+from reconciler.daemon.loop import Daemon
+from reconciler.daemon.owners import Owners
 from reconciler.daemon.queue import KeyedQueue, WorkQueue
+from reconciler.daemon.reload import heads
 from reconciler.daemon.telling import outbox
 from reconciler.database import PostgresDatabase
 from reconciler.engine import silent
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 def daemon(settings: Settings, store: Store, *, path: Path | None = None, workers: int = 1, listen: Listener = silent) -> Daemon:
     """Make a daemon that watches ``path``, or the repository of the settings. Raises SettingsError."""
     workshop = Workshop(settings)
+    owners = Owners(cache_of(settings) / "stacks.json" if path is None else None)
     head, post, queue = _head(settings, workshop, path), outbox(settings, store, workshop.clock), queue_of(store, workers)
-    made = Daemon(workshop, store, head, post, listen, workers=workers, queue=queue)
+    made = Daemon(workshop, store, head, post, listen, workers=workers, queue=queue, owners=owners)
     if settings.forge.kind:
         made.aside = {"forge": _desk(settings, made).run}
     if settings.http.listen or settings.http.webhook_listen:
@@ -77,9 +80,8 @@ def _desk(settings: Settings, made: Daemon) -> "Desk":
 
 
 def _head(settings: Settings, workshop: Workshop, path: Path | None) -> Head:
-    repository = settings.repository
     if path is not None:
-        return DirectoryHead(path, repository.folder)
-    if not repository.url:
+        return DirectoryHead(path, settings.repository.folder)
+    if not settings.sources():
         raise SettingsError("there is nothing to watch: set repository.url in reconciler.yaml, or give --path DIR")
-    return GitHead(git_source(settings, settings.state.path.parent / "git"), repository.folder, repository.poll)
+    return Heads(heads(settings))

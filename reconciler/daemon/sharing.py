@@ -32,7 +32,7 @@ def behind(store: Store, stack: str, commit: str) -> bool:
     return any(revision != commit for _, revision in _latest(store, stack))
 
 
-def known(store: Store, stack: str, commit: str) -> bool:
+def made_by_another(store: Store, stack: str, commit: str) -> bool:
     """Say whether another daemon has already made a pass of this commit, so that nobody has to ask for it."""
     return any(revision == commit for _, revision in _latest(store, stack))
 

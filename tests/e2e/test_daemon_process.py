@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,14 +39,28 @@ class Site:
         self.cloudflare = CloudflareEmulator({"retry_after": 0, "zones": {ZONE: {}}})
         self.cloudflare.start()
         self.process: subprocess.Popen[bytes] | None = None
-        target = {**self.cloudflare.settings(), "requests_per_second": 1000}
-        settings = {
+        target = {**self.cloudflare.settings(), "requests_per_second": 1000, "token": f"file:{root / 'token'}"}
+        self.rotate(self.cloudflare.token)
+        self.settings = {
             "repository": {"url": self.remote.url, "poll": poll},
             "targets": {"cloudflare": target},
             "state": {"path": str(root / "state.db")},
             "engine": {"poll": 0.05},
         }
-        (root / "reconciler.yaml").write_text(json.dumps(settings))
+        self.configure()
+
+    def configure(self, **sections: Any) -> None:
+        """Write the settings, some of them changed."""
+        self.settings |= sections
+        (self.root / "reconciler.yaml").write_text(json.dumps(self.settings))
+
+    def rotate(self, token: str) -> None:
+        """Let Cloudflare take this token only, and put it where the settings say, as a secret mount does: by exchanging a link."""
+        self.cloudflare.token = token
+        target = self.root / f"token-{len(list(self.root.glob('token-*')))}"
+        target.write_text(token)
+        (self.root / "token.new").symlink_to(target)
+        (self.root / "token.new").rename(self.root / "token")
 
     def push(self, text: str) -> str:
         folder = self.remote.work / "desired" / "mail"
@@ -186,3 +202,90 @@ def test_a_working_tree_is_converged_while_it_is_edited(site: Site) -> None:
     file.write_text(record("mail", "192.0.2.2"))
     site.until(lambda: site.records() == {"mail": "192.0.2.2"}, "the saved file")
     assert site.end(signal.SIGINT)[0] == 0
+
+
+def test_a_credential_that_is_rotated_is_taken_without_a_restart_and_never_shown(site: Site) -> None:
+    site.push(record("mail"))
+    site.start()
+    site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the first commit")
+    site.rotate("rotated-c4n4ry")
+    site.until(lambda: "the settings were read anew: targets.cloudflare.token" in site.log(), "the rotated token")
+    site.push(record("mail", "192.0.2.2"))
+    site.until(lambda: site.records() == {"mail": "192.0.2.2"}, "a commit with the new token")
+    assert site.end(signal.SIGTERM)[0] == 0
+    assert "c4n4ry" not in site.log()
+    assert b"c4n4ry" not in (site.root / "state.db").read_bytes()
+
+
+def test_settings_that_cannot_be_used_leave_the_old_in_force_and_a_signal_reads_good_ones_at_once(site: Site) -> None:
+    site.push(record("mail"))
+    site.start()
+    site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the first commit")
+    (site.root / "reconciler.yaml").write_text("targets: {cloudflare: {tokn: x}}")
+    site.until(lambda: "the settings stay as they were" in site.log(), "the complaint")
+    assert "token: field required" in site.log()
+    site.push(record("mail", "192.0.2.2"))
+    site.until(lambda: site.records() == {"mail": "192.0.2.2"}, "a commit under the old settings")
+    site.configure(engine={"poll": 0.06}, instance="office")
+    assert site.process is not None
+    site.process.send_signal(signal.SIGHUP)
+    site.until(lambda: "the settings were read anew: engine.poll, instance" in site.log(), "the good settings")
+    assert "after a restart only: instance" in site.log()
+    assert site.end(signal.SIGTERM)[0] == 0
+
+
+def test_a_second_repository_is_followed_from_the_next_reading_and_may_not_have_a_stack_of_the_first(site: Site, tmp_path: Path) -> None:
+    site.push(record("mail"))
+    site.start()
+    site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the first commit")
+    (tmp_path / "other").mkdir()
+    other = Remote(tmp_path / "other")
+    for stack in ("mail", "web"):
+        folder = other.work / "desired" / stack
+        folder.mkdir(parents=True)
+        (folder / "stack.yaml").write_text(STACK.replace("name: mail", f"name: {stack}"))
+        (folder / "dns.yaml").write_text(record(stack, "192.0.2.9"))
+    other.push("another team")
+    site.configure(repositories={"other": {"url": other.url, "poll": 1}})
+    site.until(lambda: site.records() == {"mail": "192.0.2.1", "web": "192.0.2.9"}, "the stack of the second repository")
+    said = "desired/mail: the repositories repository and other both have a stack of this name, and repository had it first"
+    site.until(lambda: said in site.log(), "the clash")
+    site.push(record("mail", "192.0.2.2"))
+    site.until(lambda: site.records() == {"mail": "192.0.2.2", "web": "192.0.2.9"}, "the first goes on")
+    assert site.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
+def test_a_commit_that_nobody_signed_changes_nothing_until_its_key_counts(site: Site, tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=site.remote.work, check=True)
+
+    def key(name: str) -> str:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
+        return (tmp_path / f"{name}.pub").read_text()
+
+    signers = tmp_path / "allowed_signers"
+    signers.write_text(f"ann@example.org {key('ann')}")
+    git("config", "gpg.format", "ssh")
+    git("config", "user.signingKey", str(tmp_path / "ann"))
+    git("config", "commit.gpgSign", "true")
+    site.push(record("mail"))
+    site.configure(repository={**site.settings["repository"], "signatures": {"policy": "head", "allowed_signers": str(signers)}})
+    site.start()
+    site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the signed commit")
+    git("config", "commit.gpgSign", "false")
+    site.push(record("mail", "192.0.2.66"))
+    site.until(lambda: "is not signed" in site.log(), "the refusal")
+    assert site.end(signal.SIGTERM)[0] == 0
+    site.start()  # the last trusted commit is in force after a restart, too
+    zone = site.cloudflare.zones[ZONE]
+    next(iter(zone.records.values()))["content"] = "192.0.2.99"
+    site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the repair of what a hand changed")
+    ben = key("ben")
+    git("config", "user.signingKey", str(tmp_path / "ben"))
+    git("config", "commit.gpgSign", "true")
+    site.push(record("mail", "192.0.2.2"))
+    site.until(lambda: "is signed with a key that nobody vouches for" in site.log(), "the refusal of the unknown key")
+    signers.write_text(f"{signers.read_text()}ben@example.org {ben}")
+    site.until(lambda: site.records() == {"mail": "192.0.2.2"}, "the commit of the new colleague")
+    assert site.end(signal.SIGTERM)[0] == 0

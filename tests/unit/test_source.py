@@ -222,7 +222,50 @@ class TestFetching:
         assert not source.descends(after, before)
         assert f"branch main was rewritten: {after} does not descend from {before}" in caplog.text
         assert source.fetch() == after
+        assert source.rewritten
+        again = GitSource(upstream.url, "main", source.mirror.parent, allow_file=True)
+        again.fetch()
+        assert again.rewritten, "a restart must not make it a plain commit"
+        upstream.commit("third", {})
+        again.fetch()
+        assert not again.rewritten
+
+    def test_an_annotated_tag_and_a_plain_one_can_be_followed(self, upstream: Upstream, tmp_path: Path) -> None:
+        first = upstream.git("rev-parse", "HEAD")
+        upstream.git("tag", "-a", "-m", "to production", "v1")
+        upstream.git("tag", "plain")
+        for tag in ("v1", "plain"):
+            source = GitSource(upstream.url, directory=tmp_path / "cache", tag=tag, allow_file=True)
+            assert source.head() == source.fetch() == first
+            assert source.read(first).subject == "first"
+        second = upstream.commit("second", {})
+        upstream.git("tag", "--force", "plain")
+        assert source.fetch() == second
         assert not source.rewritten
+        upstream.git("tag", "--force", "plain", first)
+        assert source.fetch() == first
+        assert source.rewritten, "a tag that goes back is no wish to delete"
+        upstream.git("tag", "--delete", "plain")
+        with pytest.raises(SourceError, match=f"tag plain does not exist; it was last seen at {first}"):
+            source.fetch()
+
+    def test_a_shallow_mirror_begins_with_few_commits_and_then_misses_none(self, upstream: Upstream, tmp_path: Path) -> None:
+        for number in range(5):
+            upstream.commit(f"number {number}", {})
+        source = GitSource(upstream.url, directory=tmp_path / "cache", depth=1, allow_file=True)
+
+        def count() -> bytes:
+            command = ["git", "rev-list", "--count", "refs/heads/main"]
+            return subprocess.run(command, cwd=source.mirror, capture_output=True, check=True).stdout
+
+        before = source.fetch()
+        assert count() == b"1\n"
+        for number in range(5):
+            upstream.commit(f"more {number}", {})
+        after = source.fetch()
+        assert source.descends(after, before)
+        assert not source.rewritten
+        assert count() == b"6\n"
 
     def test_descent_is_answered_for_known_and_unknown_commits(self, upstream: Upstream, source: GitSource) -> None:
         first = source.fetch()

@@ -93,8 +93,7 @@ class Api:
     def trigger(self, asked: Asked) -> Taken:
         """Ask for a pass of a stack, and for a look at the repository before it."""
         name = self._in_force(asked)
-        self._daemon.head.poke()
-        self._daemon.queue.request(name, f"{asked.person.name}: {asked.body.reason}")
+        self._daemon.asked(name, f"{asked.person.name}: {asked.body.reason}")
         return Taken(stack=name, message="a pass was asked for")
 
     def acknowledge(self, asked: Asked) -> Acknowledged:
@@ -123,7 +122,7 @@ class Api:
             raise Trouble(409, f"{asked.body.digest}: no plan with this digest is held now; look at the stack's plan again")
         ((name, digest),) = found
         self._store.approve(digest, asked.person.name, self._daemon.workshop.clock.now().isoformat())
-        self._daemon.queue.request(name, f"{asked.person.name} approved {digest[:12]}")
+        self._daemon.asked(name, f"{asked.person.name} approved {digest[:12]}")
         return Approved(stack=name, digest=digest, who=asked.person.name)
 
     # -- finding -------------------------------------------------------------------------------------------------------------

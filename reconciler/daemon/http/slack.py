@@ -34,7 +34,7 @@ def slack_routes(daemon: Daemon) -> list[BaseRoute]:
         return []
     bot, clock = daemon.outbox.sink, daemon.workshop.clock
     whisper = bot.whisper if isinstance(bot, Whisperer) else lambda user, text: None
-    answers = Answers(daemon.store, daemon.queue, slack.users, clock.now, daemon.planned, whisper)
+    answers = Answers(daemon.store, daemon.asked, slack.users, clock.now, daemon.planned, whisper)
     return [slack_route(answers, Seal(SecretValue(slack.signing_secret.get_secret_value())), lambda: clock.now().timestamp())]
 
 

@@ -5,9 +5,11 @@ from threading import Event, Thread
 
 import pytest
 
-from reconciler.daemon.heads import DirectoryHead, GitHead
+from reconciler.daemon.heads import DirectoryHead, GitHead, Head, Heads
+from reconciler.daemon.owners import Owners
+from reconciler.desired import Desired
 from reconciler.errors import InputError, SourceError
-from reconciler.source import GitSource
+from reconciler.source import GitSource, Revision
 from tests.unit.core.memory import CATALOG, STACK, TODAY, thing
 from tests.unit.test_source import Upstream
 
@@ -220,3 +222,135 @@ class TestADirectory:
         stop.set()
         waiting.join(timeout=5)
         assert not waiting.is_alive()
+
+
+class TestSeveralRepositories:
+    @pytest.fixture
+    def two(self, tmp_path: Path) -> tuple[Upstream, Upstream]:
+        made = Upstream(tmp_path / "one"), Upstream(tmp_path / "two")
+        for one, name in zip(made, ("mail", "web"), strict=True):
+            one.git("rm", "-rq", "desired")
+            one.commit("stacks", {f"desired/{name}/stack.yaml": STACK.replace("test", name).encode()})
+        return made
+
+    @pytest.fixture
+    def heads(self, two: tuple[Upstream, Upstream], tmp_path: Path) -> Heads:
+        self.now = 0.0
+        pairs = {
+            name: (GitHead(GitSource(one.url, "main", tmp_path / "cache", allow_file=True), "desired", poll), poll)
+            for name, one, poll in (("one", two[0], 10.0), ("two", two[1], 100.0))
+        }
+        return Heads(pairs, lambda: self.now)
+
+    def asked(self, heads: Heads) -> dict[str, Head]:
+        """Ask those that are due and wait until each has answered."""
+        found = heads.due()
+        while heads._asked:
+            heads.wait(Event())
+            found |= heads.due()
+        return found
+
+    def test_each_gives_its_own(self, heads: Heads) -> None:
+        found = {name: head.changed() for name, head in self.asked(heads).items()}
+        assert {name: desired.names for name, desired in found.items() if desired is not None} == {"one": ("mail",), "two": ("web",)}
+
+    def test_each_is_asked_at_its_own_pace(self, heads: Heads) -> None:
+        assert set(self.asked(heads)) == {"one", "two"}
+        assert not self.asked(heads)
+        self.now = 11.0
+        assert set(self.asked(heads)) == {"one"}
+        self.now = 101.0
+        assert set(self.asked(heads)) == {"one", "two"}
+
+    def test_a_poke_asks_all_of_them(self, heads: Heads) -> None:
+        self.asked(heads)
+        heads.poke()
+        heads.wait(Event())
+        assert set(self.asked(heads)) == {"one", "two"}
+
+    def test_waits_until_the_first_is_due_and_no_longer(self, heads: Heads) -> None:
+        self.asked(heads)
+        self.now = 11.0
+        heads.wait(Event())
+
+    def test_one_whose_server_is_slow_keeps_no_other_waiting(self, heads: Heads) -> None:
+        free = Event()
+
+        class Slow:
+            def changed(self) -> None:
+                free.wait(20)
+
+            def wait(self, stop: Event) -> None:
+                return
+
+            def poke(self) -> None:
+                return
+
+        heads.exchange({**heads.pairs(), "slow": (Slow(), 1.0)})
+        given: dict[str, Head] = {}
+        while len(given) < 2:
+            given |= heads.due()
+            heads.wait(Event())
+        assert set(given) == {"one", "two"}
+        self.now = 11.0
+        while "one" not in (again := heads.due()):
+            heads.wait(Event())
+        assert "slow" not in again
+        free.set()
+        assert "slow" in self.asked(heads)
+
+    def test_what_one_says_that_was_exchanged_meanwhile_counts_no_more(self, heads: Heads) -> None:
+        pairs = heads.pairs()
+        heads.due()
+        heads.exchange({"two": pairs["two"]})
+        assert set(self.asked(heads)) <= {"two"}
+
+    def test_the_trouble_of_one_is_told_as_its_own(self, heads: Heads, two: tuple[Upstream, Upstream]) -> None:
+        two[0].path.rename(two[0].path.with_name("away"))
+        answers = self.asked(heads)
+        with pytest.raises(SourceError, match="one"):
+            answers["one"].changed()
+        assert answers["two"].changed() is not None
+
+    def test_a_lone_one_is_asked_at_once_and_its_desired_state_names_it(self, heads: Heads) -> None:
+        heads.exchange({"one": heads.pairs()["one"]})
+        given = heads.changed()
+        assert given is not None
+        assert (given.source, given.names) == ("one", ("mail",))
+
+
+class TestOwners:
+    def desired(self, source: str, *names: str) -> Desired:
+        return Desired(Revision("c", {}), "desired", names, source=source)
+
+    def test_a_stack_of_two_repositories_is_refused_to_the_second_naming_both(self) -> None:
+        owners = Owners()
+        owners.claim("mail", self.desired("one", "mail"))
+        with pytest.raises(InputError, match="the repositories one and two both have a stack of this name, and one had it first"):
+            owners.claim("mail", self.desired("two", "mail"))
+        owners.claim("mail", self.desired("one", "mail"))
+
+    def test_a_restart_lets_no_other_repository_win_that_answers_first(self, tmp_path: Path) -> None:
+        Owners(tmp_path / "x/stacks.json").claim("mail", self.desired("one", "mail"))
+        again = Owners(tmp_path / "x/stacks.json")
+        with pytest.raises(InputError):
+            again.claim("mail", self.desired("two", "mail"))
+
+    def test_a_stack_may_move_once_its_repository_no_longer_has_it(self, tmp_path: Path) -> None:
+        owners = Owners()
+        owners.claim("mail", self.desired("one", "mail"))
+        owners.claim("web", self.desired("one", "web"))
+        owners.claim("mail", self.desired("two", "mail"))
+
+    def test_a_repository_that_is_no_longer_followed_owns_nothing(self) -> None:
+        owners = Owners()
+        owners.claim("mail", self.desired("one", "mail"))
+        owners.follow(frozenset({"two"}))
+        owners.claim("mail", self.desired("two", "mail"))
+
+    def test_a_file_that_cannot_be_read_or_written_is_as_good_as_none(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (tmp_path / "stacks.json").write_text("[")
+        Owners(tmp_path / "stacks.json").claim("mail", self.desired("one", "mail"))
+        (tmp_path / "file").touch()
+        Owners(tmp_path / "file/stacks.json").claim("mail", self.desired("one", "mail"))
+        assert "is forgotten at a restart" in caplog.text

@@ -1,0 +1,59 @@
+"""What the daemon holds in force, and by which names it speaks of what is no stack. Values only; asks nothing and starts nothing."""
+
+from dataclasses import dataclass, replace
+from datetime import date
+from threading import Thread
+from typing import Protocol
+
+from reconciler.desired import Desired
+from reconciler.stack import Stack
+
+REPOSITORY = "repository"
+SETTINGS = "settings"
+
+
+class Door(Protocol):
+    """Something that listens beside the daemon, on a thread of its own."""
+
+    thread: Thread
+
+    def open(self) -> None:
+        """Listen. Raises ReconcilerError when it cannot."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening."""
+        ...
+
+
+@dataclass(slots=True)
+class Trouble:
+    """How often in a row a source could not be read, and what was said of it last."""
+
+    said: str = ""
+    misses: int = 0
+
+
+@dataclass(slots=True)
+class InForce:
+    """The newest good revision of one stack."""
+
+    desired: Desired
+    stack: Stack
+    day: date
+    failures: int = 0
+    gone: bool = False
+
+
+def called(source: str) -> str:
+    """Give the name under which people are told of a source."""
+    return REPOSITORY if source in ("", REPOSITORY) else f"{REPOSITORY} {source}"
+
+
+def careful(stack: Stack) -> Stack:
+    """Give a stack whose deletes wait for a person: commits that were rewritten away are no wish to delete."""
+    policy = stack.spec.policy
+    if policy.approval != "never":
+        return stack
+    held = stack.spec.model_copy(update={"policy": policy.model_copy(update={"approval": "deletes"})})
+    return replace(stack, spec=held)
