@@ -197,8 +197,8 @@ class Settings(BaseSettings):
     instance: str = Field("default", pattern=r"^[a-z0-9][a-z0-9-]{0,19}$", description="Name of this installation, part of every mark.")
     fingerprint_key: SecretStr = Field(
         SecretStr("reconciler"),
-        description="Keys the fingerprints of secrets. At least 16 characters of a long random text; with less, nothing is noted of a "
-        "value, and a write to one key of a shared path rewrites the consumers of all.",
+        description="Keys the fingerprints of secrets: a long random text. With less than 16 characters nothing is noted of a value, "
+        "and a write to one key of a shared path rewrites the consumers of all.",
     )
     repository: Repository = Repository()
     repositories: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")], Repository] = Field(

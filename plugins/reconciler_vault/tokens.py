@@ -102,7 +102,9 @@ class TokenLife:
                 return False
             where = self._source.where
             if not self._source.can_login:
-                raise Permanent(f"{where}: the token has ended or was revoked (403); put a new one into the target's settings")
+                raise Permanent(
+                    f"{where}: the token has ended or was revoked, or may not look itself up (403); put a new one into the target's settings"
+                )
             self._token = None
             token = self._source.login()
             if token.value == used.value:

@@ -357,14 +357,6 @@ class TestRights:
         assert [outcome.status for outcome in bench.apply(plan)] == [Status.APPLIED]
         assert not bench.plan([wanted()]).changes
 
-    def test_a_token_that_may_not_look_itself_up_is_told_what_it_lacks_and_not_that_it_has_ended(
-        self, emulator: VaultEmulator, connect: Opener
-    ) -> None:
-        self.narrow(emulator, "")
-        token = emulator.system.tokens.make(["narrow"], ttl=600).value
-        (stuck,) = connect(auth={"method": "token", "token": token}).plan([wanted(PLATFORM)]).stuck
-        assert 'capability read on path "secret/subkeys/platform"' in stuck.reason
-
     def test_a_missing_right_to_write_fails_the_one_change(self, emulator: VaultEmulator, connect: Opener) -> None:
         rules = """path "secret/metadata/mine" { capabilities = ["create", "update", "patch", "read"] }
                    path "secret/subkeys/mine" { capabilities = ["read"] }"""
