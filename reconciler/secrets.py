@@ -1,7 +1,7 @@
 """Secrets by reference: which version each has, a fingerprint for the plan, and the value for the moment of the write.
 
 Values are read at most once per pass, held masked, and dropped with this object. A pass that may write also learns from them, when a path
-has a new version, which of its keys have another value: it keeps a keyed digest of each in a note beside the path, see docs/decisions/0030.
+has a new version, which of its keys have another value: it keeps a keyed digest of each in a note beside the path, see docs/decisions/0011.
 A plan alone reads nothing. Nothing here prints or stores a value.
 """
 

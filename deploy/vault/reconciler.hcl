@@ -16,7 +16,7 @@ path "secret/metadata/reconciler/*" {
 }
 
 # Secrets are seen by the names of their keys (subkeys) and marked in their metadata, where "patch" also keeps the note of which key has which
-# value, see docs/decisions/0030. Without "patch" a write to any key of a path rewrites every consumer of the path.
+# value, see docs/decisions/0011. Without "patch" a write to any key of a path rewrites every consumer of the path.
 path "secret/metadata/platform" {
   capabilities = ["create", "read", "update", "patch"]
 }
