@@ -103,7 +103,7 @@ class TokenLife:
             where = self._source.where
             if not self._source.can_login:
                 raise Permanent(
-                    f"{where}: the token has ended or was revoked, or may not look itself up (403); put a new one into the target's settings"
+                    f"{where}: the token has ended, was revoked or may not look itself up (403); put a new one into the target's settings"
                 )
             self._token = None
             token = self._source.login()
