@@ -29,6 +29,7 @@ def measure() -> list[dict[str, object]]:
         world = World(Path(folder), kinds, stack)
         world.start()
         world.remote.copy(Path("desired"), "desired")
+        world.remote.edit("desired/mail/stack.yaml", world.with_own_key)
         world.remote.push("Run our own mail")
         settings = Path(folder) / "reconciler.yaml"
         settings.write_text(yaml.safe_dump({**yaml.safe_load(world.settings_text()), "http": HTTP}), encoding="utf-8")

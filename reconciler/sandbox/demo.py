@@ -122,7 +122,7 @@ class Demo:
             "Kubernetes, Cloudflare, Vault, pfSense and Uptime Kuma, in one plan, in order of dependency",
         )
         world.remote.copy(self.desired, "desired")
-        world.remote.edit(f"desired/{STACK}/stack.yaml", lambda text: _owned(text, world.dkim_public()))
+        world.remote.edit(f"desired/{STACK}/stack.yaml", lambda text: _in_a_hurry(world.with_own_key(text)))
         commit = world.remote.push("Run our own mail")
         thread.start()
         report = self._until(commit, lambda one: one.verdict is Verdict.CONVERGED)
@@ -239,9 +239,8 @@ class Demo:
 # -- what the people of the story do ------------------------------------------------------------------------------------------
 
 
-def _owned(text: str, public_key: str) -> str:
-    """Write the owner's own DKIM key into the stack, and look every five seconds: nobody wants to watch a demo for five minutes."""
-    text = re.sub(r"(\n    dkim:\n      selector: \S+\n      public_key: )\S+", rf"\g<1>{public_key}", text, count=1)
+def _in_a_hurry(text: str) -> str:
+    """Look every five seconds: nobody wants to watch a demo for five minutes."""
     text = re.sub(r"\n  health_deadline: \d+", "\n  health_deadline: 40", text, count=1)
     return re.sub(r"\n  interval: \d+", "\n  interval: 5", text, count=1)
 

@@ -115,6 +115,10 @@ class World:
         public = private.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         return base64.b64encode(public).decode()
 
+    def with_own_key(self, text: str) -> str:
+        """Give a ``stack.yaml`` that publishes the key of this world's Vault, as an owner writes their own into it."""
+        return re.sub(r"(\n    dkim:\n      selector: \S+\n      public_key: )\S+", rf"\g<1>{self.dkim_public()}", text, count=1)
+
     def summary(self) -> dict[str, list[str]]:
         """Say what is where and how to look at it, by system."""
         lines = {name: system.summary() for name, system in self.systems.items()}
