@@ -90,7 +90,7 @@ class TestHealth:
         converge(served)
         served.house.daemon.look()
         assert served.get("/readyz").status_code == 200
-        other = sqlite3.connect(served.house.store.path)
+        other = sqlite3.connect(served.house.folder / "state.db")
         other.execute("DROP TABLE beats")
         other.commit()
         other.close()
@@ -100,7 +100,7 @@ class TestHealth:
             patch.setattr(health, "BEAT", 0)
             answer = served.get("/readyz")
         assert answer.status_code == 503
-        assert "cannot be written: no such table" in answer.json()["checks"]["store"]["message"]
+        assert "no such table: beats" in answer.json()["checks"]["store"]["message"]
 
     def test_does_not_fail_because_a_target_is_down(self, served: Served) -> None:
         served.house.system.on_read = [Permanent("mem is down")] * 50

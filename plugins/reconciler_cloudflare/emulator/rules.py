@@ -45,8 +45,16 @@ class Limits:
     flatten: bool = False
 
 
+def check_shape(fields: JSONObject) -> None:
+    """Refuse a part of a record that is of another JSON type than the description says."""
+    for key, sort in (("settings", dict), ("data", dict), ("tags", list)):
+        if fields.get(key) is not None and not isinstance(fields[key], sort):
+            raise Refused(0, f"Invalid {key!r} value, must be {'an object' if sort is dict else 'an array'}.")
+
+
 def normalised(fields: JSONObject, zone: str, limits: Limits) -> JSONObject:
     """Give the stored form of a complete record. Raises Refused."""
+    check_shape(fields)
     type = fields.get("type")
     if type not in PLAIN | STRUCTURED:
         raise Refused(0, f"Invalid DNS record type {type!r}.")
@@ -182,7 +190,7 @@ def _comment(comment: object, limits: Limits) -> str | None:
 def _tags(tags: list[str], limits: Limits) -> list[str]:
     if len(tags) > limits.tags:
         raise Refused(9300, f"DNS record has {len(tags)} tags, exceeding the quota of {limits.tags}.")
-    return sorted(tags)
+    return sorted(map(str, tags))
 
 
 def check_neighbours(record: JSONObject, others: list[JSONObject]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from reconciler.resource import JSONObject
-from reconciler_cloudflare.emulator.rules import Limits, Refused, check_neighbours, normalised
+from reconciler_cloudflare.emulator.rules import Limits, Refused, check_neighbours, check_shape, normalised
 
 
 def _now() -> str:
@@ -82,6 +82,7 @@ class Zone:
     def patch(self, id: str, fields: JSONObject) -> JSONObject:
         """Change the fields given and keep the others."""
         old = self._writable(id)
+        check_shape(fields)
         settings = {**old["settings"], **(fields.get("settings") or {})}
         return self._rewrite(old, {**old, **fields, "settings": settings})
 
