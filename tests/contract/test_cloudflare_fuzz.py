@@ -86,6 +86,9 @@ def test_the_emulator_answers_as_described(schema: Any, world: CloudflareWorld, 
         known = {"zone_id": world.zone.id, "dns_record_id": ids[0] if ids else "0" * 32}
         case.path_parameters = {name: known.get(name, value) for name, value in case.path_parameters.items()}
         headers = {"Authorization": f"Bearer {connection['token']}"}
-        case.call_and_validate(base_url=connection["base_url"], headers=headers, checks=checks)
+        answer = case.call(base_url=connection["base_url"], headers=headers)
+        if answer.status_code == 400 and answer.content == b"Invalid HTTP request received.":
+            return  # what is no HTTP never reaches the emulator
+        case.validate_response(answer, checks=checks)
 
     ask()

@@ -309,9 +309,14 @@ class TestTheApi:
         assert answer.json()["errors"]
         assert "forged" not in answer.text
 
-    def test_writes_down_who_did_what_from_where_and_never_a_token(self, served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    def test_writes_down_who_did_what_from_where_and_never_a_token(
+        self, served: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         converge(served)
-        with caplog.at_level(logging.INFO):
+        audit = logging.getLogger("reconciler.audit")
+        for name, value in (("handlers", [caplog.handler]), ("propagate", False), ("disabled", False)):
+            monkeypatch.setattr(audit, name, value)  # whatever a test before this one has made of the program's logging
+        with caplog.at_level(logging.INFO, logger=audit.name):
             served.post("/api/v1/stacks/mail/trigger", OPERATE)
             served.post("/api/v1/stacks/mail%0Aforged/trigger", OPERATE)
             served.get("/api/v1/stacks", "wrong-token-canary")
