@@ -215,7 +215,7 @@ class TestLogins:
 
     def test_a_fixed_token_that_has_ended_is_not_mistaken_for_missing_rights(self, connect: Opener) -> None:
         bench = connect(auth={"method": "token", "token": "hvs.never-was"})
-        with pytest.raises(Permanent, match="the token has ended or was revoked") as caught:
+        with pytest.raises(Permanent, match="the token has ended, was revoked") as caught:
             bench.observe([])
         assert "hvs.never-was" not in str(caught.value)
 
