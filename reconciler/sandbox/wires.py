@@ -114,7 +114,8 @@ class Wires:
 
     def __init__(self, addresses: Iterable[Address], look: Callable[[], Callable[[Address], Path | None]], *, every: float = 0.15) -> None:
         """``look`` reads the present state of the systems and gives the function that follows an address in it."""
-        self._ports = {address: _free_port() for address in sorted(set(addresses))}
+        self._held = {address: _held_port() for address in sorted(set(addresses))}
+        self._ports = {address: int(one.getsockname()[1]) for address, one in self._held.items()}
         self._look, self._every = look, every
         self._paths: dict[Address, Path] = {}
         self._thread = threading.Thread(target=lambda: asyncio.run(self._keep()), name="wires", daemon=True)
@@ -136,7 +137,10 @@ class Wires:
     def stop(self) -> None:
         """Close every port."""
         self._stop.set()
-        self._thread.join(timeout=5)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=5)
+        for one in self._held.values():
+            one.close()
 
     async def _keep(self) -> None:
         servers: dict[Address, asyncio.Server] = {}
@@ -211,7 +215,9 @@ def _literal(host: str) -> str:
         return "127.0.0.1"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _held_port() -> socket.socket:
+    """Hold a free port without listening: nobody else is given it while the way is not whole, and a connection to it is refused."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that the server of the way may listen beside it
+    held.bind(("127.0.0.1", 0))
+    return held

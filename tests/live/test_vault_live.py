@@ -137,7 +137,7 @@ def test_a_deleted_version_and_a_path_without_one_are_told_apart(world: LiveVaul
 
 def test_a_token_that_has_ended_and_a_right_that_is_missing_are_told_apart(world: LiveVault, bench: Bench) -> None:
     dead = world.open(auth={"method": "token", "token": "s.never-was-4711"})
-    with pytest.raises(Permanent, match="the token has ended or was revoked") as caught:
+    with pytest.raises(Permanent, match="the token has ended, was revoked") as caught:
         dead.observe([], bench.scope)
     assert "never-was" not in str(caught.value)
     made = world.ask("POST", "auth/token/create", {"policies": ["default"], "ttl": "60s"})

@@ -288,3 +288,16 @@ class TestWires:
         self.until(lambda: self.reachable(wires))
         assert self.ask(wires) == b"got hello"
         wires.stop()
+
+
+def test_a_port_is_nobody_elses_while_its_way_is_not_whole() -> None:
+    wires = Wires([("10.0.20.1", 25)], lambda: lambda address: None)
+    try:
+        (place,) = wires.connect_to().values()
+        port = int(place.rpartition(":")[2])
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=2)
+    finally:
+        wires.stop()
