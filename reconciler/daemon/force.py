@@ -1,5 +1,6 @@
 """What the daemon holds in force, and by which names it speaks of what is no stack. Values only; asks nothing and starts nothing."""
 
+import math
 from dataclasses import dataclass, replace
 from datetime import date
 from threading import Thread
@@ -28,10 +29,11 @@ class Door(Protocol):
 
 @dataclass(slots=True)
 class Trouble:
-    """How often in a row a source could not be read, and what was said of it last."""
+    """How often in a row a source could not be read, what was said of it last, when it was asked last and whether it answered."""
 
     said: str = ""
     misses: int = 0
+    answered: tuple[float, bool] = (-math.inf, False)
 
 
 @dataclass(slots=True)

@@ -73,11 +73,12 @@ class Head(Protocol):
         ...
 
 
-class _Question:
+class Question:
     """A head that is being asked on a thread of its own, so that a slow server keeps nobody else waiting."""
 
-    def __init__(self, head: Head, answered: Event) -> None:
-        self._head, self._answered, self.done = head, answered, False
+    def __init__(self, head: Head, answered: Event, began: float) -> None:
+        """Ask at ``began``, and set ``answered`` afterwards."""
+        self._head, self._answered, self.began, self.done = head, answered, began, False
         self._answer: Desired | None = None
         self._error: BaseException | None = None
         self._thread = Thread(target=self._ask, name="asking", daemon=True)
@@ -113,7 +114,7 @@ class Heads:
         self._clock, self._wake, self._lock = clock, Event(), Lock()  # a webhook pokes while the source is asked
         self._heads = dict(heads)
         self._due: dict[str, float] = {}
-        self._asked: dict[str, tuple[Head, _Question]] = {}
+        self._asked: dict[str, tuple[Head, Question]] = {}
 
     def exchange(self, heads: Mapping[str, tuple[Head, float]]) -> None:
         """Follow these from now on. One that was followed before goes on as it was; a new one is looked at now."""
@@ -137,7 +138,7 @@ class Heads:
         self._due |= {name: now + heads[name][1] * random.uniform(0.8, 1.0) for name in found}  # noqa: S311 - jitter
         if len(heads) == 1 and not self._asked:
             return found
-        self._asked |= {name: (one, _Question(one, self._wake)) for name, one in found.items()}
+        self._asked |= {name: (one, Question(one, self._wake, now)) for name, one in found.items()}
         ready = {name: asked for name, asked in self._asked.items() if asked[1].done}
         for name in ready:
             del self._asked[name]
@@ -155,7 +156,7 @@ class Heads:
         """Wait until one is due or has answered, for a poke, or for the end."""
         while not stop.is_set() and not self._wake.wait(0.2):
             with self._lock:
-                waiting = [due for name, due in self._due.items() if name not in self._asked]
+                waiting = [self._due.get(name, 0.0) for name in self._heads if name not in self._asked]
                 if any(question.done for _, question in self._asked.values()) or min(waiting, default=0.0) <= self._clock():
                     break
         self._wake.clear()
@@ -170,6 +171,11 @@ class Heads:
 def parts(head: Head) -> dict[str, Head]:
     """Give the heads that are to be asked now, by the name of their repository; the name is empty where there is none."""
     return head.due() if isinstance(head, Heads) else {"": head}
+
+
+def named(head: Head) -> tuple[str, ...]:
+    """Give the names of the repositories that are followed; one empty name where they have none."""
+    return tuple(head.pairs()) if isinstance(head, Heads) else ("",)
 
 
 class DirectoryHead:

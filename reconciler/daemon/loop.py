@@ -17,14 +17,14 @@ from reconciler.applying import Listener
 from reconciler.compose import Workshop
 from reconciler.daemon import acks, cards
 from reconciler.daemon.force import REPOSITORY, SETTINGS, Door, InForce, Trouble, called, careful
-from reconciler.daemon.heads import Head, parts
+from reconciler.daemon.heads import Head, Question, named, parts
 from reconciler.daemon.housekeeping import Housekeeper
 from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.owners import Owners
 from reconciler.daemon.queue import Claim, KeyedQueue, WorkQueue
 from reconciler.daemon.recording import begun
-from reconciler.daemon.sharing import behind, made_by_another, noted, stumbles, tells_news
+from reconciler.daemon.sharing import because, behind, made_by_another, noted, stumbles, tells_news
 from reconciler.daemon.vitals import Vitals
 from reconciler.daemon.watching import Watchers
 from reconciler.desired import Desired
@@ -41,6 +41,8 @@ from reconciler.telemetry import span, trace_id
 log = logging.getLogger("reconciler.daemon")
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
 MISSES = 3
+ANSWER_MOST = 90.0
+"""Seconds that a worker waits for what a source has to say; its own time limit ends most looks before."""
 
 
 @dataclass(slots=True)
@@ -129,8 +131,13 @@ class Daemon:
         return all(answers)
 
     def _ask(self, name: str, head: Head) -> bool:
-        where = self._troubles.setdefault(name, Trouble())
-        began, how = self.vitals.monotonic(), "good"
+        began = head.began if isinstance(head, Question) else self.vitals.monotonic()
+        good = self._answer(name, head, began)
+        self._troubles[name].answered = began, good
+        return good
+
+    def _answer(self, name: str, head: Head, began: float) -> bool:
+        where, how = self._troubles.setdefault(name, Trouble()), "good"
         try:
             desired = head.changed()
         except SourceError as error:
@@ -181,7 +188,7 @@ class Daemon:
             return
         if not desired.older:
             self._well(place, commit)
-        reason = reason or (f"commit {commit[:12]}" if commit else "a saved file")
+        reason = reason or (because(commit) if commit else "a saved file")
         if desired.rewritten:
             reason += ", history was rewritten"
             part = Part("history was rewritten; deletes wait for approval until the next commit", {"": f"now at {commit[:12]}"})
@@ -337,13 +344,30 @@ class Daemon:
             return self.force[key]
         force = self.force.get(key)
         late = force is None or behind(self.store, key, force.desired.revision.commit)
-        if (late or tells_news(claim)) and not self.look() and late:
+        news = tells_news(claim, force.desired.revision.commit if force else "")
+        if (late or news) and not self._afresh(force) and late:
             log.warning("%s: another daemon knows a newer commit, and the repository cannot be read here; later", key)
             self.queue.request(key, "another try", after=RETRY_FIRST)
             return None
         if (force := self.force.get(key)) is None:
             log.info("%s: is no stack of the repository any more", key)
         return force
+
+    def _afresh(self, force: InForce | None) -> bool:
+        """Ask the source of a stack anew, or every source for a stack that nobody knows; say whether it answered.
+
+        Neither its pace nor a question that is under way counts: what was asked before now may not know what we are looking for.
+        """
+        began, names = self.vitals.monotonic(), named(self.head)
+        wanted = [name for name in names if force is None or name == force.desired.source]
+        self.head.poke()
+        while not self.workshop.stop.is_set() and self.vitals.monotonic() - began < ANSWER_MOST:
+            self.look()
+            answers = [self._troubles.get(name, Trouble()).answered for name in wanted]
+            if all(asked >= began for asked, _ in answers):
+                return all(good for _, good in answers)
+            self.workshop.stop.wait(0.02)
+        return False
 
     def _renew(self, force: InForce, name: str) -> None:
         """Load the stack anew on a new day, because exceptions end with the day."""

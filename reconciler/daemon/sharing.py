@@ -22,9 +22,14 @@ def _latest(store: Store, stack: str, most: int = 1) -> list[tuple[str, str]]:
     return [(row["verdict"], row["revision"]) for row in rows if row["verdict"] != Verdict.REJECTED][:most]
 
 
-def tells_news(claim: Claim) -> bool:
-    """Say whether a claim was asked for because of something that whoever takes it may not know yet."""
-    return bool(set(claim.reasons) - OWN)
+def tells_news(claim: Claim, commit: str) -> bool:
+    """Say whether a claim was asked for because of something that whoever takes it, who knows ``commit``, may not know yet."""
+    return bool(set(claim.reasons) - OWN - {because(commit)})
+
+
+def because(commit: str) -> str:
+    """Give the reason of a pass that a new commit asks for."""
+    return f"commit {commit[:12]}"
 
 
 def behind(store: Store, stack: str, commit: str) -> bool:

@@ -1,12 +1,16 @@
 """Two daemons on one queue and one store: neither goes back behind what the other knows, and people hear of everything once."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from reconciler.daemon.heads import Heads
 from reconciler.daemon.loop import Daemon
 from reconciler.daemon.queue import KeyedQueue
+from reconciler.desired import Desired
 from reconciler.errors import SourceError
 from tests.unit.core.memory import thing
 from tests.unit.daemon.house import BAD, GOOD, Hand, House, commit
@@ -150,3 +154,59 @@ def test_a_failing_stack_backs_off_whoever_works_on_it(pair: Pair) -> None:
         pair.house.time.seconds += 1000
     assert pauses == sorted(pauses)
     assert pauses[-1] > 60
+
+
+def test_a_daemon_that_is_behind_asks_its_repository_though_it_is_not_due(pair: Pair) -> None:
+    heads, hand = Heads({"": (pair.second.head, 1000.0)}), pair.second.head
+    pair.second.head = heads
+    heads.due()
+    assert not heads.due(), "it was asked a moment ago"
+    pair.work(pair.first)
+    pair.house.time.seconds = 400
+    hand.answers += [NEW]  # type: ignore[attr-defined]  # it is a Hand
+    pair.work(pair.second)
+    assert (pair.text(), pair.revisions()[-1]) == ("new", "c2")
+
+
+class Slow:
+    """A head that answers when it is let."""
+
+    def __init__(self, *answers: Desired | None) -> None:
+        self.answers, self.free, self.asked = list(answers), Event(), 0
+
+    def changed(self) -> Desired | None:
+        self.asked += 1
+        assert self.free.wait(20)
+        return self.answers.pop(0)
+
+    def wait(self, stop: Event) -> None:
+        return
+
+    def poke(self) -> None:
+        return
+
+
+def test_an_answer_to_a_question_that_was_under_way_does_not_count_as_asked_afresh(pair: Pair) -> None:
+    slow = Slow(None, NEW)
+    heads = Heads({"": (slow, 1000.0), "other": (Hand(), 1000.0)})
+    pair.second.head = heads
+    heads.due()
+    while not slow.asked:
+        time.sleep(0.001)
+    pair.work(pair.first)
+    pair.house.time.seconds = 400
+    pair.second.vitals.monotonic = heads._clock
+    slow.free.set()
+    pair.work(pair.second)
+    assert (pair.text(), pair.revisions()[-1], slow.asked) == ("new", "c2", 2)
+
+
+def test_a_claim_that_tells_of_the_commit_in_force_asks_nobody(pair: Pair) -> None:
+    pair.work(pair.first)
+    pair.queue.request("mail", "commit c2")
+    asked = pair.first.head.asked  # type: ignore[attr-defined]  # it is a Hand
+    pair.work(pair.first)
+    assert pair.first.head.asked == asked  # type: ignore[attr-defined]  # as above
+    pair.queue.request("mail", "webhook")
+    pair.work(pair.first)
+    assert pair.first.head.asked == asked + 1  # type: ignore[attr-defined]  # as above
