@@ -4,10 +4,10 @@ What it does to a client without the header is what was measured: SMTP says 421 
 """
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
-import threading
 import time
 from dataclasses import dataclass
 
@@ -113,20 +113,58 @@ def exactly(raw: socket.socket, size: int) -> bytes:
 
 
 def relay(client: socket.socket, port: int) -> None:
-    """Carry bytes both ways between a client and a service until one of them stops."""
-    with socket.create_connection(("127.0.0.1", port), 5) as service:
-        service.settimeout(None)
-        back = threading.Thread(target=carry, args=(service, client), daemon=True)
-        back.start()
-        carry(client, service)
-        back.join()
+    """Carry bytes both ways between a client and a service until one of them stops, and tell both that there are no more.
+
+    One thread does both ways: a TLS connection must not be read by one thread while another writes to it or ends it.
+    """
+    with socket.create_connection(("127.0.0.1", port), 5) as service, contextlib.suppress(OSError, ValueError):
+        client.setblocking(False)
+        service.setblocking(False)
+        owed = {client: b"", service: b""}
+        while True:
+            _wait(owed)
+            for end in (service, client):
+                owed[end] = _pushed(end, owed[end])
+            for end, other in ((client, service), (service, client)):
+                piece = b"" if owed[other] else _pulled(end)
+                if piece is None:
+                    _finish(owed)
+                    return
+                owed[other] += piece
 
 
-def carry(source: socket.socket, target: socket.socket) -> None:
-    """Carry bytes one way, then tell both sides that there are no more."""
-    with contextlib.suppress(OSError, ValueError):
-        while piece := source.recv(65536):
-            target.sendall(piece)
-    for end in (source, target):
+def _wait(owed: dict[socket.socket, bytes]) -> None:
+    """Sleep until one can give or take something. Bytes that TLS has already opened are no event of the socket."""
+    client, service = owed
+    poll, ready = select.poll(), False
+    for end, other in ((client, service), (service, client)):
+        poll.register(end, (0 if owed[other] else select.POLLIN) | (select.POLLOUT if owed[end] else 0))
+        ready |= isinstance(end, ssl.SSLSocket) and end.pending() > 0 and not owed[other]
+    poll.poll(0 if ready else None)
+
+
+def _pulled(end: socket.socket) -> bytes | None:
+    """Read what is there; None when there will be no more."""
+    try:
+        return end.recv(65536) or None
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return b""
+    except OSError:
+        return None
+
+
+def _pushed(end: socket.socket, data: bytes) -> bytes:
+    """Write what can be written now; give what is left."""
+    try:
+        return data[end.send(data) :] if data else data
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return data
+
+
+def _finish(owed: dict[socket.socket, bytes]) -> None:
+    """Give both sides what was said before the end, and the end."""
+    for end, left in owed.items():
         with contextlib.suppress(OSError, ValueError):
+            end.settimeout(5)
+            end.sendall(left)
             end.shutdown(socket.SHUT_RDWR)
