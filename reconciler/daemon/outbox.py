@@ -150,7 +150,8 @@ class Outbox:
         lasted = cards.old(one, self.clock.now())
         if not one.open and not one.event and one.times == 1 and lasted < patience:
             return OVER
-        return EARLY if self.clock.now() - one.opened < patience else ""
+        since = self.clock.now() - one.opened
+        return EARLY if timedelta() <= since < patience else ""  # a clock that was set back makes nobody wait for it to come again
 
     def _plain(self, one: Card, notice: Notice) -> bool:
         """Tell of a card where nothing can be edited: again only when something happened that is worth a message."""
