@@ -26,6 +26,7 @@ BROKEN = ("malformed", "not a database")
 FULL = ("is full", "No space left", "could not extend")
 MIGRATING = 7_236_412_518
 """The advisory lock under which one daemon at a time looks at the schema."""
+ALONE = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 1))")
 
 
 class Database(Protocol):
@@ -238,9 +239,24 @@ class PostgresDatabase:
         self._sessions.dispose()
 
 
+def alone(connection: sa.Connection, name: str) -> None:
+    """Let no other transaction go on that says the same ``name``, until this one ends. SQLite lets one write at a time anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(ALONE, {"name": name})
+
+
 def connecting(*, read_only: bool = False) -> dict[str, Any]:
-    """Give what every connection to PostgreSQL is opened with: either side learns within some 15 seconds that the other is gone."""
-    session = {"tcp_keepalives_idle": 5, "tcp_keepalives_interval": 3, "tcp_keepalives_count": 3, "client_connection_check_interval": 5000}
+    """Give what every connection to PostgreSQL is opened with: either side learns within some 15 seconds that the other is gone.
+
+    A process that is frozen in the middle of a transaction is as good as gone, and what it had locked is let go.
+    """
+    session = {
+        "tcp_keepalives_idle": 5,
+        "tcp_keepalives_interval": 3,
+        "tcp_keepalives_count": 3,
+        "client_connection_check_interval": 5000,
+        "idle_in_transaction_session_timeout": 15_000,
+    }
     if read_only:
         session["default_transaction_read_only"] = 1
     return {

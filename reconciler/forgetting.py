@@ -2,7 +2,8 @@
 
 import sqlalchemy as sa
 
-from reconciler.state import APPLIED, DRIFT, OUTBOX, RUNS, Store
+from reconciler.state import Store
+from reconciler.tables import APPLIED, DRIFT, OUTBOX, RUNS
 
 LEAST = 20
 """Runs of a stack that are never forgotten."""

@@ -15,56 +15,16 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 
 from reconciler.acknowledging import ACKNOWLEDGEMENTS, LOUD, Acknowledgement, exemptions
-from reconciler.database import open_database, unless_there
+from reconciler.database import alone, open_database, unless_there
 from reconciler.driver import Action, Change, Status
 from reconciler.errors import StoreError
 from reconciler.plan import Applied, Exemption
 from reconciler.report import Report, Verdict, by_whom, drifted, report_data, summary
 from reconciler.resource import ResourceId
 from reconciler.settings import State
+from reconciler.tables import APPLIED, APPROVALS, BEATS, DRIFT, OUTBOX, RUNS
 from reconciler.turns import Turn
 
-METADATA = sa.MetaData()
-_text = sa.Text
-RUNS = sa.Table(
-    "runs",
-    METADATA,
-    sa.Column("id", sa.Integer, primary_key=True),
-    *(sa.Column(name, _text, nullable=False) for name in ("stack", "revision", "subject", "reason", "verdict")),
-    *(sa.Column(name, _text, nullable=False) for name in ("started", "finished", "digest", "trace_id", "summary", "report")),
-)
-APPLIED = sa.Table(
-    "applied",
-    METADATA,
-    sa.Column("stack", _text, primary_key=True),
-    sa.Column("resource", _text, primary_key=True),
-    sa.Column("digest", _text, nullable=False),
-    sa.Column("before", _text, nullable=False),
-    sa.Column("protect", sa.Boolean, nullable=False),
-    sa.Column("revision", _text, nullable=False),
-    sa.Column("run", sa.Integer, nullable=False),
-)
-DRIFT = sa.Table(
-    "drift",
-    METADATA,
-    sa.Column("id", sa.Integer, primary_key=True),
-    *(sa.Column(name, _text, nullable=False) for name in ("stack", "resource", "action", "fields", "evidence")),
-    *(sa.Column(name, _text, nullable=False) for name in ("state", "reason", "onset", "last_seen", "closed")),
-)
-APPROVALS = sa.Table(
-    "approvals", METADATA, sa.Column("digest", _text, primary_key=True), *(sa.Column(name, _text, nullable=False) for name in ("who", "at"))
-)
-OUTBOX = sa.Table(
-    "outbox",
-    METADATA,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("key", _text, nullable=False, unique=True),
-    sa.Column("payload", _text, nullable=False),
-    sa.Column("created", _text, nullable=False),
-    sa.Column("tries", sa.Integer, nullable=False),
-    sa.Column("sent", _text, nullable=False),
-)
-BEATS = sa.Table("beats", METADATA, sa.Column("who", _text, primary_key=True), sa.Column("at", _text, nullable=False))
 HEAD = "0003"
 SENDING = " outbox"
 """The name of the turn to send; no stack's name begins with a space."""
@@ -131,17 +91,22 @@ class Store:
         known = ACKNOWLEDGEMENTS.c
         return exemptions(self._dicts(sa.select(ACKNOWLEDGEMENTS).where(known.stack == stack, known.until > (now - LOUD).isoformat())), now)
 
-    def record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> Recorded:
-        """Write a pass, what it applied, the drift it found and the notices it owes, all in one transaction."""
+    def record(self, report: Report, applied: Mapping[ResourceId, Applied], *, once: bool = False) -> Recorded | None:
+        """Write a pass, what it applied, the drift it found and the notices it owes, all in one transaction.
+
+        With ``once`` nothing is written when the newest run of the stack came to the same verdict about the same commit.
+        """
         try:
-            return self._record(report, applied)
+            return self._record(report, applied, once)
         except StoreError as error:
             if not self.database.mend(error):
                 raise
-            return self._record(report, applied)
+            return self._record(report, applied, once)
 
-    def _record(self, report: Report, applied: Mapping[ResourceId, Applied]) -> Recorded:
+    def _record(self, report: Report, applied: Mapping[ResourceId, Applied], once: bool) -> Recorded | None:
         with self.database.recording(report.stack) as connection:
+            if once and _stands(connection, report):
+                return None
             told = RUNS.c.verdict.not_in([Verdict.REJECTED.value, Verdict.INTERRUPTED.value])  # neither says how the stack fares
             last = sa.select(RUNS.c.verdict).where(RUNS.c.stack == report.stack, told).order_by(RUNS.c.id.desc()).limit(1)
             before = connection.execute(last).scalar() or ""
@@ -308,22 +273,20 @@ class Store:
         """Count the notices that are still to be sent."""
         return int(self._rows(sa.select(sa.func.count()).select_from(OUTBOX).where(OUTBOX.c.sent == ""))[0][0])
 
-    def tried(self, number: int) -> None:
-        """Count a try that failed."""
-        with self.database.transaction() as connection:
-            connection.execute(sa.update(OUTBOX).where(OUTBOX.c.id == number).values(tries=OUTBOX.c.tries + 1))
-
-    def sent(self, number: int, now: str) -> None:
-        """Mark a notice as sent, or as given up."""
-        with self.database.transaction() as connection:
-            connection.execute(sa.update(OUTBOX).where(OUTBOX.c.id == number), {"sent": now})
-
     def _rows(self, query: Any) -> Sequence[Any]:
         with self.database.reading() as connection:
             return connection.execute(query).all()
 
     def _dicts(self, query: Any) -> list[dict[str, Any]]:
         return [dict(row._mapping) for row in self._rows(query)]
+
+
+def _stands(connection: sa.Connection, report: Report) -> bool:
+    """Say whether the newest run of a stack says the same; whoever else would write it waits until this transaction ends."""
+    alone(connection, f"runs {report.stack}")
+    newest = sa.select(RUNS.c.verdict, RUNS.c.revision).where(RUNS.c.stack == report.stack).order_by(RUNS.c.id.desc()).limit(1)
+    row = connection.execute(newest).first()
+    return row is not None and tuple(row) == (report.verdict.value, report.revision)
 
 
 def owe(connection: sa.Connection, one: Owed, now: str) -> None:

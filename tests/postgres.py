@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -35,6 +36,11 @@ def owner() -> str | None:
         return pwd.getpwnam("postgres").pw_name
     except KeyError:
         return pwd.getpwnam("nobody").pw_name
+
+
+def _children(process: int) -> list[int]:
+    """The processes that one started; each server process is a session of its own and in no group with the others."""
+    return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 class PostgresServer:
@@ -91,7 +97,13 @@ class PostgresServer:
         """End every session at once (SIGINT, a fast shutdown), or as a crash would (SIGQUIT)."""
         if self.process is not None:
             self.process.send_signal(how)
-            self.process.wait(timeout=30)
+            try:
+                self.process.wait(timeout=10)
+            except subprocess.TimeoutExpired:  # a server that is told to end in the middle of a fork may wait for ever
+                for one in (self.process.pid, *_children(self.process.pid)):
+                    with suppress(ProcessLookupError):
+                        os.kill(one, signal.SIGKILL)
+                self.process.wait(timeout=10)
             self.process = None
 
     def remove(self) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import yaml
 
 from reconciler.acknowledging import Acknowledgement
-from reconciler.state import METADATA
+from reconciler.tables import METADATA
 
 GRANTS = sa.Table(
     "grants",

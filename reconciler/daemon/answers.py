@@ -18,7 +18,8 @@ from reconciler.daemon import acks, cards, faces
 from reconciler.daemon.faces import ACKNOWLEDGE, APPROVE, FIX, LOOK, PLAN, note, seen
 from reconciler.daemon.incidents import Incident, Sort, Step
 from reconciler.notify.interactive import Press
-from reconciler.state import APPROVALS, DRIFT, METADATA, Store
+from reconciler.state import Store
+from reconciler.tables import APPROVALS, DRIFT, METADATA
 
 log = logging.getLogger("reconciler.answers")
 PRESSES = sa.Table(

@@ -15,10 +15,12 @@ import sqlalchemy as sa
 from reconciler.daemon import news
 from reconciler.daemon.faces import note
 from reconciler.daemon.incidents import QUIET, Found, Incident, Part, Sort, Step, merge
+from reconciler.database import alone
 from reconciler.notify import Place
 from reconciler.report import Report
 from reconciler.resource import digest
-from reconciler.state import METADATA, OUTBOX, Owed, Recorded, owe
+from reconciler.state import Owed, Recorded, owe
+from reconciler.tables import METADATA, OUTBOX
 
 CARDS = sa.Table(
     "cards",
@@ -77,6 +79,7 @@ class OwedNote:
 def record(connection: sa.Connection, report: Report, recorded: Recorded) -> None:
     """Write down what a pass means for the incidents; called inside the transaction that records it."""
     found = [replace(one, part=replace(one.part, run=recorded.run)) for one in news.found(report, recorded.flapping)]
+    alone(connection, CARDS.name)
     steps = merge(
         report.stack,
         known(connection, report.finished, [one.key for one in found]),
@@ -92,6 +95,7 @@ def record(connection: sa.Connection, report: Report, recorded: Recorded) -> Non
 def tell(connection: sa.Connection, stack: str, found: Iterable[Found], sorts: Iterable[Sort], now: datetime) -> None:
     """Merge what was found outside of a pass, such as a repository that cannot be read."""
     listed = list(found)
+    alone(connection, CARDS.name)
     for step in merge(stack, known(connection, now, [one.key for one in listed]), listed, now, sorts=sorts):
         save(connection, step)
 

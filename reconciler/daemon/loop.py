@@ -24,7 +24,7 @@ from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.owners import Owners
 from reconciler.daemon.queue import Claim, KeyedQueue, WorkQueue
 from reconciler.daemon.recording import begun
-from reconciler.daemon.sharing import because, behind, made_by_another, noted, stumbles, tells_news
+from reconciler.daemon.sharing import because, behind, made_by_another, stumbles, tells_news
 from reconciler.daemon.vitals import Vitals
 from reconciler.daemon.watching import Watchers
 from reconciler.desired import Desired
@@ -259,8 +259,7 @@ class Daemon:
         empty = Plan(name, commit).sealed()
         report = Report(name, commit, "a new revision", verdict, now, now, empty, empty, problems=tuple(problems))
         try:
-            if not (self.queue.shared and noted(self.store, report)):
-                self.store.record(replace(report, trace_id=trace_id(commit)), {})
+            self.store.record(replace(report, trace_id=trace_id(commit)), {}, once=self.queue.shared)
         except StoreError as error:
             log.error("%s", error)
         return report

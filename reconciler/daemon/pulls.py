@@ -22,7 +22,8 @@ from reconciler.notify.forge import Forge, Pull
 from reconciler.notify.states import State
 from reconciler.proposals import ProposalSource
 from reconciler.resource import digest
-from reconciler.state import METADATA, Store
+from reconciler.state import Store
+from reconciler.tables import METADATA
 from reconciler.telemetry import span
 
 log = logging.getLogger("reconciler.forge")

@@ -5,7 +5,7 @@ A store that cannot be read knows nothing, which is what a daemon alone knows, t
 
 from reconciler.daemon.queue import Claim
 from reconciler.errors import StoreError
-from reconciler.report import Report, Verdict
+from reconciler.report import Verdict
 from reconciler.state import Store
 
 OWN = frozenset({"resync", "another try"})
@@ -40,15 +40,6 @@ def behind(store: Store, stack: str, commit: str) -> bool:
 def made_by_another(store: Store, stack: str, commit: str) -> bool:
     """Say whether another daemon has already made a pass of this commit, so that nobody has to ask for it."""
     return any(revision == commit for _, revision in _latest(store, stack))
-
-
-def noted(store: Store, report: Report) -> bool:
-    """Say whether another daemon has already written the same about the same commit."""
-    try:
-        rows = store.runs(report.stack, most=1)
-    except StoreError:
-        return False
-    return bool(rows) and (rows[0]["verdict"], rows[0]["revision"]) == (report.verdict.value, report.revision)
 
 
 def stumbles(store: Store, stack: str) -> int:

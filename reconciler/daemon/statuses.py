@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from reconciler.git import HEX
 from reconciler.notify.states import State
 from reconciler.report import Report, Verdict, summary
-from reconciler.state import METADATA
+from reconciler.tables import METADATA
 
 STATUSES = sa.Table(
     "statuses",

@@ -7,13 +7,17 @@ from dataclasses import asdict, replace
 from threading import Event
 
 import pytest
+import sqlalchemy as sa
 from pydantic import SecretStr
 
+from reconciler.daemon import cards
+from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
 from reconciler.database import PostgresDatabase
-from reconciler.errors import StoreError, Transient, TurnLost
+from reconciler.errors import Problem, StoreError, Transient, TurnLost
 from reconciler.notify import Notice
-from reconciler.plan import Applied
+from reconciler.plan import Applied, Plan
+from reconciler.report import Report, Verdict
 from reconciler.settings import State
 from reconciler.state import Owed, Store
 from tests.postgres import PASSWORD, PostgresServer
@@ -181,6 +185,51 @@ def test_the_same_notice_owed_by_two_at_once_is_owed_once(store: Store, url: Sec
         list(pool.map(lambda number: (store, other)[number % 2].owe(Owed(f"k{number // 8}", {}), NOW.isoformat()), range(64)))
     assert len(store.unsent()) == 8
     other.close()
+
+
+def test_a_rejection_that_all_daemons_come_to_at_once_is_one_run_and_one_card(url: SecretStr) -> None:
+    stores = [Store(State(url=url), news=cards.record) for _ in range(4)]
+    plan = Plan("mail", "c1").sealed()
+    for number in range(8):
+        problem = Problem("desired/mail/dns.yaml", 6, "unknown field")
+        report = Report("mail", f"c{number}", "a commit", Verdict.REJECTED, NOW, NOW, plan, plan, problems=(problem,))
+        with ThreadPoolExecutor(4) as pool:
+            written = list(pool.map(lambda one, said=report: one.record(said, {}, once=True), stores))
+        assert sum(one is not None for one in written) == 1
+    assert [row["revision"] for row in reversed(stores[0].runs("mail"))] == [f"c{number}" for number in range(8)]
+    with stores[0].transaction() as connection:
+        assert len(cards.unshown(connection)) == 1
+    for one in stores:
+        one.close()
+
+
+def test_a_trouble_that_all_daemons_meet_at_once_is_one_card(url: SecretStr) -> None:
+    stores = [Store(State(url=url)) for _ in range(4)]
+
+    def meet(store: Store) -> None:
+        found = Found("source", Sort.SOURCE, Part("the repository cannot be read", {"": "git is down"}))
+        with store.transaction() as connection:
+            cards.tell(connection, "repository", [found], [Sort.SOURCE], NOW)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(meet, stores))
+    with stores[0].transaction() as connection:
+        assert len(cards.unshown(connection)) == 1
+    for one in stores:
+        one.close()
+
+
+def test_a_daemon_that_is_frozen_in_mid_transaction_keeps_nobody_waiting_for_long(url: SecretStr) -> None:
+    limit = postgres_setting(url, "idle_in_transaction_session_timeout")
+    assert limit == "15s", "the server ends the transaction of a process that says nothing"
+
+
+def postgres_setting(url: SecretStr, name: str) -> str:
+    store = Store(State(url=url))
+    with store.transaction() as connection:
+        found = connection.execute(sa.text(f"SHOW {name}")).scalar_one()
+    store.close()
+    return str(found)
 
 
 def test_a_reader_changes_nothing_and_needs_a_schema(postgres: PostgresServer, store: Store, url: SecretStr) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from reconciler.daemon import cards
 from reconciler.database import SqliteDatabase
 from reconciler.errors import ReconcilerError, StoreError
 from reconciler.forgetting import forget
@@ -216,7 +217,7 @@ def test_closed_drift_and_sent_notices_are_forgotten_and_what_is_open_or_owed_is
     bench.run(wish)
     store.owe(Owed("sent", {}), NOW.isoformat())
     store.owe(Owed("owed", {}), NOW.isoformat())
-    store.sent(store.unsent()[0][0], NOW.isoformat())
+    mark_sent(store, store.unsent()[0][0])
     forget(store, (NOW + timedelta(days=1)).isoformat(), 1000)
     assert [row["state"] for row in store.drifts(closed=True)] == ["open"]
     with store.database.reading() as connection:
@@ -224,12 +225,17 @@ def test_closed_drift_and_sent_notices_are_forgotten_and_what_is_open_or_owed_is
     store.close()
 
 
+def mark_sent(store: Store, number: int) -> None:
+    with store.transaction() as connection:
+        cards.spent(connection, number, NOW)
+
+
 def test_the_room_of_what_was_forgotten_is_given_back(tmp_path: Path) -> None:
     file = tmp_path / "x.db"
     store = Store(file)
     for number in range(500):
         store.owe(Owed(f"n{number}", {"text": "x" * 4000}), NOW.isoformat())
-        store.sent(number + 1, NOW.isoformat())
+        mark_sent(store, number + 1)
     pragma(store, "wal_checkpoint(TRUNCATE)")
     before = file.stat().st_size
     forget(store, (NOW + timedelta(days=1)).isoformat(), 1000)

@@ -11,10 +11,12 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from reconciler.daemon import cards
 from reconciler.errors import ReconcilerError, StoreError
 from reconciler.plan import Applied
 from reconciler.settings import State
-from reconciler.state import HEAD, METADATA, Owed, Store
+from reconciler.state import HEAD, Owed, Store
+from reconciler.tables import METADATA
 from tests.unit.core.memory import NOW, Bench, mem, stack_file, thing
 
 
@@ -191,7 +193,8 @@ def test_a_notice_with_a_known_key_is_owed_once(store: Store) -> None:
     store.owe(Owed("drift:a:2", {"text": "z"}), now)
     (first, payload), (second, _) = store.unsent()
     assert payload == {"text": "x"}
-    store.sent(first, now)
+    with store.transaction() as connection:
+        cards.spent(connection, first, NOW)
     assert [number for number, _ in store.unsent()] == [second]
     store.owe(Owed("drift:a:1", {"text": "again"}), now)
     assert len(store.unsent()) == 1, "what was sent is not sent again"
