@@ -48,6 +48,7 @@ lock: $(READY)
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile $(LOCKING) --extra dev --extra postgres --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile $(LOCKING) --constraint requirements.lock --extra postgres --output-file deploy/requirements.lock pyproject.toml
+	echo hatchling | $(BIN)/uv pip compile $(LOCKING) --constraint requirements.lock --output-file deploy/build.lock -
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

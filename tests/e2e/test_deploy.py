@@ -396,17 +396,3 @@ def test_the_container_of_compose_can_write_nowhere_but_where_it_must() -> None:
     assert writable == ["state:/var/lib/reconciler"]
     folders = [one.split(":")[0] for one in service["volumes"] if one.startswith(".")]
     assert all((DEPLOY / "compose" / folder).is_dir() or folder == "./secrets" for folder in folders)
-
-
-def test_the_image_runs_as_nobody_special_on_what_the_lock_pins() -> None:
-    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    stages = text.split("\nFROM ")
-    assert len(stages) == 3
-    assert re.search(r"^USER 10001$", stages[2], re.MULTILINE)
-    assert "--require-hashes" in stages[1]
-    assert re.search(r"^HEALTHCHECK .* status .*test \$\? -ne 1$", stages[2], re.MULTILINE), "a degraded stack is no sick daemon"
-    for program in ("git", "gpg", "openssh-client"):
-        assert re.search(rf"\binstall\b.*\b{program}\b", stages[2])
-    lock = (DEPLOY / "requirements.lock").read_text(encoding="utf-8")
-    assert "procrastinate==" in lock
-    assert "pytest==" not in lock

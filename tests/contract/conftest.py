@@ -1,0 +1,38 @@
+"""What holds for all drivers together: whatever they import of the vendors' libraries is in the image, too."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+DOCKERFILE = Path(__file__).parents[2] / "Dockerfile"
+TAKING_OUT = re.compile(r"site-packages \\\n && (?P<commands>.*?)\\\n && python -m compileall", re.DOTALL)
+THINNED = ("cloudflare", "kubernetes")
+
+
+def imported() -> list[Path]:
+    """Give the files that this process has imported of the libraries that the image holds in part, below site-packages."""
+    files = [Path(module.__file__) for name, module in list(sys.modules.items()) if name.split(".")[0] in THINNED and module.__file__]
+    return [Path(*file.parts[file.parts.index("site-packages") + 1 :]) for file in files]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def the_image_holds_all_that_is_imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run the Dockerfile's own commands on a tree with the imported files, once that the drivers have done all that they do."""
+    yield
+    found = TAKING_OUT.search(DOCKERFILE.read_text(encoding="utf-8"))
+    assert found is not None
+    commands = found["commands"].replace("\\\n", "")
+    tree = tmp_path_factory.mktemp("site-packages")
+    files = imported()
+    named = [Path(word) for word in re.findall(r"\b(?:cloudflare|kubernetes)/[\w/]+", commands)]
+    for file in files:
+        (tree / file).parent.mkdir(parents=True, exist_ok=True)
+        (tree / file).touch()
+    for folder in named:
+        (tree / folder).mkdir(parents=True, exist_ok=True)
+    subprocess.run(["sh", "-ec", commands], cwd=tree, check=True, timeout=30)
+    assert [str(file) for file in files if not (tree / file).exists()] == []
