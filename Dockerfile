@@ -33,10 +33,10 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-d
 COPY deploy/image/healthcheck.py /opt/program/opt/reconciler/bin/healthcheck.py
 
 FROM ${PYTHON}
-# git fetches, ssh carries it, ssh-keygen and gpg check signatures. Of git only what that takes: the rest wants Perl, which is larger than all
-# of this. Where dpkg keeps no record of a package, scanners look for one in status.d.
+# git fetches, ssh carries it, ssh-keygen and gpg check signatures; tini buries what they leave behind, and ends a daemon that is not yet up.
+# Of git only what that takes: the rest wants Perl, which is larger than all of this. status.d is where scanners look for what dpkg does not know.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends gpg libcurl3-gnutls libexpat1 libpcre2-8-0 openssh-client zlib1g \
+ && apt-get install --yes --no-install-recommends gpg libcurl3-gnutls libexpat1 libpcre2-8-0 openssh-client tini zlib1g \
  && cd /tmp && apt-get download git \
  && dpkg-deb --fsys-tarfile git_*.deb | tar --extract --directory / ./usr/bin/git ./usr/bin/git-upload-pack ./usr/bin/git-receive-pack \
     ./usr/lib/git-core/git-remote-http ./usr/lib/git-core/git-remote-https ./usr/share/doc/git/copyright \
@@ -53,5 +53,5 @@ WORKDIR /var/lib/reconciler
 VOLUME /var/lib/reconciler
 # the settings are mounted. A system or a stack that is in trouble makes no sick daemon.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD ["python", "/opt/reconciler/bin/healthcheck.py", "/etc/reconciler/reconciler.yaml"]
-ENTRYPOINT ["reconciler", "--settings", "/etc/reconciler/reconciler.yaml"]
+ENTRYPOINT ["tini", "--", "reconciler", "--settings", "/etc/reconciler/reconciler.yaml"]
 CMD ["run"]

@@ -1,6 +1,6 @@
 """What the image's HEALTHCHECK runs: asks the daemon's own ``/healthz`` where the settings say that it listens. Changes nothing.
 
-It reads that one address and no credential: settings that the daemon would refuse make nobody sick, because it goes on with the last good ones.
+It reads that one address and no credential: settings that the daemon would refuse make nobody sick, because it goes on with the last ones.
 Where nothing listens, nothing can be asked; then the container's life is the daemon's.
 """
 
