@@ -18,11 +18,13 @@ from tests.unit.daemon.house import Hand, House, commit
 
 FOLDER = Path(__file__).parents[2] / "deploy/observability"
 RULES = yaml.safe_load((FOLDER / "alerts.yaml").read_text(encoding="utf-8"))
+TRIED = yaml.safe_load((FOLDER / "alerts_test.yaml").read_text(encoding="utf-8"))
 DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
 NAME = re.compile(r"\b(?:reconciler|process)_[a-z_]+\b")
 USE = re.compile(r"\b(?P<name>(?:reconciler|process)_[a-z_]+)\{(?P<labels>[^}]*)\}")
 BY = re.compile(r"by \((?P<labels>[^)]*)\)")
 OF_PROMETHEUS = {"job", "instance", "le"}
+WITH_PROMTOOL = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 
 
 def rules() -> list[dict[str, Any]]:
@@ -98,6 +100,31 @@ def test_the_panels_of_the_dashboard_do_not_overlap_and_have_numbers_of_their_ow
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_prometheus_itself_takes_the_rules() -> None:
-    subprocess.run(["promtool", "check", "rules", str(FOLDER / "alerts.yaml")], check=True, capture_output=True, timeout=30)
+def test_of_every_alert_it_is_tried_when_it_fires_and_when_it_keeps_quiet() -> None:
+    tried = [one for test in TRIED["tests"] for one in test.get("alert_rule_test", ())]
+    for name in (rule["alert"] for rule in rules()):
+        assert any(one["exp_alerts"] for one in tried if one["alertname"] == name), f"{name} is never seen to fire"
+        assert any(not one["exp_alerts"] for one in tried if one["alertname"] == name), f"{name} is never seen to keep quiet"
+
+
+def test_the_series_of_the_trials_are_those_of_the_program(samples: dict[str, set[str]]) -> None:
+    for series in (one["series"] for test in TRIED["tests"] for one in test["input_series"]):
+        name, labels = series.removesuffix("}").split("{")
+        asked = set(re.findall(r"(\w+)=", labels))
+        assert name == "up" or asked <= samples[name] | OF_PROMETHEUS, series
+
+
+@WITH_PROMTOOL
+@pytest.mark.parametrize("command", [("check", "rules", "alerts.yaml"), ("test", "rules", "alerts_test.yaml")], ids=" ".join)
+def test_prometheus_itself_takes_the_rules_and_finds_that_they_do_what_is_said_of_them(command: tuple[str, ...]) -> None:
+    done = subprocess.run(["promtool", *command], cwd=FOLDER, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@WITH_PROMTOOL
+def test_prometheus_itself_takes_every_expression_of_the_dashboard(tmp_path: Path) -> None:
+    asked = [one["expr"].replace("$stack", ".*") for panel in DASHBOARD["panels"] for one in panel["targets"]]
+    rules = [{"record": f"panel:{number}", "expr": text} for number, text in enumerate(asked)]
+    (tmp_path / "panels.yaml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    done = subprocess.run(["promtool", "check", "rules", "panels.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
