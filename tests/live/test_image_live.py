@@ -1,6 +1,7 @@
 """The built image at work: as nobody special, on a read-only root, with the credentials and the git servers that a user has.
 
-RECONCILER_IMAGE names it, RECONCILER_CONTAINERS the program that runs it (podman, or docker). ``deploy/image/rehearse`` builds one, on a
+RECONCILER_IMAGE names it, RECONCILER_CONTAINERS the program that runs it (podman, or docker), and RECONCILER_COMPOSE the one that reads
+Compose files (podman-compose, or "docker compose"). ``deploy/image/rehearse`` builds one, on a
 stand-in base where no registry of images can be reached, and comes here. The containers use the network of the machine, to reach what the
 tests start on its loopback; nothing else is reached.
 """
@@ -9,6 +10,8 @@ import json
 import os
 import re
 import secrets
+import shlex
+import shutil
 import socket
 import subprocess
 import time
@@ -25,6 +28,7 @@ from tests.unit.test_signatures import Ring, Team
 
 IMAGE = os.environ.get("RECONCILER_IMAGE", "")
 PROGRAM = os.environ.get("RECONCILER_CONTAINERS", "podman")
+COMPOSE = shlex.split(os.environ.get("RECONCILER_COMPOSE", ""))
 pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(not IMAGE, reason="RECONCILER_IMAGE names no image; deploy/image/rehearse builds one"),
@@ -314,3 +318,36 @@ def test_it_converges_what_comes_over_ssh_signed_by_openpgp(tmp_path: Path, team
         house.close()
         sshd.stop()
         ring.close()
+
+
+@pytest.mark.skipif(not COMPOSE, reason="RECONCILER_COMPOSE names no program that reads Compose files")
+def test_the_compose_file_runs_it_with_credentials_that_are_its_own(
+    tmp_path: Path, house: House, team: Team, cloudflare: CloudflareEmulator
+) -> None:
+    folder = tmp_path / "compose"
+    shutil.copytree(ROOT / "deploy/compose", folder)
+    shutil.rmtree(folder / "settings")
+    house.settings.rename(folder / "settings")
+    house.secrets.rename(folder / "secrets")
+    if os.geteuid() == 0:  # as the guide says; whoever is not root leaves them readable
+        for file in (folder / "secrets").iterdir():
+            os.chown(file, 10001, 10001)
+            file.chmod(0o400)
+    beside = {"services": {"reconciler": {"image": IMAGE, "network_mode": "host", "container_name": house.name}}}
+    (folder / "beside.yaml").write_text(yaml.safe_dump(beside))
+    signed(team, "192.0.2.1")
+
+    def compose(*arguments: str) -> None:
+        files = ("--file", "compose.yaml", "--file", "beside.yaml", "--project-name", house.name)
+        done = subprocess.run([*COMPOSE, *files, *arguments], cwd=folder, capture_output=True, text=True, timeout=150)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    compose("up", "--detach", "--no-build")
+    try:
+        until(lambda: records(cloudflare) == {f"www.{ZONE}": "192.0.2.1"}, "the commit", house.log)
+        assert house.well()
+        host = json.loads(containers("inspect", house.name))[0]["HostConfig"]
+        assert host["ReadonlyRootfs"] is True
+        assert host["Memory"] == 512 * 1024**2
+    finally:
+        compose("down", "--volumes")
