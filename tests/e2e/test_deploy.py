@@ -171,6 +171,7 @@ def test_the_pod_is_as_restricted_as_pod_security_wants_it_and_more() -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False, "a Service makes variables that look like settings"
     allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
     for volume in pod["volumes"]:
         assert set(volume) - {"name"} <= allowed
@@ -211,7 +212,23 @@ def test_the_network_policy_lets_every_probe_and_every_target_of_the_mail_stack_
     }
     inside = {port for port in dialled if isinstance(port, int) and port < 1024}
     assert inside <= out
-    assert {443, 6443, 8200, 22} <= out
+
+
+WELL_KNOWN = {"https": 443, "git@": 22, "pfsense": 22, "xmlrpc": 443, "in_cluster": 6443, "slack": 443, "postgresql": 5432, "resolver": 53}
+URL = re.compile(r"\b(?P<scheme>https?|ssh|postgresql\+psycopg)://(?:[^@/\s]+@)?(?P<host>[a-z0-9.-]+)(?::(?P<port>\d+))?")
+
+
+@pytest.mark.parametrize("name", ["settings.example.yaml", "kubernetes", "guide"])
+def test_the_network_policy_lets_out_to_whatever_an_example_of_settings_names(name: str) -> None:
+    texts = {**settings_texts(), "guide": (ROOT / "docs/guide.md").read_text(encoding="utf-8")}
+    rules = only("NetworkPolicy")["spec"]["egress"]
+    out = {one["port"] for rule in rules if "to" not in rule for one in rule["ports"] if one["protocol"] == "TCP"}
+    plain = "\n".join(line for line in texts[name].splitlines() if "spec:" not in line)
+    named = {int(match["port"]) for match in URL.finditer(plain) if match["port"]}
+    known = {port for word, port in WELL_KNOWN.items() if word in plain}
+    assert len(named | known) > 3
+    assert (named | known) - out == set()
+    assert {53} <= {one["port"] for rule in rules for one in rule["ports"] if one["protocol"] == "UDP"}
 
 
 # -- rights ------------------------------------------------------------------------------------------------------------------------
