@@ -71,25 +71,68 @@ def settings_texts() -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", sorted(settings_texts()))
-def test_every_example_of_settings_is_taken_with_all_its_targets_and_holds_no_secret(name: str, tmp_path: Path) -> None:
+def loaded(text: str, folder: Path) -> Settings:
+    """Load settings, each secret file replaced by one that is there, and build every target."""
     numbers = itertools.count(1)
 
     def secret(match: re.Match[str]) -> str:
-        path = tmp_path / f"secret-{next(numbers)}"
+        path = folder / f"secret-{next(numbers)}"
         path.write_text(f"a-long-enough-secret-{path.name}")
         return f"file:{path}"
 
-    text = settings_texts()[name]
-    file = tmp_path / "reconciler.yaml"
+    file = folder / "reconciler.yaml"
     file.write_text(re.sub(r"file:/[^\s\"},\]]+", secret, text))
     settings = load_settings(file)
     check(settings, catalog())
+    return settings
+
+
+@pytest.mark.parametrize("name", sorted(settings_texts()))
+def test_every_example_of_settings_is_taken_with_all_its_targets_and_holds_no_secret(name: str, tmp_path: Path) -> None:
+    text = settings_texts()[name]
+    settings = loaded(text, tmp_path)
     assert settings.repository.url
     assert settings.state.path == Path("/var/lib/reconciler/reconciler.db")
     for line in text.splitlines():
         found = re.search(r"(?:token|password|secret|fingerprint_key|slack_webhook)\"?: *\"?([^{\s].*)", line.split(" #")[0].split("# ")[0])
         assert found is None or found[1].startswith("file:/"), line
+
+
+ALTERNATIVES = {  # what the example says in comments -> the lines that it then stands for
+    "# url: git@": ("  url: https:", "  token: file:/run/secrets/git-token"),
+    "# ssh_key:": (),
+    "# known_hosts:": (),
+    "# auth: {method: approle": ("    auth: {method: kubernetes",),
+    "# auth: {method: token_file": ("    auth: {method: approle",),
+    "# transport:": ("    private_key_file: /run/secrets/pfsense-key", "    known_hosts: /run/secrets/pfsense-known-hosts"),
+    "# password:": (),
+    "# certificate:": (),
+    "# url: file:": (),
+    "# slack_webhook:": ("  slack:", *(f"    {name}:" for name in ("bot_token", "signing_secret", "channel", "users"))),
+}
+
+
+def test_every_alternative_in_the_comments_of_the_example_is_taken_in_its_place(tmp_path: Path) -> None:
+    lines = settings_texts()["settings.example.yaml"].splitlines()
+    commented = [line.strip() for line in lines if re.match(r" +# [a-z_]+: \S", line)]
+    assert [line for line in commented if not line.startswith(tuple(ALTERNATIVES))] == [], "not tried"
+    for mark, instead in ALTERNATIVES.items():
+        [place] = [number for number, line in enumerate(lines) if line.strip().startswith(mark)]
+        lines[place] = lines[place].replace("# ", "", 1)
+        for start in instead:
+            lines.remove(next(line for line in lines if line.startswith(start)))
+    settings = loaded("\n".join(lines), tmp_path)
+    assert settings.repository.ssh_key == Path("/run/secrets/git-key")
+    assert settings.targets["vault"]["auth"]["method"] == "token_file"
+    assert settings.targets["pfsense"]["transport"] == "xmlrpc"
+    assert settings.state.url.get_secret_value()
+    assert settings.notify.slack_webhook.get_secret_value()
+
+
+def test_the_example_shows_every_section_and_what_it_calls_the_defaults_are_these(tmp_path: Path) -> None:
+    text = settings_texts()["settings.example.yaml"]
+    assert yaml.safe_load(text).keys() == Settings.model_fields.keys()
+    assert loaded(text, tmp_path).engine == Settings().engine
 
 
 # -- Kubernetes --------------------------------------------------------------------------------------------------------------------
