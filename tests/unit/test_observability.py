@@ -79,6 +79,13 @@ def test_every_label_that_is_asked_for_is_given(samples: dict[str, set[str]]) ->
             assert {one.strip() for one in match["labels"].split(",")} <= given | OF_PROMETHEUS, text
 
 
+def test_installations_whose_stacks_are_called_the_same_are_kept_apart() -> None:
+    shown = [one["expr"] for panel in DASHBOARD["panels"] for one in panel["targets"]]
+    assert [text for text in shown if len(NAME.findall(text)) != text.count('job=~"$job"')] == []
+    grouped = [match["labels"] for rule in rules() for match in BY.finditer(rule["expr"])]
+    assert [labels for labels in grouped if "job" not in labels.split(", ")] == []
+
+
 @pytest.mark.parametrize("rule", rules(), ids=lambda one: one["alert"])
 def test_every_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
     assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
