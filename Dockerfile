@@ -35,13 +35,14 @@ COPY deploy/image/healthcheck.py /opt/program/opt/reconciler/bin/healthcheck.py
 FROM ${PYTHON}
 # git fetches, ssh carries it, ssh-keygen and gpg check signatures; tini buries what they leave behind, and ends a daemon that is not yet up.
 # Of git only what that takes: the rest wants Perl, which is larger than all of this. status.d is where scanners look for what dpkg does not know.
+WORKDIR /tmp
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends gpg libcurl3-gnutls libexpat1 libpcre2-8-0 openssh-client tini zlib1g \
- && cd /tmp && apt-get download git \
- && dpkg-deb --fsys-tarfile git_*.deb | tar --extract --directory / ./usr/bin/git ./usr/bin/git-upload-pack ./usr/bin/git-receive-pack \
+ && apt-get download git && dpkg-deb --fsys-tarfile git_*.deb > git.tar \
+ && tar --extract --file git.tar --directory / ./usr/bin/git ./usr/bin/git-upload-pack ./usr/bin/git-receive-pack \
     ./usr/lib/git-core/git-remote-http ./usr/lib/git-core/git-remote-https ./usr/share/doc/git/copyright \
  && mkdir --parents /var/lib/dpkg/status.d && dpkg-deb --field git_*.deb > /var/lib/dpkg/status.d/git \
- && rm -r git_*.deb /var/lib/apt/lists/* && apt-get clean \
+ && rm -r git.tar git_*.deb /var/lib/apt/lists/* && apt-get clean \
  && groupadd --gid 10001 reconciler \
  && useradd --no-log-init --uid 10001 --gid 10001 --home-dir /var/lib/reconciler --shell /usr/sbin/nologin reconciler \
  && install --directory --owner 10001 --group 10001 --mode 0700 /var/lib/reconciler
