@@ -6,15 +6,17 @@ its own. A system that cannot be seen is one incident for all stacks, and so is 
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.daemon.incidents import Found, Part, Sort
-from reconciler.driver import Change, Status
+from reconciler.daemon.ranking import because, consequences, ranked
+from reconciler.driver import Change, FieldDiff, Status
 from reconciler.plan import Held
 from reconciler.policy import pending
 from reconciler.report import Report, Verdict, change_line, diff_lines, drifted, summary
 from reconciler.report import repaired as written_back
-from reconciler.resource import ResourceId
+from reconciler.resource import ResourceId, is_sealed
+from reconciler.telltales import called, tells
 
 ENDED = " has ended ("
 """What the plan's note on a DriftException says when its last day is over."""
@@ -22,6 +24,7 @@ UNSEEN = re.compile(r"(?:(?P<target>\S+) )?cannot be seen: (?P<why>.*)", re.DOTA
 STORE = re.compile(r"the secret store cannot be (?:seen|opened): (?P<why>.*)", re.DOTALL)
 WAITS = re.compile(r"waits for (?P<id>\S+): ")
 JUDGED = tuple(sort for sort in Sort if sort not in (Sort.REJECTED, Sort.SOURCE, Sort.REWRITTEN, Sort.COMMIT, Sort.FLAPPING))
+HIDDEN = "(not shown)"
 ADVICE = "stop the other, take the resource out of git, or name the field in reconciler/ignore"
 
 
@@ -79,10 +82,14 @@ class _Roots:
         self.reasons |= {one.id: one.reason for one in report.remaining.stuck if not (one.unknown or one.resting)}
         self.unseen = _unseen_targets(report)
         self.by_unseen = {id: target for target, one in self.unseen.items() for id in one.ids}
+        self.because = dict(consequences(self.sick, report.above, {*self.failed, *self.by_unseen}))
         self.waiting: dict[str, list[str]] = {}
+        self.behind: dict[ResourceId, list[ResourceId]] = {}
         for id in sorted(self.reasons):
-            if (root := self._root(id)) != _of(Sort.STUCK):
+            root, last = self._root(id)
+            if root != _of(Sort.STUCK):
                 self.waiting.setdefault(root, []).append(str(id))
+                self.behind.setdefault(last, []).append(id)
 
     def target(self, id: ResourceId) -> str:
         """Name the target of a resource, as far as a plan names it."""
@@ -92,16 +99,21 @@ class _Roots:
         """List what waits for the thing with this key."""
         return tuple(self.waiting.get(key, ()))
 
-    def _root(self, id: ResourceId) -> str:
+    def hurt(self, ids: Collection[ResourceId]) -> dict[str, str]:
+        """Say of each resource that is not healthy, and depends on one of these, what is wrong with it."""
+        return {str(id): because(id, self.sick[id], cause) for id, cause in self.because.items() if cause in ids}
+
+    def _root(self, id: ResourceId) -> tuple[str, ResourceId]:
+        """Give the key of what a resource waits for in the end, and the last resource on the way there."""
         passed: set[ResourceId] = set()
         while id not in passed:
             passed.add(id)
             if (key := self._known(id)) is not None:
-                return key
+                return key, id
             if (awaited := WAITS.match(self.reasons.get(id, ""))) is None:
                 break
             id = ResourceId.parse(awaited["id"])
-        return _of(Sort.STUCK)
+        return _of(Sort.STUCK), id
 
     def _known(self, id: ResourceId) -> str | None:
         """Give the key of the incident that a resource is itself a part of."""
@@ -114,6 +126,8 @@ class _Roots:
             return _of(Sort.UNSEEN if target in self.unseen else Sort.FAILED, target)
         if id in self.held:
             return _of(Sort.DRIFT if self.held[id].guard == "drift" else Sort.HELD)
+        if id in self.because:
+            return self._known(self.because[id])
         return _of(Sort.UNHEALTHY) if id in self.sick and id not in self.reasons else None
 
 
@@ -168,17 +182,19 @@ def _unseen(report: Report, roots: _Roots) -> Iterator[Found]:
         items = {str(id): f"{id}: cannot be seen" for id in one.ids}
         items |= {str(id): f"{id}: {message}" for id, message in roots.failed.items() if roots.target(id) == target}
         key = _of(Sort.UNSEEN, target)
-        yield Found(key, Sort.UNSEEN, _part(report, one.why, items, waits=roots.waits(key)))
+        ids = {*one.ids, *(id for id in roots.failed if roots.target(id) == target)}
+        yield Found(key, Sort.UNSEEN, _part(report, one.why, items, waits=roots.waits(key), hurt=roots.hurt(ids)))
 
 
 def _failed(report: Report, roots: _Roots) -> Iterator[Found]:
-    by_target: dict[str, dict[str, str]] = {}
+    by_target: dict[str, dict[ResourceId, str]] = {}
     for id, message in sorted(roots.failed.items()):
         if (target := roots.target(id)) not in roots.unseen:
-            by_target.setdefault(target, {})[str(id)] = f"{id}: {message}"
-    for target, items in by_target.items():
-        waits = roots.waits(_of(Sort.FAILED, target))
-        yield Found(f"failed:{report.stack}:{target}", Sort.FAILED, _part(report, target, items, waits=waits))
+            by_target.setdefault(target, {})[id] = f"{id}: {message}"
+    for target, failed in by_target.items():
+        items, waits = {str(id): line for id, line in failed.items()}, roots.waits(_of(Sort.FAILED, target))
+        part = _part(report, target, items, waits=waits, hurt=roots.hurt(failed.keys()))
+        yield Found(f"failed:{report.stack}:{target}", Sort.FAILED, part)
 
 
 def _held(report: Report, roots: _Roots) -> Iterator[Found]:
@@ -191,9 +207,10 @@ def _held(report: Report, roots: _Roots) -> Iterator[Found]:
 
 
 def _unhealthy(report: Report, roots: _Roots) -> Iterator[Found]:
+    """Tell of what is not healthy for a reason of its own, and of what depends on that, in this order."""
     blind = unknown(report)
-    items = {str(id): f"{id}: {health.message}" for id, health in sorted(report.health.items()) if str(id) not in blind}
-    if items:
+    sick = {id: health for id, health in report.health.items() if str(id) not in blind and id not in roots.because}
+    if items := ranked(sick, report.above, roots.behind):
         yield Found(f"unhealthy:{report.stack}", Sort.UNHEALTHY, _part(report, "", items, waits=roots.waits(_of(Sort.UNHEALTHY))))
 
 
@@ -201,7 +218,7 @@ def _flapping(report: Report, flapping: Collection[str]) -> Iterator[Found]:
     """Tell once a day of a fight with another hand; each single repair is no news any more."""
     for change in drifted(report.plan):
         if str(change.id) in flapping:
-            lines = (change_line(change), *diff_lines(change.diffs, 2), ADVICE)
+            lines = (change_line(change), *diff_lines(_discreet(change), 2), ADVICE)
             part = _part(report, f"{change.id} is changed again and again", {line: line for line in lines})
             yield Found(f"flapping:{report.stack}:{change.id}:{report.finished:%Y-%m-%d}", Sort.FLAPPING, part, lasting=False)
 
@@ -218,20 +235,32 @@ def _drift(report: Report, roots: _Roots, flapping: Collection[str], *, over: bo
         held: list[Held] = list(pending(report.remaining))
         alone = bool(held) and all(one.guard == "drift" for one in held)
         items = {str(one.id): _drift_line("reported only", one) for one in still}
-        part = _part(report, "", items, waits=roots.waits(_of(Sort.DRIFT)), digest=report.remaining.digest, fix=alone)
+        waits, adopt = roots.waits(_of(Sort.DRIFT)), tuple(str(one.id) for one in still if _adoptable(one))
+        part = _part(report, "", items, waits=waits, digest=report.remaining.digest, fix=alone, adopt=adopt)
         yield Found(f"drift:{report.stack}", Sort.DRIFT, part, news=news, details=_details(still))
     elif repaired:
         items = {str(one.id): line for one, line in zip(repaired, news, strict=True)}
         yield Found(f"drift:{report.stack}", Sort.DRIFT, _part(report, "", items), lasting=False, details=_details(repaired))
 
 
+def _adoptable(change: Change) -> bool:
+    """Say whether git could want what is live: something is there, and it is more than another value of a secret."""
+    return change.live is not None and any(not is_sealed(one.before) and one.path != "/metadata/mark" for one in change.diffs)
+
+
 def _drift_line(word: str, change: Change) -> str:
-    return f"{word}: {change_line(change)}; " + "; ".join(diff_lines(change.diffs, 2))
+    return f"{word}: {change_line(change)}; " + "; ".join(diff_lines(_discreet(change), 2))
 
 
 def _details(changes: Iterable[Change]) -> tuple[str, ...]:
     """Give every field of some changes, for the thread."""
-    return tuple(f"{change_line(change)}: {line}" for change in changes for line in diff_lines(change.diffs))
+    return tuple(f"{change_line(change)}: {line}" for change in changes for line in diff_lines(_discreet(change)))
+
+
+def _discreet(change: Change) -> list[FieldDiff]:
+    """Give the fields of a change, without what a hand put there that is called as secrets are."""
+    diffs = [(one, called(change.live, one.path)) for one in change.diffs]
+    return [replace(one, before=HIDDEN) if tells(name, one.before) and not is_sealed(one.before) else one for one, name in diffs]
 
 
 def _stuck(report: Report, roots: _Roots) -> Iterator[Found]:

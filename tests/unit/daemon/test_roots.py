@@ -5,9 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.daemon import cards, news
+from reconciler.daemon.faces import card
+from reconciler.daemon.incidents import merge
+from reconciler.driver import Status
 from reconciler.errors import Permanent
 from reconciler.notify import Notice
-from tests.unit.core.memory import degraded, stack_file, thing
+from reconciler.plan import Plan, Stuck
+from reconciler.report import Report, Verdict
+from reconciler.resource import ResourceId
+from tests.unit.core.memory import NOW, degraded, stack_file, thing
 from tests.unit.daemon.house import House, commit
 
 
@@ -52,7 +59,59 @@ def test_what_waits_for_what_is_not_healthy_is_counted_under_it(house: House) ->
     house.daemon.accept(commit("c2", mail=thing("root") + gated))
     (notice,) = told(house)
     assert notice.title == "1 resource not healthy"
-    assert notice.lines == ("mem/Thing/root: 2 of 3 answer", "5 resources wait for it")
+    assert notice.lines == ("mem/Thing/root (5 others wait for it): 2 of 3 answer",)
+
+
+def test_of_many_that_are_not_healthy_the_one_that_the_others_wait_for_comes_first(house: House) -> None:
+    """The alphabet would put the cause last."""
+    text = thing("zz-server") + thing("a-probe", annotations={"depends-on": "mem/Thing/zz-server"}) + thing("lone")
+    text += thing("b-probe", annotations={"depends-on": "mem/Thing/a-probe"})
+    house.daemon.accept(commit("c1", mail=text))
+    told(house)
+    for name in ("zz-server", "a-probe", "b-probe", "lone"):
+        house.system.health[f"Thing/{name}"] = [degraded(f"{name} is broken")]
+    house.time.seconds += 300
+    (notice,) = told(house)
+    assert notice.title == "4 resources not healthy"
+    assert notice.lines == (
+        "mem/Thing/zz-server (2 others wait for it): zz-server is broken",
+        "mem/Thing/a-probe: a-probe is broken; depends on mem/Thing/zz-server",
+        "mem/Thing/b-probe: b-probe is broken; depends on mem/Thing/zz-server",
+        "mem/Thing/lone: lone is broken",
+    )
+
+
+def test_a_cause_leaves_and_what_it_did_not_cause_stays_on_the_same_card(house: House) -> None:
+    text = thing("server") + thing("probe", annotations={"depends-on": "mem/Thing/server"})
+    house.daemon.accept(commit("c1", mail=text))
+    told(house)
+    house.system.health = {f"Thing/{name}": [degraded("broken")] for name in ("server", "probe")}
+    house.time.seconds += 300
+    told(house)
+    house.system.health.pop("Thing/server")
+    house.time.seconds += 300
+    house.passes()
+    with house.store.transaction() as connection:
+        (one,) = [one for one in cards.known(connection, house.time.now) if one.key == "unhealthy:mail"]
+    assert one.open
+    assert dict(one.parts["mail"].items) == {"mem/Thing/probe": "mem/Thing/probe: broken"}
+
+
+def test_what_is_not_healthy_because_a_write_failed_is_told_on_the_card_of_the_write(house: House) -> None:
+    text = thing("server") + thing("probe", annotations={"depends-on": "mem/Thing/server"})
+    house.daemon.accept(commit("c1", mail=text))
+    told(house)
+    house.system.health["Thing/probe"] = [degraded("no answer")]
+    house.system.on_write = [Permanent("Thing/server: 403 quota")] * 9
+    gated = thing("late", annotations={"depends-on": "mem/Thing/probe"})
+    house.daemon.accept(commit("c2", mail=text.replace("spec: {}", "spec: {size: 2}", 1) + gated))
+    (notice,) = told(house)
+    assert notice.title == "1 write to mem failed"
+    assert notice.lines == (
+        "mem/Thing/server: Thing/server: 403 quota",
+        "mem/Thing/probe: no answer; depends on mem/Thing/server",
+        "1 resource waits for it",
+    )
 
 
 def test_what_belongs_to_somebody_else_is_told_because_nothing_will_change_by_itself(house: House) -> None:
@@ -80,3 +139,16 @@ def test_a_held_plan_and_what_waits_for_it_are_one_card_with_the_command_that_le
     (notice,) = told(house)
     assert notice.title == "41 changes are held by the guard"
     assert any("to let it pass: reconciler approve" in line for line in notice.lines)
+
+
+def test_what_is_not_healthy_because_of_what_cannot_be_seen_stands_on_that_card() -> None:
+    """The two are in different systems, so that one can be seen while the other cannot."""
+    database, shop = ResourceId("vault", "Secret", "database"), ResourceId("k8s", "Deployment", "shop")
+    plan = Plan("web", "c1", stuck=(Stuck(database, Status.REFUSED, "vault cannot be seen: 503", unknown=True),)).sealed()
+    report = Report(
+        "web", "c1", "resync", Verdict.FAILED, NOW, NOW, plan, plan, health={shop: degraded("crash loop")}, above={shop: (database,)}
+    )
+    (one,) = news.found(report)
+    assert (one.key, dict(one.part.hurt)) == ("unseen:vault", {str(shop): f"{shop}: crash loop; depends on {database}"})
+    (step,) = merge("web", [], [one], NOW)
+    assert card(step.incident).lines == ("503", "web: 1 resource unknown", f"{shop}: crash loop; depends on {database}")
