@@ -13,6 +13,7 @@ from threading import Event
 from reconciler.applying import Listener
 from reconciler.clock import Clock
 from reconciler.engine import Engine, Forgetful, Memory, silent, unheeded
+from reconciler.git import Credentials
 from reconciler.lanes import Lanes
 from reconciler.observing import Observer, Seen
 from reconciler.registry import Catalog, catalog
@@ -20,28 +21,36 @@ from reconciler.resource import SecretValue
 from reconciler.resting import Rests
 from reconciler.retry import Retry
 from reconciler.settings import Repository, Settings
+from reconciler.signatures import SignaturePolicy
 from reconciler.source import GitSource
 from reconciler.targets import Targets
 
 
 def git_source(repository: Repository, cache: Path) -> GitSource:
     """Make the source of one repository of the settings. Raises SettingsError."""
-    from reconciler.git import Credentials
-    from reconciler.signatures import SignaturePolicy
-
-    token = SecretValue(repository.token.get_secret_value()) if repository.token.get_secret_value() else None
-    signed = repository.signatures
     return GitSource(
         repository.url,
         repository.branch,
         cache,
         tag=repository.tag,
         depth=repository.depth,
-        credentials=Credentials(token, repository.username, repository.ssh_key, repository.known_hosts, repository.ca_file),
-        signatures=SignaturePolicy(signed.policy, signed.allowed_signers, signed.gpg_keys, signed.gnupg_home, signed.since),
+        credentials=credentials_of(repository),
+        signatures=signatures_of(repository),
         timeout=repository.timeout,
         allow_file=repository.url.startswith("file://"),
     )
+
+
+def credentials_of(repository: Repository) -> Credentials:
+    """Give what a repository is read with."""
+    token = SecretValue(repository.token.get_secret_value()) if repository.token.get_secret_value() else None
+    return Credentials(token, repository.username, repository.ssh_key, repository.known_hosts, repository.ca_file)
+
+
+def signatures_of(repository: Repository) -> SignaturePolicy:
+    """Give which commits of a repository must be signed, and by whom."""
+    signed = repository.signatures
+    return SignaturePolicy(signed.policy, signed.allowed_signers, signed.gpg_keys, signed.gnupg_home, signed.since)
 
 
 def cache_of(settings: Settings) -> Path:

@@ -6,8 +6,9 @@ alone; a merge driver or a filter that the proposal names is not run, because no
 
 from dataclasses import replace
 
-from reconciler.errors import SourceError
+from reconciler.errors import SourceError, Untrusted
 from reconciler.git import HEX, commit_id
+from reconciler.signatures import SignaturePolicy, verify
 from reconciler.source import GitSource
 
 WHO = {
@@ -32,7 +33,7 @@ class ProposalSource(GitSource):
 
     def bring(self, ref: str) -> str:
         """Fetch the head of one proposal and give its commit. To be called after ``fetch``, which makes the mirror."""
-        with self._lock:
+        with self._lock, self._mirror.opened():
             self._git.run("fetch", "--no-tags", "--force", "--", self.url, f"+{ref}:{ref}", cwd=self.mirror)
             return self._git.run("for-each-ref", "--format=%(objectname)", "--", ref, cwd=self.mirror).decode().strip()
 
@@ -40,7 +41,7 @@ class ProposalSource(GitSource):
         """Give a commit with what the branch would hold when ``head`` is merged; empty when that conflicts."""
         if self.descends(head, base):
             return head
-        with self._lock:
+        with self._lock, self._mirror.opened():
             try:
                 tree = (
                     self._git.run("merge-tree", "--write-tree", commit_id(base), commit_id(head), cwd=self.mirror).decode().split("\n")[0]
@@ -52,3 +53,17 @@ class ProposalSource(GitSource):
             made = replace(self._git, environment={**self._git.environment, **WHO})
             parents = ("-p", base, "-p", head)
             return made.run("commit-tree", commit_id(tree), *parents, "-m", "what would be merged", cwd=self.mirror).decode().strip()
+
+    def doubts(self, base: str, head: str, policy: SignaturePolicy) -> tuple[str, ...]:
+        """Say of each commit of a proposal why it would not be trusted once it is merged on top of ``base``.
+
+        Where only the head of the branch must be signed, that is the merge, which does not exist yet: then there is nothing to say.
+        """
+        if policy.mode != "strict":
+            return ()
+        with self._lock, self._mirror.opened():
+            try:
+                verify(self._git, self.mirror, commit_id(head), commit_id(base), policy)
+            except Untrusted as error:
+                return tuple(str(problem) for problem in error.problems)
+        return ()

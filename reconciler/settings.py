@@ -44,6 +44,32 @@ class Signatures(_Section):
         return self
 
 
+class Forge(_Section):
+    """The program in front of a repository that shows commit statuses and pull requests."""
+
+    kind: Literal["", "github", "gitea", "gitlab"] = Field("", description="`github`, `gitea` (Forgejo, too) or `gitlab`; empty: none.")
+    url: str = Field(
+        "",
+        description="Address of its API: `https://api.github.com`, `https://git.example.com/api/v1`, `https://gitlab.example.com/api/v4`.",
+    )
+    token: SecretStr = Field(
+        SecretStr(""),
+        description="Token that may write commit statuses and comments, with `propose` also open pull requests; nothing else.",
+    )
+    repository: str = Field("", description="`owner/name`, or the whole path of a GitLab project.")
+    authors: tuple[str, ...] = Field(
+        (), description="Who may have a pull request from another repository planned. Those from branches of this one always are."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.kind and not (self.url and self.token.get_secret_value()):
+            raise ValueError("url and token are needed with kind")
+        if self.url and not self.url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+            raise ValueError("url must begin with https://, or the token would be readable on the way")
+        return self
+
+
 class Repository(_Section):
     """Where the desired state lives."""
 
@@ -66,6 +92,7 @@ class Repository(_Section):
     )
     pull_requests: bool = Field(False, description="Plan what open pull requests would bring, as a comment there; needs `forge`.")
     signatures: Signatures = Signatures()
+    forge: Forge = Field(Forge(), description="What is different of `forge` for this repository: at least its `repository` there.")
 
     @model_validator(mode="after")
     def _whole_history(self) -> Self:
@@ -169,32 +196,6 @@ class Notify(_Section):
         return link
 
 
-class Forge(_Section):
-    """The program in front of the repository that shows commit statuses and pull requests."""
-
-    kind: Literal["", "github", "gitea", "gitlab"] = Field("", description="`github`, `gitea` (Forgejo, too) or `gitlab`; empty: none.")
-    url: str = Field(
-        "",
-        description="Address of its API: `https://api.github.com`, `https://git.example.com/api/v1`, `https://gitlab.example.com/api/v4`.",
-    )
-    token: SecretStr = Field(
-        SecretStr(""),
-        description="Token that may write commit statuses and comments, with `propose` also open pull requests; nothing else.",
-    )
-    repository: str = Field("", description="`owner/name`, or the whole path of a GitLab project.")
-    authors: tuple[str, ...] = Field(
-        (), description="Who may have a pull request from another repository planned. Those from branches of this one always are."
-    )
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if self.kind and not (self.url and self.repository and self.token.get_secret_value()):
-            raise ValueError("url, token and repository are needed with kind")
-        if self.url and not self.url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-            raise ValueError("url must begin with https://, or the token would be readable on the way")
-        return self
-
-
 class Settings(BaseSettings):
     """Everything that the program can be told. Environment variables win: ``RECONCILER_STATE__PATH=/var/lib/x.db``."""
 
@@ -231,9 +232,32 @@ class Settings(BaseSettings):
             raise ValueError("http.webhook_listen is set, but no sender is in http.webhooks, and Slack has no signing_secret")
         if buttons and not (self.http.listen or self.http.webhook_listen):
             raise ValueError("notify.slack.signing_secret is set, but nothing listens; set http.webhook_listen or http.listen")
-        if self.repository.pull_requests and not self.forge.kind:
-            raise ValueError("repository.pull_requests is set, but there is no forge to ask; set forge.kind")
         return self
+
+    @model_validator(mode="after")
+    def _forges(self) -> Self:
+        forges = self.forges()
+        for name, one in self.sources().items():
+            where = name if name == SINGLE else f"repositories.{name}"
+            if one.forge.kind and name not in forges:
+                raise ValueError(f"{where}.forge.repository: is missing")
+            if one.pull_requests and name not in forges:
+                own = "forge.kind" if name == SINGLE else f"forge.kind, and {where}.forge.repository"
+                raise ValueError(f"{where}.pull_requests is set, but there is no forge to ask; set {own}")
+        if self.forge.kind and not self.forge.repository and not forges:
+            raise ValueError("forge.repository: is missing")
+        return self
+
+    def forges(self) -> dict[str, Forge]:
+        """Give the forge of each repository that has one, by name: what a repository says of its own goes before ``forge``."""
+        found, none = {}, Forge()
+        for name, one in self.sources().items():
+            base = self.forge if name == SINGLE else self.forge.model_copy(update={"repository": ""})
+            own = {field: value for field in Forge.model_fields if (value := getattr(one.forge, field)) != getattr(none, field)}
+            forge = base.model_copy(update=own)
+            if forge.kind and forge.repository:
+                found[name] = forge
+        return found
 
     def sources(self) -> dict[str, Repository]:
         """Give every repository that is followed, by name; the single one is called ``repository``."""

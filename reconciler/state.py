@@ -25,7 +25,7 @@ from reconciler.settings import State
 from reconciler.tables import APPLIED, APPROVALS, BEATS, DRIFT, OUTBOX, RUNS
 from reconciler.turns import Turn
 
-HEAD = "0003"
+HEAD = "0004"
 SENDING = " outbox"
 """The name of the turn to send; no stack's name begins with a space."""
 FLAPS, FLAP_TIME = 3, timedelta(hours=1)
@@ -69,7 +69,7 @@ class Store:
 
         Raises ReconcilerError when it is not a database of ours, StoreError when it cannot be reached.
         """
-        self.database, self._news = open_database(where, read_only=read_only, heal=heal), news
+        self.database, self.news = open_database(where, read_only=read_only, heal=heal), news
 
     def close(self) -> None:
         """Close every connection."""
@@ -114,7 +114,7 @@ class Store:
             renewed = self._remember(connection, report, applied, run)
             opened = self._drift(connection, report, renewed)
             recorded = Recorded(run, before, tuple(opened), tuple(self._flapping(connection, report, opened)))
-            self._news(connection, report, recorded)
+            self.news(connection, report, recorded)
         return recorded
 
     def turn(self, stack: str) -> AbstractContextManager[Turn]:

@@ -15,10 +15,11 @@ MOST_NOTED = 20
 
 
 class Sort(StrEnum):
-    """The sorts of incident. ``COMMIT``, ``REWRITTEN``, ``FLAPPING`` and a repaired drift are events: told, and over at once."""
+    """The sorts of incident. ``COMMIT``, ``REWRITTEN``, ``LEFT``, ``FLAPPING`` and a repaired drift are events: told, and over at once."""
 
     SOURCE = "source"
     REWRITTEN = "rewritten"
+    LEFT = "left"
     REJECTED = "rejected"
     UNSEEN = "unseen"
     FAILED = "failed"

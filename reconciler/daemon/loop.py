@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from reconciler.applying import Listener
 from reconciler.compose import Workshop
 from reconciler.daemon import acks, cards
+from reconciler.daemon.farewell import unfollowed
 from reconciler.daemon.force import REPOSITORY, SETTINGS, Door, InForce, Trouble, called, careful
 from reconciler.daemon.heads import Head, Question, named, parts
 from reconciler.daemon.housekeeping import Housekeeper
@@ -212,6 +213,17 @@ class Daemon:
             if before is None or not self.queue.shared or not made_by_another(self.store, name, commit):
                 self.queue.request(name, reason)
 
+    def leave(self, source: str) -> None:
+        """Follow a repository no more, because the settings do not name it any more. Nothing of its stacks is deleted."""
+        with self._looking:
+            left = sorted(name for name, force in self.force.items() if force.desired.source == source)
+            for name in left:
+                self.watchers.forget(name)
+                with self._lock:
+                    del self.force[name]
+            log.warning("%s is followed no more, nothing is deleted of: %s", called(source), ", ".join(left) or "no stack")
+            self._keep(lambda connection: unfollowed(connection, called(source), left, self.workshop.clock.now()))
+
     def _begun(self, commit: str, name: str) -> None:
         self._keep(lambda connection: begun(self.workshop.settings, connection, commit, name, self.workshop.clock.now()))
 
@@ -339,9 +351,9 @@ class Daemon:
     def _newest(self, claim: Claim) -> InForce | None:
         """Give what is in force. Where daemons share the work, never what is older than what another of them has seen."""
         key = claim.key
-        if not self.queue.shared:
-            return self.force[key]
         force = self.force.get(key)
+        if not self.queue.shared:
+            return force  # none, when its repository was taken out of the settings meanwhile
         late = force is None or behind(self.store, key, force.desired.revision.commit)
         news = tells_news(claim, force.desired.revision.commit if force else "")
         if (late or news) and not self._afresh(force) and late:
@@ -353,10 +365,7 @@ class Daemon:
         return force
 
     def _afresh(self, force: InForce | None) -> bool:
-        """Ask the source of a stack anew, or every source for a stack that nobody knows; say whether it answered.
-
-        Neither its pace nor a question that is under way counts: what was asked before now may not know what we are looking for.
-        """
+        """Ask the source of a stack, or for a stack that nobody knows every one, anew and whatever its pace; say whether it answered."""
         began, names = self.vitals.monotonic(), named(self.head)
         wanted = [name for name in names if force is None or name == force.desired.source]
         self.head.poke()

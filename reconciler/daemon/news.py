@@ -23,7 +23,7 @@ ENDED = " has ended ("
 UNSEEN = re.compile(r"(?:(?P<target>\S+) )?cannot be seen: (?P<why>.*)", re.DOTALL)
 STORE = re.compile(r"the secret store cannot be (?:seen|opened): (?P<why>.*)", re.DOTALL)
 WAITS = re.compile(r"waits for (?P<id>\S+): ")
-JUDGED = tuple(sort for sort in Sort if sort not in (Sort.REJECTED, Sort.SOURCE, Sort.REWRITTEN, Sort.COMMIT, Sort.FLAPPING))
+JUDGED = tuple(sort for sort in Sort if sort not in (Sort.REJECTED, Sort.SOURCE, Sort.REWRITTEN, Sort.LEFT, Sort.COMMIT, Sort.FLAPPING))
 HIDDEN = "(not shown)"
 ADVICE = "stop the other, take the resource out of git, or name the field in reconciler/ignore"
 

@@ -20,7 +20,7 @@ from reconciler.git import masked
 from reconciler.notify import Notice
 from reconciler.notify.forge import Forge, opened
 from reconciler.offering import Offer, adoption, lasting
-from reconciler.settings import SINGLE, Repository
+from reconciler.settings import Repository
 from reconciler.state import Store
 
 log = logging.getLogger("reconciler.offers")
@@ -32,12 +32,15 @@ TEXT = "given as text"
 
 @dataclass(slots=True)
 class Offers:
-    """One thread's work. ``force`` gives what is in force of a stack; ``forge`` is where pull requests are opened, if there is one."""
+    """One thread's work. ``force`` gives what is in force of a stack. ``forge`` gives that of a repository.
+
+    Pull requests are opened where there is one.
+    """
 
     workshop: Workshop
     store: Store
     force: Callable[[str], InForce | None]
-    forge: Forge | None = None
+    forge: Callable[[str], Forge | None] = lambda repository: None
 
     def run(self, stop: Event) -> None:
         """Work until ``stop`` is set. What was not done is in the store."""
@@ -119,11 +122,12 @@ class Offers:
         if not source.branch(branch):
             source.propose(branch, force.desired.revision.commit, offer.files, message)
         pushed = f"pushed as branch {branch}"
-        if self.forge is None or force.desired.source != SINGLE or repository.tag:
+        forge = self.forge(force.desired.source)
+        if forge is None or repository.tag:
             return _site(repository), (f"{pushed}; merge it when it is right",)
         title, _, body = message.partition("\n")
         try:
-            return opened(self.forge, branch, repository.branch, title, _quoted(body)), (f"{pushed}; its pull request is open",)
+            return opened(forge, branch, repository.branch, title, _quoted(body)), (f"{pushed}; its pull request is open",)
         except DriverError as error:
             log.error("no pull request was opened for %s: %s", branch, error)
             return _site(repository), (f"{pushed}; merge it when it is right", f"no pull request was opened: {error}")

@@ -8,6 +8,7 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
+from reconciler.daemon.force import REPOSITORY
 from reconciler.desired import Desired
 from reconciler.errors import InputError, Problem
 
@@ -44,6 +45,12 @@ class Owners:
         if self._owner.get(name) != source:
             self._owner[name] = source
             self._keep()
+
+    def of(self, name: str) -> str:
+        """Give the repository of a stack, or of a repository that people are told of by name; empty when nobody claimed it yet."""
+        if name == REPOSITORY or name.startswith(f"{REPOSITORY} "):
+            return name.removeprefix(f"{REPOSITORY} ")
+        return self._owner.get(name, "")
 
     def _keep(self) -> None:
         if self._file is None:

@@ -6,13 +6,13 @@ shows of live objects is seen by all who may read the forge.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from threading import Event
 
 import sqlalchemy as sa
 
-from reconciler.compose import Workshop
+from reconciler.compose import Workshop, signatures_of
 from reconciler.daemon import cards, statuses
 from reconciler.desired import Desired, desired_from
 from reconciler.errors import InputError, Permanent, ReconcilerError, SourceError, Transient
@@ -22,6 +22,7 @@ from reconciler.notify.forge import Forge, Pull
 from reconciler.notify.states import State
 from reconciler.proposals import ProposalSource
 from reconciler.resource import digest
+from reconciler.settings import SINGLE, Repository
 from reconciler.state import Store
 from reconciler.tables import METADATA
 from reconciler.telemetry import span
@@ -30,7 +31,8 @@ log = logging.getLogger("reconciler.forge")
 PULLS = sa.Table(
     "pulls",
     METADATA,
-    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     *(sa.Column(name, sa.Text, nullable=False) for name in ("head", "base", "body", "state", "comment", "shown", "at")),
 )
 CONTEXT = "reconciler"
@@ -39,12 +41,17 @@ AGAIN, SHUT = 30.0, 900.0
 
 @dataclass(slots=True)
 class Desk:
-    """One thread's work. ``source`` is None where pull requests are not planned; then only statuses are sent."""
+    """One thread's work for one repository, called ``name``, of which the stacks are ``mine``.
+
+    ``source`` is None where pull requests are not planned; then only statuses are sent.
+    """
 
     workshop: Workshop
     store: Store
     forge: Forge
     source: ProposalSource | None = None
+    name: str = SINGLE
+    mine: Callable[[str], bool] = lambda stack: True
     _seen: object = None
     _me: str | None = None
 
@@ -56,7 +63,7 @@ class Desk:
         while not clock.wait(stop, pause):
             pause = self.once(pulls=clock.monotonic() >= due)
             if clock.monotonic() >= due:
-                due = clock.monotonic() + self.workshop.settings.repository.poll
+                due = clock.monotonic() + self._repository().poll
 
     def once(self, *, pulls: bool = True) -> float:
         """Send what can be sent now; give the seconds until the next look."""
@@ -79,16 +86,20 @@ class Desk:
         self._condition("")
         return 1.0
 
+    def _repository(self) -> Repository:
+        return self.workshop.settings.sources()[self.name]
+
     def _condition(self, message: str) -> None:
+        name = "forge" if self.name == SINGLE else f"forge {self.name}"
         with self.store.transaction() as connection:
-            cards.condition(connection, "forge", message, self.workshop.clock.now())
+            cards.condition(connection, name, message, self.workshop.clock.now())
 
     # -- statuses --------------------------------------------------------------------------------------------------------------
 
     def send(self) -> None:
         """Send every status that the forge does not show yet; to send one twice changes nothing."""
         with self.store.transaction() as connection:
-            waiting = list(statuses.unshown(connection))
+            waiting = [one for one in statuses.unshown(connection) if self.mine(one.stack)]
         for one in waiting:
             try:
                 self.forge.status(one.revision, f"{CONTEXT}/{one.stack}", one.state, one.description, one.link)
@@ -110,20 +121,20 @@ class Desk:
                 self._consider(source, one, base)
             self._seen = (heads, head)
         with self.store.transaction() as connection:
-            waiting = [dict(row._mapping) for row in connection.execute(sa.select(PULLS).where(PULLS.c.shown != PULLS.c.body))]
+            unshown = sa.select(PULLS).where(PULLS.c.source == self.name, PULLS.c.shown != PULLS.c.body)
+            waiting = [dict(row._mapping) for row in connection.execute(unshown)]
         for row in waiting:
             self._show(row)
 
     def _consider(self, source: ProposalSource, one: Pull, base: str) -> None:
         """Plan one pull request, unless it was planned as it is."""
-        repository = self.workshop.settings.repository
-        if one.base != repository.branch:
+        if one.base != self._repository().branch:
             return
-        if not one.ours and one.author not in self.workshop.settings.forge.authors:
+        if not one.ours and one.author not in self.workshop.settings.forges()[self.name].authors:
             log.info("pull request %d is by %s, who is not in forge.authors, from elsewhere; it is not planned", one.number, one.author)
             return
         with self.store.transaction() as connection:
-            known = connection.execute(sa.select(PULLS).where(PULLS.c.number == one.number)).first()
+            known = connection.execute(sa.select(PULLS).where(*self._of(one.number))).first()
         if known is not None and (known.head, known.base) == (one.head, base):
             return
         self.forge.status(one.head, f"{CONTEXT}/plan", "pending", "planning", "")
@@ -132,34 +143,36 @@ class Desk:
         values = {"head": one.head, "base": base, "body": text, "state": state, "at": self.workshop.clock.now().isoformat()}
         with self.store.transaction() as connection:
             if known is None:
-                connection.execute(sa.insert(PULLS), {"number": one.number, "comment": "", "shown": "", **values})
+                connection.execute(sa.insert(PULLS), {"source": self.name, "number": one.number, "comment": "", "shown": "", **values})
             else:
-                connection.execute(sa.update(PULLS).where(PULLS.c.number == one.number).values(**values))
+                connection.execute(sa.update(PULLS).where(*self._of(one.number)).values(**values))
+
+    def _of(self, number: int) -> tuple["sa.ColumnElement[bool]", ...]:
+        return PULLS.c.source == self.name, PULLS.c.number == number
 
     def _comment(self, source: ProposalSource, one: Pull, base: str) -> tuple[str, State]:
         """Give the comment on a pull request, and its state."""
-        settings = self.workshop.settings
-        stacks: list[Planned] = []
-        trouble = ""
+        folder, stacks = self._repository().folder, list[Planned]()
+        trouble, doubts = "", tuple[str, ...]()
         try:
             ref = self.forge.refs.replace("*", str(one.number))
-            merged = source.merged(base, source.bring(ref))
+            merged = source.merged(base, head := source.bring(ref))
+            doubts = source.doubts(base, head, signatures_of(self._repository()))
             if merged:
-                folder = settings.repository.folder
                 stacks = list(self._planned(desired_from(source.read(merged, folder), folder), self._now(source, base)))
             else:
                 trouble = "Not planned: it conflicts with the branch"
         except InputError as error:
-            stacks = [Planned(settings.repository.folder, problems=tuple(str(problem) for problem in error.problems))]
+            stacks = [Planned(folder, problems=tuple(str(problem) for problem in error.problems))]
         except SourceError as error:
             log.warning("pull request %d cannot be read: %s", one.number, error)
             trouble = "Not planned: it cannot be read; see the log of the daemon"
-        text = body(settings.instance, one.head, base, stacks, self.forge.longest, trouble)
-        return text, "failure" if trouble or any(stack.bad for stack in stacks) else "success"
+        text = body(self.workshop.settings.instance, one.head, base, stacks, self.forge.longest, trouble, doubts)
+        return text, "failure" if trouble or doubts or any(stack.bad for stack in stacks) else "success"
 
     def _now(self, source: ProposalSource, base: str) -> Desired | None:
         """Give what the branch asks for today; None when that cannot be read, so that every stack counts as touched."""
-        folder = self.workshop.settings.repository.folder
+        folder = self._repository().folder
         try:
             return desired_from(source.read(base, folder), folder)
         except (InputError, SourceError):
@@ -196,7 +209,7 @@ class Desk:
             log.error("the plan of pull request %d is not shown: %s", number, error)
             id = row["comment"]
         with self.store.transaction() as connection:
-            connection.execute(sa.update(PULLS).where(PULLS.c.number == number).values(comment=id, shown=row["body"]))
+            connection.execute(sa.update(PULLS).where(*self._of(number)).values(comment=id, shown=row["body"]))
 
     def _written(self, number: int, id: str, text: str) -> str:
         """Edit a comment, or write one where there is none; give its id."""

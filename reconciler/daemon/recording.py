@@ -16,7 +16,7 @@ from reconciler.telemetry import trace_id, trace_link
 
 def recorder(settings: Settings) -> News:
     """Give what the store calls for each pass."""
-    if not settings.forge.kind:
+    if not settings.forges():
         return cards.record
 
     def record(connection: sa.Connection, report: Report, recorded: Recorded) -> None:
@@ -31,7 +31,7 @@ def recorder(settings: Settings) -> News:
 
 def begun(settings: Settings, connection: sa.Connection, commit: str, stack: str, now: datetime) -> None:
     """Write that a commit was accepted for a stack and its pass is to come."""
-    if settings.forge.kind and HEX.fullmatch(commit):
+    if settings.forges() and HEX.fullmatch(commit):
         part = Part(trace=trace_id(commit), revision=commit)
         set_status(connection, CommitStatus(commit, stack, "pending", "accepted", page(settings, part, stack)), now)
 

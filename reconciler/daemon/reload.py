@@ -16,6 +16,7 @@ from reconciler.compose import cache_of, git_source
 from reconciler.daemon.force import SETTINGS
 from reconciler.daemon.heads import GitHead, Head, Heads
 from reconciler.daemon.loop import Daemon
+from reconciler.daemon.recording import recorder
 from reconciler.daemon.telling import outbox
 from reconciler.errors import Problem, SettingsError
 from reconciler.registry import Catalog, checked_config
@@ -23,7 +24,17 @@ from reconciler.settings import DEFAULT_FILE, Repository, Settings, differing, f
 from reconciler.telemetry import configure_logging
 
 log = logging.getLogger("reconciler.settings")
-LIVE = ("targets", "repository", "repositories", "engine", "notify", "fingerprint_key", "telemetry.log_level", "telemetry.log_format")
+LIVE = (
+    "targets",
+    "repository",
+    "repositories",
+    "engine",
+    "notify",
+    "forge",
+    "fingerprint_key",
+    "telemetry.log_level",
+    "telemetry.log_format",
+)
 """What can change under a running daemon; everything else needs a restart."""
 SWEEP = 30.0
 """Seconds after which the files are looked at though nobody said that they changed: not every file system tells."""
@@ -136,6 +147,8 @@ class Reloader:
         self.daemon.workshop.settings = settings
         if _touched(changed, "notify"):
             self.daemon.outbox.exchange(outbox(settings, self.daemon.store, self.daemon.workshop.clock))
+        if _touched(changed, "forge", "repository", "repositories", "notify"):
+            self.daemon.store.news = recorder(settings)
         if _touched(changed, "telemetry"):
             configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
         if late:
@@ -159,6 +172,8 @@ class Reloader:
             and not _touched(changed, f"repositories.{name}" if one is not settings.repository else name)
         }
         head.exchange(heads(settings, {name: pair for name, pair in head.pairs().items() if name in same}))
+        for name in sorted(set(before.sources()) - set(settings.sources())):
+            self.daemon.leave(name)
         self.daemon.owners.follow(frozenset(settings.sources()))
 
 

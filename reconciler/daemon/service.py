@@ -16,12 +16,10 @@ from reconciler.daemon.telling import outbox
 from reconciler.database import PostgresDatabase
 from reconciler.engine import silent
 from reconciler.errors import SettingsError
-from reconciler.resource import SecretValue
 from reconciler.settings import Settings
 from reconciler.state import Store
 
 if TYPE_CHECKING:
-    from reconciler.daemon.pulls import Desk
     from reconciler.notify.forge import Forge
 
 
@@ -31,11 +29,10 @@ def daemon(settings: Settings, store: Store, *, path: Path | None = None, worker
     owners = Owners(cache_of(settings) / "stacks.json" if path is None else None)
     head, post, queue = _head(settings, workshop, path), outbox(settings, store, workshop.clock), queue_of(store, workers)
     made = Daemon(workshop, store, head, post, listen, workers=workers, queue=queue, owners=owners)
-    forge = _forge(settings)
-    if forge is not None:
-        made.aside = {"forge": _desk(settings, made, forge).run}
+    if path is None:
+        made.aside = {"forge": _reception(made)}
     if settings.notify.slack.signing_secret.get_secret_value():
-        made.aside = {**made.aside, "offers": _offers(made, forge)}
+        made.aside = {**made.aside, "offers": _offers(made)}
     if settings.http.listen or settings.http.webhook_listen:
         _listen(settings, made)
     return made
@@ -63,41 +60,30 @@ def _listen(settings: Settings, made: Daemon) -> None:
     made.doors = doors(settings.http, made, meters, slack_routes(made))
 
 
-def _forge(settings: Settings) -> "Forge | None":
-    if not settings.forge.kind:
-        return None
-    from reconciler.notify.forge import KINDS
-
-    forge = settings.forge
-    return KINDS[forge.kind](forge.url, SecretValue(forge.token.get_secret_value()), forge.repository)
-
-
-def _offers(made: Daemon, forge: "Forge | None") -> Callable[[Event], None]:
+def _offers(made: Daemon) -> Callable[[Event], None]:
     """Give the daemon somebody who brings into git what buttons ask for, which only those who have buttons pay for."""
     from reconciler.daemon.offers import Offers
+    from reconciler.daemon.reception import client
+
+    def forge(repository: str) -> "Forge | None":
+        found = made.workshop.settings.forges().get(repository)
+        return client(found) if found is not None else None
 
     return Offers(made.workshop, made.store, made.force.get, forge).run
 
 
-def _desk(settings: Settings, made: Daemon, forge: "Forge") -> "Desk":
-    """Give the daemon somebody who speaks with the forge, which only those who have one pay for."""
-    from reconciler.daemon.pulls import Desk
-    from reconciler.git import Credentials
-    from reconciler.proposals import ProposalSource
+def _reception(made: Daemon) -> Callable[[Event], None]:
+    """Give the daemon those who speak with the forges. They cost nothing until the settings name one."""
 
-    repository = settings.repository
-    desk = Desk(made.workshop, made.store, forge)
-    if repository.pull_requests and repository.url:
-        token = SecretValue(repository.token.get_secret_value()) if repository.token.get_secret_value() else None
-        desk.source = ProposalSource(
-            repository.url,
-            repository.branch,
-            settings.state.path.parent / "git" / "proposals",
-            credentials=Credentials(token, repository.username, repository.ssh_key, repository.known_hosts, repository.ca_file),
-            timeout=repository.timeout,
-            allow_file=repository.url.startswith("file://"),
-        )
-    return desk
+    def run(stop: Event) -> None:
+        while not made.workshop.settings.forges():
+            if stop.wait(1.0):
+                return
+        from reconciler.daemon.reception import Reception
+
+        Reception(made.workshop, made.store, made.owners.of).run(stop)
+
+    return run
 
 
 def _head(settings: Settings, workshop: Workshop, path: Path | None) -> Head:

@@ -35,9 +35,14 @@ def mark(instance: str) -> str:
     return f"<!-- reconciler:plan:{instance} -->"
 
 
-def body(instance: str, head: str, base: str, stacks: Sequence[Planned], most: int, trouble: str = "") -> str:
-    """Give the whole comment, at most ``most`` characters. ``trouble`` says why there is no plan."""
-    lines = [mark(instance), f"### {title(stacks, trouble)}", ""]
+def body(instance: str, head: str, base: str, stacks: Sequence[Planned], most: int, trouble: str = "", doubts: Sequence[str] = ()) -> str:
+    """Give the whole comment, at most ``most`` characters. ``trouble`` says why there is no plan.
+
+    ``doubts`` say why the commits would not be trusted once they are merged.
+    """
+    lines = [mark(instance), f"### {title(stacks, trouble, doubts)}", ""]
+    if doubts:
+        lines += ["Its commits would be refused once they are merged:", "", *(f"- 🚨 {span(one)}" for one in doubts[:ROWS]), ""]
     for one in stacks:
         lines += [*_stack(one), ""]
     end = f"Planned {span(head[:12])} merged into {span(base[:12])}. Nothing was written, no secret was read and no probe was run."
@@ -48,10 +53,12 @@ def body(instance: str, head: str, base: str, stacks: Sequence[Planned], most: i
     return f"{text}\n{end}\n"
 
 
-def title(stacks: Sequence[Planned], trouble: str = "") -> str:
+def title(stacks: Sequence[Planned], trouble: str = "", doubts: Sequence[str] = ()) -> str:
     """Say in one line what the proposal would do, without markup of its own."""
     if trouble:
         return trouble
+    if doubts:
+        return "Not ready: its commits would be refused"
     if not stacks:
         return "No stack is touched"
     bad = [one.stack for one in stacks if one.bad]

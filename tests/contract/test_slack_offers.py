@@ -52,7 +52,7 @@ class GitSite(Site):
                 "state": {"path": str(self.folder / "state.db")},
             }
         )
-        self.offers.forge = forge
+        self.offers.forge = lambda repository: forge
 
     def write(self, text: str, **files: str) -> None:
         """Commit the stack, push it, and let it be in force."""
@@ -334,7 +334,8 @@ class TestAForge:
 
     def lead(self, site: GitSite, forge: ForgeEmulator) -> None:
         given = forge.settings()
-        site.offers.forge = cast("Forge", KINDS[given["kind"]](given["url"], SecretValue(given["token"]), given["repository"]))
+        made = cast("Forge", KINDS[given["kind"]](given["url"], SecretValue(given["token"]), given["repository"]))
+        site.offers.forge = lambda repository: made
 
     def test_gets_a_pull_request_whose_page_the_thread_links(self, drifted: GitSite, forge: ForgeEmulator) -> None:
         self.lead(drifted, forge)

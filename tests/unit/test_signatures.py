@@ -1,9 +1,11 @@
 """Which commits are trusted: real keys of gpg and ssh-keygen, and git's own verdict."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from reconciler.daemon.heads import GitHead
 from reconciler.errors import SourceError, Untrusted
+from reconciler.proposals import ProposalSource
 from reconciler.signatures import SignaturePolicy
 from reconciler.source import GitSource
 from tests.unit.test_source import Upstream
@@ -320,3 +323,39 @@ class TestGpg:
         gone = team.source("head", gnupg_home=tmp_path / "gone")
         with pytest.raises(SourceError, match="gone: the keyring does not exist"):
             gone.read(commit)
+
+
+class TestAProposal:
+    @pytest.fixture
+    def proposed(self, team: Team) -> tuple[ProposalSource, str, str]:
+        """Where proposals are read, the branch, and a proposal of which one of two commits is signed."""
+        base = team.commit("base", key=team.ada)
+        team.upstream.git("checkout", "--quiet", "-b", "topic")
+        team.commit("sneaky")
+        head = team.commit("signed", key=team.ada)
+        team.upstream.git("checkout", "--quiet", "main")
+        source = ProposalSource(team.upstream.url, "main", team.root / "proposals", allow_file=True)
+        assert source.fetch() == base
+        assert source.bring("refs/heads/topic") == head
+        return source, base, head
+
+    def test_is_told_beforehand_which_of_its_commits_would_be_refused(self, team: Team, proposed: tuple[ProposalSource, str, str]) -> None:
+        source, base, head = proposed
+        (said,) = source.doubts(base, head, SignaturePolicy("strict", allowed_signers=team.signers))
+        assert "by Ada <ada@example.org> (sneaky) is not signed" in said
+
+    @pytest.mark.parametrize("mode", ["none", "head"])
+    def test_is_told_nothing_where_only_the_merge_counts(self, team: Team, proposed: tuple[ProposalSource, str, str], mode: Any) -> None:
+        source, base, head = proposed
+        assert source.doubts(base, head, SignaturePolicy(mode, allowed_signers=team.signers)) == ()
+
+    def test_waits_for_whoever_else_has_the_mirror(self, proposed: tuple[ProposalSource, str, str]) -> None:
+        source, base, head = proposed
+        with source.mirror.with_suffix(".lock").open("w") as guard, ThreadPoolExecutor(1) as pool:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            brought = pool.submit(source.bring, "refs/heads/topic")
+            with pytest.raises(TimeoutError):
+                brought.result(0.3)
+            fcntl.flock(guard, fcntl.LOCK_UN)
+            assert brought.result(20) == head
+        assert source.merged(base, head) == head

@@ -1,0 +1,93 @@
+"""Keeps a desk for each repository that has a forge, as the settings are now; one is opened anew when what it is made of changes.
+
+Each desk works on a thread of its own, so that a slow forge keeps no other waiting.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event, Thread
+
+from reconciler.compose import Workshop, cache_of, credentials_of
+from reconciler.daemon.pulls import Desk
+from reconciler.notify.forge import KINDS
+from reconciler.notify.forge import Forge as Client
+from reconciler.proposals import ProposalSource
+from reconciler.resource import SecretValue
+from reconciler.settings import SINGLE, Forge, Repository, Settings
+from reconciler.state import Store
+
+PAUSE = 1.0
+
+
+@dataclass(slots=True)
+class _Open:
+    """A desk that works, and what it was made of."""
+
+    of: tuple[Forge, Repository]
+    stop: Event
+    thread: Thread
+
+
+@dataclass(slots=True)
+class Reception:
+    """One thread's work. ``owner`` gives the name of the repository that a stack, or a place that people are told of, belongs to."""
+
+    workshop: Workshop
+    store: Store
+    owner: Callable[[str], str]
+    _open: dict[str, _Open] = field(default_factory=dict)
+
+    def run(self, stop: Event) -> None:
+        """Follow the settings until ``stop`` is set, then close every desk."""
+        while True:
+            self.look()
+            if stop.wait(PAUSE):
+                break
+        self.close()
+
+    def look(self) -> None:
+        """Open and close desks until there is one for each forge of the settings."""
+        settings = self.workshop.settings
+        sources, forges = settings.sources(), settings.forges()
+        for name, desk in list(self._open.items()):
+            if name not in forges or desk.of != (forges[name], sources[name]):
+                desk.stop.set()
+                del self._open[name]
+        for name, forge in forges.items():
+            if name not in self._open:
+                self._open[name] = self._opened(settings, name, forge, sources[name])
+
+    def _opened(self, settings: Settings, name: str, forge: Forge, repository: Repository) -> _Open:
+        made = Desk(self.workshop, self.store, client(forge), name=name, mine=lambda stack: self.owner(stack) == name)
+        if repository.pull_requests:
+            made.source = proposals(settings, name, repository)
+        stop = Event()
+        thread = Thread(target=made.run, args=(stop,), name=f"forge {name}", daemon=True)
+        thread.start()
+        return _Open((forge, repository), stop, thread)
+
+    def close(self) -> None:
+        """Let every desk end, and wait for it."""
+        for desk in self._open.values():
+            desk.stop.set()
+        for desk in self._open.values():
+            desk.thread.join(timeout=30)
+        self._open.clear()
+
+
+def client(forge: Forge) -> Client:
+    """Give the client of a forge."""
+    return KINDS[forge.kind](forge.url, SecretValue(forge.token.get_secret_value()), forge.repository)
+
+
+def proposals(settings: Settings, name: str, repository: Repository) -> ProposalSource:
+    """Give the source of what is proposed to a repository, in a place of its own. What is proposed need not be signed to be planned."""
+    place = "proposals" if name == SINGLE else f"proposals-{name}"
+    return ProposalSource(
+        repository.url,
+        repository.branch,
+        cache_of(settings) / place,
+        credentials=credentials_of(repository),
+        timeout=repository.timeout,
+        allow_file=repository.url.startswith("file://"),
+    )
