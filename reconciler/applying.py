@@ -149,7 +149,7 @@ class Applier:
 
         with at(target, "apply", changes=len(changes)):
             try:
-                self.observer.lanes.run(target, lambda call: self.retry.call(lambda: once(call)))
+                self.observer.lanes.run(target, lambda call: self.retry.call(lambda: once(call), call.alive), writes=True)
             except Overdue as error:
                 return [results.get(change.id) or Outcome(change.id, Status.FAILED, str(error)) for change in changes]
             except Transient:
@@ -169,7 +169,8 @@ class Applier:
             return [Outcome(one.id, Status.BLOCKED, reason) for one in changes]
         try:
             with gated(lambda: self._why_not(call)):
-                return self.observer.targets.get(target).apply(changes, self.seen.scope)
+                scope = replace(self.seen.scope, span=call.heard(self.seen.scope.span))
+                return self.observer.targets.get(target).apply(changes, scope)
         except Transient as error:
             return [Outcome(one.id, Status.FAILED, str(error), transient=True, retry_after=error.retry_after) for one in changes]
         except (DriverError, SettingsError) as error:

@@ -178,7 +178,7 @@ class Engine:
         started = clock.now()
         seen = self._look(stack, revision, exact=True)
         outcomes: dict[ResourceId, Outcome] = {}
-        hush = Hush(self.observer, self.retry)
+        hush = Hush(self.observer)
         try:
             with span("plan"):
                 plan = remaining = self._guarded(seen, revision, approved)
