@@ -202,7 +202,9 @@ class Observer:
             try:
                 if self.catalog.plugin(self.targets.driver_name(target)).keeps_secrets:
                     return cast("SecretStore", self.lanes.run(target, lambda _: self.targets.get(target))), target, ""  # noqa: B023 - at once
-            except (DriverError, SettingsError) as error:
+            except DriverError as error:  # no other store is asked in the place of this one
+                return None, "", f"the secret store cannot be seen: {error}"
+            except SettingsError as error:
                 trouble = f"the secret store cannot be opened: {error}"
         return None, "", trouble
 
