@@ -19,7 +19,7 @@ from reconciler.readiness import Agenda
 from reconciler.resource import ResourceId
 from reconciler.retry import Retry
 from reconciler.telemetry import at, completed, span
-from reconciler.writing import gated
+from reconciler.writing import LATE, failed, gated
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class Applier:
             return "not written: the program is stopping"
         if call.left.is_set():
             return "not written: the deadline of the target is over"
-        return "" if self.held() else "not written: another worker has the stack now"
+        return "" if self.held() else LATE
 
     def _call(self, target: str, changes: Sequence[Change], call: Call) -> list[Outcome]:
         if reason := self._why_not(call):
@@ -194,9 +194,9 @@ class Applier:
             with gated(lambda: self._why_not(call)):
                 scope = replace(self.seen.scope, span=call.heard(self.seen.scope.span))
                 return self.observer.targets.get(target).apply(changes, scope)
-        except Transient as error:
-            return [Outcome(one.id, Status.FAILED, str(error), transient=True, retry_after=error.retry_after) for one in changes]
-        except (DriverError, SettingsError) as error:
+        except DriverError as error:
+            return [failed(one.id, error) for one in changes]
+        except SettingsError as error:
             return [Outcome(one.id, Status.FAILED, str(error)) for one in changes]
         except Exception as error:  # a bug in one driver must not stop the others
             return [Outcome(one.id, Status.FAILED, f"bug: {type(error).__name__} in the driver while writing") for one in changes]

@@ -18,8 +18,9 @@ from reconciler.driver import SpanFactory
 from reconciler.errors import Permanent
 
 T = TypeVar("T")
-LEAST, TIMES = 15.0, 10.0
-"""A target may be silent for so many times as long as its slowest call that ended well, and for so many seconds at least."""
+LEAST, TIMES, UNKNOWN = 15.0, 10.0, 30.0
+"""In a look, a target may be silent for ten times as long as its slowest call that ended well, and for so many seconds at least; for the
+last number while nothing is known of it. A write, which may reload a whole system, is given all the patience there is."""
 TRIED, SHORT = 0.1, 1.0
 """The part of its patience that a target is given which was silent at the last try, and the seconds that are left of it at least."""
 STOPPING, FINISHING = 2.0, 20.0
@@ -91,11 +92,11 @@ class Tempers:
         self._silent: set[str] = set()
         self._lock = threading.Lock()
 
-    def patience(self, target: str, most: float) -> float:
+    def patience(self, target: str, most: float, *, writes: bool = False) -> float:
         """Give the seconds for which ``target`` may be silent, at most ``most``."""
         with self._lock:
             longest = self._longest.get(target)
-            usual = most if longest is None else min(most, max(LEAST, longest * TIMES))
+            usual = most if writes else min(most, UNKNOWN if longest is None else max(LEAST, longest * TIMES))
             return max(min(SHORT, usual), usual * TRIED) if target in self._silent else usual
 
     def came_back(self, target: str, call: Call, *, well: bool) -> None:
@@ -166,7 +167,7 @@ class Lanes:
 
     def _wait(self, target: str, call: Call, deadline: float, *, writes: bool) -> str:
         """Wait for a call; say why it is given up, empty when it came back."""
-        patience = self.tempers.patience(target, self.patience)
+        patience = self.tempers.patience(target, self.patience, writes=writes)
         while not call.over.is_set():
             now = time.monotonic()
             if now - call.began >= deadline:

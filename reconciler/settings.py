@@ -97,8 +97,8 @@ class Engine(_Section):
     patience: float = Field(
         120,
         gt=0,
-        description="Seconds without one answered call after which the same is done; less for a target that is known to be quick, and for "
-        "one that was silent at the last try.",
+        description="Seconds without one answered call after which the same is done. A look at a target that is known to be quick is "
+        "given up sooner, and so is one that was silent at the last try.",
     )
     watches: int = Field(
         64,

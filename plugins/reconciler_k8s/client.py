@@ -22,6 +22,7 @@ from yaml import YAMLError
 from reconciler.driver import SpanFactory, no_span
 from reconciler.errors import DriverError, Permanent, Transient
 from reconciler.resource import JSONObject
+from reconciler.writing import may_write
 from reconciler_k8s.answers import failure
 from reconciler_k8s.config import KubernetesConfig
 from reconciler_k8s.names import qualified
@@ -104,6 +105,8 @@ class Cluster:
     def send(self, call: Call) -> tuple[int, JSONObject]:
         """Make one call. Gives the status code and the decoded body; raises DriverError for every other outcome."""
         with _translated(call.about, confidential=call.confidential), self.span(f"{call.method} {call.path}"):
+            if call.method != "GET" and "dryRun" not in call.query:
+                may_write()
             code, headers, body = self._exchange(call)
             if code == 401:
                 self._api = None  # tokens and client certificates are replaced on disk: read them again for the next call

@@ -10,6 +10,7 @@ from cloudflare_world import ZONE, CloudflareWorld, mark, only, opened, txt
 from reconciler.driver import Ownership, Status
 from reconciler.errors import Permanent, Transient
 from reconciler.testing import Bench
+from reconciler.writing import LATE, gated
 from reconciler_cloudflare import client
 from reconciler_cloudflare.emulator import CloudflareEmulator
 
@@ -259,3 +260,25 @@ def test_a_batch_larger_than_the_plan_takes_is_cut_until_it_fits(world: Cloudfla
         outcomes = bench.apply(bench.plan(wanted))
         assert {one.status for one in outcomes} == {Status.APPLIED}
         assert not bench.plan(wanted).changes
+
+
+def test_a_daemon_that_froze_between_two_batches_of_one_wave_sends_no_other_when_it_wakes(world: CloudflareWorld) -> None:
+    with opened(world, batch_limit=2) as bench:
+        changes = bench.plan([txt(f"t{number}", f"text {number}") for number in range(5)]).changes
+        before = world.writes()
+        with gated(lambda: LATE if world.writes() > before else ""):
+            outcomes = bench.write(changes)
+        assert world.writes() == before + 1
+        assert sorted(one.status.value for one in outcomes) == ["applied"] * 2 + ["blocked"] * 3
+        assert {one.message for one in outcomes} == {"", LATE}
+        bench.converge([txt(f"t{number}", f"text {number}") for number in range(5)])
+
+
+def test_the_search_for_a_culprit_ends_when_the_stack_is_no_longer_ours(world: CloudflareWorld) -> None:
+    with opened(world) as bench:
+        changes = bench.plan([txt("bad", "x", tags=("team:mail",)), *(txt(f"t{number}", "x") for number in range(4))]).changes
+        before = world.writes()
+        with gated(lambda: LATE if world.writes() > before else ""):
+            outcomes = bench.write(changes)
+        assert world.writes() == before + 1, "the refused one; no half of it was tried"
+        assert {one.status.value for one in outcomes} == {"blocked"}

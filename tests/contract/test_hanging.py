@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from swamp import Swamp, swamp
 
 from reconciler.engine import Engine
 from reconciler.lanes import Lanes
@@ -25,6 +24,7 @@ from reconciler_uptime_kuma import PLUGIN as KUMA
 from reconciler_uptime_kuma.emulator import UptimeKumaEmulator
 from reconciler_vault import PLUGIN as VAULT
 from reconciler_vault.emulator import VaultEmulator
+from tests.swamp import Swamp, swamp
 from tests.unit.core.memory import OTHER, Bench, System, stack_file, stack_of, thing
 
 PATIENCE = 0.4

@@ -38,6 +38,7 @@ from reconciler.retry import Retry
 from reconciler.settings import Engine as EngineSettings
 from reconciler.stack import Stack
 from reconciler.targets import Targets
+from reconciler.writing import may_write
 
 TODAY = date(2026, 4, 1)
 NOW = datetime(2026, 4, 1, 12, tzinfo=UTC)
@@ -274,6 +275,7 @@ class MemoryDriver:
         return SecretReading(values, str(self.system.versions[path]), self.system.facts.get(path, {}))
 
     def note(self, path: str, note: SecretNote, scope: Scope) -> None:
+        may_write()
         if self.system.on_note:
             raise self.system.on_note
         self.system.notes[path] = note

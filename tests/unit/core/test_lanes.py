@@ -12,7 +12,7 @@ import pytest
 from reconciler.driver import no_span
 from reconciler.engine import Engine
 from reconciler.errors import Transient
-from reconciler.lanes import LEAST, Call, Lanes, Overdue, Tempers
+from reconciler.lanes import LEAST, UNKNOWN, Call, Lanes, Overdue, Tempers
 from tests.unit.core import memory
 from tests.unit.core.memory import Bench, Object, System, stack_of, thing
 
@@ -195,16 +195,17 @@ def test_a_wait_that_the_server_asked_for_is_no_silence() -> None:
 
 def test_a_target_that_was_silent_is_given_little_time_at_the_next_try_and_all_of_it_once_it_answered() -> None:
     tempers = Tempers()
-    assert tempers.patience("x", 120) == 120, "nothing is known of it"
+    assert tempers.patience("x", 120) == UNKNOWN, "nothing is known of it"
     tempers.came_back("x", Call(longest=0.3), well=True)
     assert tempers.patience("x", 120) == LEAST, "it is quick"
+    assert tempers.patience("x", 120, writes=True) == 120, "a write may be something else"
     tempers.came_back("x", Call(longest=5), well=True)
     assert tempers.patience("x", 120) == 50
     tempers.came_back("x", Call(longest=90), well=True)
     assert tempers.patience("x", 120) == 120, "it has always been slow"
     tempers.silent("x")
     assert tempers.patience("x", 120) == 12
-    assert tempers.patience("y", 120) == 120, "another one"
+    assert tempers.patience("y", 120) == UNKNOWN, "another one"
     tempers.came_back("x", Call(), well=False)
     assert tempers.patience("x", 120) == 12
     tempers.came_back("x", Call(), well=True)
