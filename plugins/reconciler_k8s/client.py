@@ -5,7 +5,7 @@ The typed classes of that package are left alone: they cost a second and 70 MiB 
 
 import json
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,6 +164,15 @@ class Cluster:
             if not token:
                 return
             query = {**query, "continue": token}
+
+    def places(self, served: Served, namespaces: Iterable[str]) -> list[str]:
+        """Name the namespaces by which a kind is listed; one that is empty stands for the whole cluster.
+
+        ``namespaces`` are those that the stack uses: they are listed one by one where the rights are known to be narrow.
+        """
+        if not served.namespaced:
+            return [""]
+        return list(self.config.namespaces) or (sorted({*namespaces} - {""}) if served in self.narrow else [""])
 
     def any(self, served: Served, namespace: str, selector: str) -> bool:
         """Say whether an object with this label exists."""

@@ -161,9 +161,7 @@ class Look:
 
     def _items(self, served: Served, blind: Blind, *, whole: bool) -> Iterator[JSONObject]:
         """List a kind: the whole cluster at once, or namespace by namespace where the rights are narrow."""
-        asked = self.cluster.config.namespaces if served.namespaced else ()
-        spaces = list(asked) or (self.namespaces if served in self.cluster.narrow else [""])
-        for space in spaces:
+        for space in self.cluster.places(served, self.namespaces):
             try:
                 for page in self.cluster.pages(served, space, f"{PART_OF}={self.applied.id}", whole=whole):
                     yield from page
