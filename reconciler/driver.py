@@ -311,7 +311,8 @@ class SecretStore(Protocol):
 class Plugin:
     """What an entry point of the group ``reconciler.drivers`` names. Importing it must not import the vendor library.
 
-    ``driver`` and ``emulator`` are import strings ``module:attribute``. The driver is called with an instance of ``config``. ``kinds``
+    ``driver`` and ``emulator`` are import strings ``module:attribute``. The driver is called with an instance of ``config``, whose fields
+    that are a ``Path`` are files which must be readable; a method ``files`` of it may name others, field to path. ``kinds``
     maps kinds to specs; the kind ``*`` takes every kind of every group that no other plugin claims. ``annotations`` are those below
     ``reconciler/`` that the driver itself reads. ``keeps_secrets`` says that the driver is a SecretStore, too. ``importer`` is an import
     string, too, where the plugin can write down what already runs: of a callable that takes the driver and what the user said (option name
