@@ -4,20 +4,16 @@ Loading a plugin imports its specs and settings only; its driver, and with it th
 """
 
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.driver import Plugin
 from reconciler.errors import SettingsError
 from reconciler.resource import Spec
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 GROUP = "reconciler.drivers"
 OWN_GROUP = "reconciler/v1"
@@ -92,58 +88,15 @@ def checked_config(plugin: Plugin, config: Mapping[str, Any]) -> Any:
     from pydantic import ValidationError
 
     try:
-        made = plugin.config.model_validate(dict(config))
+        return plugin.config.model_validate(dict(config))
     except ValidationError as error:
         fields = "; ".join(filter(None, (_said(one) for one in error.errors(include_input=False))))
         raise SettingsError(f"target of driver {plugin.name}: {fields}") from None
-    if unreadable := "; ".join(_unreadable(made)):
-        raise SettingsError(f"target of driver {plugin.name}: {unreadable}")
-    return made
 
 
 def _said(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     return f"{where}: {error['msg'].removeprefix('Value error, ').lower()}" if where else error["msg"].removeprefix("Value error, ")
-
-
-def _unreadable(config: "BaseModel") -> Iterator[str]:
-    """Say which files that the settings name cannot be read, or hold no certificate where one belongs. Defaults are not looked for."""
-    import ssl
-
-    for name, path in _files(config):
-        try:
-            with path.open("rb"):
-                pass
-            if name.rpartition(".")[2] == "ca_file":
-                ssl.create_default_context(cafile=path)
-        except ssl.SSLError:
-            yield f"{name}: {path} holds no certificate in PEM form"
-        except (OSError, ValueError) as error:
-            yield f"{name}: {path} cannot be read: {getattr(error, 'strerror', None) or type(error).__name__}"
-
-
-def _files(config: "BaseModel", place: str = "") -> Iterator[tuple[str, Path]]:
-    """Walk the files that are set: fields that are paths, and what the ``files`` of a configuration names besides."""
-    from pydantic import BaseModel
-
-    for name in sorted(config.model_fields_set):
-        value = getattr(config, name)
-        if isinstance(value, BaseModel):
-            yield from _files(value, f"{place}{name}.")
-        elif isinstance(value, Path):
-            yield f"{place}{name}", value
-    named: Mapping[str, Path] = getattr(config, "files", dict)()
-    yield from ((f"{place}{name}", path) for name, path in named.items())
-
-
-def target_problems(configs: Mapping[str, Mapping[str, Any]], catalog: Catalog) -> Iterator[str]:
-    """Say of each target what is wrong with its settings, as far as that can be known without asking its system."""
-    for name, config in sorted(configs.items()):
-        try:
-            driver = str(config.get("driver", name))
-            checked_config(catalog.plugin(driver), {key: value for key, value in config.items() if key != "driver"})
-        except SettingsError as error:
-            yield f"targets.{name}: {error}"
 
 
 def open_target(plugin: Plugin, config: Mapping[str, Any]) -> Any:

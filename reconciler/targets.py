@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from reconciler.driver import Driver
 from reconciler.errors import SettingsError
 from reconciler.registry import Catalog, open_target
+from reconciler.wiring import check_target
 
 log = logging.getLogger("reconciler.targets")
 CLOSING = 10.0
@@ -67,6 +68,7 @@ class Targets:
             if known is not None:
                 return known
             plugin = self._catalog.plugin(str(config.pop("driver", target)))
+            check_target(plugin, config)
             found = stamp(config)
             driver: Driver = open_target(plugin, config)
             with self._lock:

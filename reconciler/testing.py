@@ -335,6 +335,19 @@ class DriverContract(ObserverContract):
         assert before - set(world.peek()) >= ours, "something of ours that left git is still there"
         assert world.locate(foreign.before) in world.peek(), "an object that carries no mark was deleted"
 
+    def test_what_is_protected_stays_when_it_leaves_git_though_our_memory_is_lost(self, world: World, bench: Bench) -> None:
+        """Its own mark says it: nothing else is left that could."""
+        samples = [sample.before for sample in world.samples() if sample.before.id.kind not in self.cannot_delete | self.always_ours]
+        held = {one.id for one in samples}
+        guarded = [replace(one, policy=replace(one.policy, protect=one.id in held)) for one in self.wanted(world)]
+        bench.converge(guarded)
+        plan = bench.plan([])
+        assert not held & {change.id for change in plan.changes}
+        assert {one.guard for one in plan.held if one.change.id in held} <= {"protect", "keep"}
+        assert held <= {one.change.id for one in plan.held} | {one.id for one in plan.stuck}
+        bench.converge(self.wanted(world))
+        assert not [one for one in bench.plan([]).held if one.guard == "protect"], "the mark follows git when the protection ends"
+
     # -- faults --------------------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("fault", ["rate-limit", "server-error", "cut-before"])

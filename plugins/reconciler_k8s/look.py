@@ -187,7 +187,9 @@ class Look:
             return []
         if found.metadata.get("deletionTimestamp"):
             return [Observation(found.id, {}, unknown="is being deleted", health=health_of(with_kind(found)))]
-        return [Observation(found.id, {"kind": found.served.full_kind}, handle=handle_of(found), keep=found.mark.keep, applied="unwanted")]
+        live: JSONObject = {"kind": found.served.full_kind}
+        keep, protect = found.mark.keep, found.mark.protect
+        return [Observation(found.id, live, handle=handle_of(found), keep=keep, protect=protect, applied="unwanted")]
 
     def _settled(self, wish: Wish, found: Found) -> Observation | None:
         """Give the observation of an object that is as we left it, or None when a closer look is needed."""

@@ -10,7 +10,7 @@ from reconciler.checks import Finding, Severity
 from reconciler.cli import common
 from reconciler.desired import desired_below
 from reconciler.errors import InputError, Problem, SettingsError
-from reconciler.registry import catalog, target_problems
+from reconciler.registry import catalog
 
 DEFAULT = Path("reconciler.yaml")
 COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: None}
@@ -69,6 +69,7 @@ class Wiring:
             return []
         from reconciler.settings import load_settings
         from reconciler.targets import Targets
+        from reconciler.wiring import target_problems
 
         try:
             configs = load_settings(Path(self.file) if self.file else None).targets

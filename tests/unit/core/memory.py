@@ -203,6 +203,7 @@ class MemoryDriver:
 
     def see(self, name: str, live: Object, mark: Mark | None, scope: Scope) -> Observation:
         id = ResourceId("mem", *name.split("/", 1))
+        wish = scope.wanted.get(id)
         content = {**live.content}
         if live.sealed and content.get("text") is not None:
             content["text"] = f"secret:{live.sealed}"
@@ -213,7 +214,9 @@ class MemoryDriver:
             self.fares(name),
             {"number": live.number},
             keep=bool(mark and mark.keep),
+            protect=bool(mark and mark.protect),
             owner=mark.owner if mark else "",
+            stale_mark=mark.called if mark and wish and mark.owner == scope.owner and mark != Mark.of(wish, scope) else "",
             status=self.system.status.get(name) if id in scope.status_of else None,
         )
 

@@ -464,6 +464,16 @@ def test_protection_put_on_later_counts_when_the_resource_leaves_git(tmp_path: P
     store.close()
 
 
+def test_what_is_protected_stays_when_its_database_and_its_file_are_lost_in_the_same_moment() -> None:
+    bench = Bench()
+    bench.run(thing("a", annotations={"protect": "true"}) + thing("b"))
+    report = bench.run(thing("b"))
+    assert [held.guard for held in report.remaining.held] == ["protect"], "nothing is remembered here; the object says it itself"
+    assert "Thing/a" in bench.system.objects
+    assert bench.run(thing("b"), approved={report.plan.digest}).verdict is Verdict.CONVERGED
+    assert "Thing/a" not in bench.system.objects
+
+
 def test_passes_of_one_commit_end_after_so_many_rounds() -> None:
     bench = Bench(settings=EngineSettings(rounds=2, attempts=1))
     texts = "".join(thing(str(number), text=f"${{vault('p{number}', 'password')}}") for number in range(3))

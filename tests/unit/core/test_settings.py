@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from reconciler.errors import SettingsError
-from reconciler.registry import catalog, target_problems
+from reconciler.registry import catalog
 from reconciler.settings import Settings, load_settings
+from reconciler.wiring import target_problems
 
 SECRET = "s3cr3t-c4n4ry"
 
