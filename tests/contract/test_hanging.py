@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -141,22 +141,28 @@ def whole(case: Case) -> Swamp:
         return way
 
 
-def hung(world: AbstractContextManager[tuple[House, Swamp]], text: str, where: object) -> bool:
-    """Hold the promise for one place in which the system hangs, and see it converge once it answers again; False when none did."""
-    with world as (house, way):
-        assert house.pool is not None
-        patient, house.patience = house.patience, PATIENCE
-        report, took = house.converge(text)
-        if not way.swallowed.is_set():
-            return False
-        assert "Thing/free" in house.pool.objects, f"{where}: {report.remaining.stuck}"
-        assert took < LONG, f"{where}: {took:.1f} s"
-        house.patience = patient
-        way.heal()
-        report, _ = house.converge(text)
-        assert report.verdict is Verdict.CONVERGED, (where, report.outcomes, report.remaining)
-        assert house.pool.written().count("create Thing/free") == 1
-        return True
+def hung(case: Case, where: object, **how: object) -> bool:
+    """Hold the promise for one place in which the system hangs, and see it converge once it answers again; False when none did.
+
+    On a busy machine a healthy call may be given up before that place is reached; there is more time for it then.
+    """
+    for patience in (PATIENCE, PATIENCE * 3, PATIENCE * 9):
+        with case.house(**how) as (house, way):
+            assert house.pool is not None
+            patient, house.patience = house.patience, patience
+            report, took = house.converge(case.text)
+            assert "Thing/free" in house.pool.objects, f"{where}: {report.remaining.stuck}"
+            assert took < LONG + 2 * patience, f"{where}: {took:.1f} s"
+            house.patience = patient
+            way.heal()
+            report, _ = house.converge(case.text)
+            assert report.verdict is Verdict.CONVERGED, (where, report.outcomes, report.remaining)
+            assert house.pool.written().count("create Thing/free") == 1
+            if way.swallowed.is_set():
+                return True
+            if "after" in how:  # it was over before
+                return False
+    return False
 
 
 @pytest.mark.parametrize("name", ["vault", "cloudflare", "k8s"])
@@ -164,18 +170,18 @@ def test_whichever_request_is_not_answered_the_other_target_is_written_and_the_p
     endpoints = list(whole(CASES[name]).endpoints)
     assert len(endpoints) > 3
     for endpoint in endpoints:
-        assert hung(CASES[name].house(swallow=endpoint), CASES[name].text, endpoint), endpoint
+        assert hung(CASES[name], endpoint, swallow=endpoint), endpoint
 
 
 @pytest.mark.parametrize("name", ["vault", "cloudflare", "k8s"])
 def test_an_answer_that_drips_in_for_ever_is_given_up_as_well(name: str) -> None:
     endpoints = list(whole(CASES[name]).endpoints)
     for endpoint in (endpoints[0], endpoints[-1]):
-        assert hung(CASES[name].house(swallow=endpoint, drip=True), CASES[name].text, endpoint), endpoint
+        assert hung(CASES[name], endpoint, swallow=endpoint, drip=True), endpoint
 
 
 @pytest.mark.parametrize("name", ["pfsense", "uptime-kuma"])
 def test_wherever_a_conversation_stops_the_other_target_is_written_and_the_pass_ends(name: str) -> None:
     places = (0, 1, 2, 4, 7, 12)
-    stopped = [hung(CASES[name].house(after=after), CASES[name].text, f"answer {after}") for after in places]
+    stopped = [hung(CASES[name], f"answer {after}", after=after) for after in places]
     assert sum(stopped) > 3, "how an answer is cut into pieces is the network's business, so the last may lie behind the end"

@@ -53,7 +53,7 @@ def test_a_hanging_system_holds_up_no_other_target_and_no_other_stack_and_not_th
         settings = {
             "targets": {"cloudflare": dns, "vault": vault.settings()},
             "state": {"path": str(tmp_path / "state.db")},
-            "engine": {"patience": 1, "poll": 0.05},
+            "engine": {"patience": 3, "poll": 0.05},
         }
         (tmp_path / "reconciler.yaml").write_text(json.dumps(settings))
         stack(tmp_path, "mixed", RECORD, SECRET.format(name="mixed"))
@@ -65,23 +65,22 @@ def test_a_hanging_system_holds_up_no_other_target_and_no_other_stack_and_not_th
         try:
             began, times = time.monotonic(), dict[str, float]()
             while len(times) < 2:
-                assert time.monotonic() - began < 20, (tmp_path / "log").read_text()
+                assert time.monotonic() - began < 40, (tmp_path / "log").read_text()
                 for name in ("mixed", "other"):
                     if f"secret/{name}" in str(vault.summary()) and name not in times:
                         times[name] = time.monotonic() - began
                 time.sleep(0.02)
             while len(runs(tmp_path, "other")) < 2 or len(runs(tmp_path, "mixed")) < 2:
-                assert time.monotonic() - began < 20, (tmp_path / "log").read_text()
+                assert time.monotonic() - began < 40, (tmp_path / "log").read_text()
                 time.sleep(0.05)
             assert set(runs(tmp_path, "other")) == {"converged"}
             assert set(runs(tmp_path, "mixed")) == {"failed"}
-            assert times["other"] < 5
-            assert times["mixed"] < 6, "the rest of its own stack waits for its patience and no longer"
+            assert times["other"] < 8
+            assert times["mixed"] < 10, "the rest of its own stack waits for its patience and no longer"
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=20) == 0
             took = time.monotonic() - began
-            print(times, took)
             assert took < 8, (tmp_path / "log").read_text()
         finally:
             process.kill()
