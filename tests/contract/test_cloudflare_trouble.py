@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 from cloudflare_world import ZONE, CloudflareWorld, mark, only, opened, txt
@@ -14,24 +13,7 @@ from reconciler.writing import LATE, gated
 from reconciler_cloudflare import client
 from reconciler_cloudflare.emulator import CloudflareEmulator
 
-
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[CloudflareEmulator]:
-    emulator = CloudflareEmulator()
-    emulator.start()
-    yield emulator
-    emulator.stop()
-
-
-@pytest.fixture
-def world(emulator: CloudflareEmulator) -> CloudflareWorld:
-    return CloudflareWorld(emulator)
-
-
-@pytest.fixture
-def bench(world: CloudflareWorld) -> Iterator[Bench]:
-    with opened(world) as bench:
-        yield bench
+EMULATOR, WORLD = CloudflareEmulator, CloudflareWorld
 
 
 def test_a_create_that_was_done_although_its_answer_was_lost_counts_as_done(world: CloudflareWorld, bench: Bench) -> None:
