@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from reconciler.driver import Driver
 from reconciler.errors import SettingsError
-from reconciler.registry import Catalog, open_target
-from reconciler.wiring import check_target
+from reconciler.registry import Catalog
+from reconciler.wiring import open_target
 
 log = logging.getLogger("reconciler.targets")
 CLOSING = 10.0
@@ -68,7 +68,6 @@ class Targets:
             if known is not None:
                 return known
             plugin = self._catalog.plugin(str(config.pop("driver", target)))
-            check_target(plugin, config)
             found = stamp(config)
             driver: Driver = open_target(plugin, config)
             with self._lock:

@@ -1,6 +1,6 @@
 """What is wrong with the settings of the targets, as far as that can be known without asking a system.
 
-It may read the files that the settings name, and imports no driver and no vendor library.
+It may read the files that the settings name. A driver, and with it its vendor library, is imported only by who opens a target.
 """
 
 import ssl
@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from reconciler import registry
 from reconciler.driver import Plugin
 from reconciler.errors import SettingsError
 from reconciler.registry import Catalog, checked_config
@@ -45,6 +46,12 @@ def check_target(plugin: Plugin, config: Mapping[str, Any]) -> None:
     """Hold the settings of a target against what its plugin wants, and look at the files that they name. Raises SettingsError."""
     if unreadable := "; ".join(_unreadable(checked_config(plugin, config))):
         raise SettingsError(f"target of driver {plugin.name}: {unreadable}")
+
+
+def open_target(plugin: Plugin, config: Mapping[str, Any]) -> Any:
+    """Build the driver of a target once its files were found to be there. Raises SettingsError."""
+    check_target(plugin, config)
+    return registry.open_target(plugin, config)
 
 
 def target_problems(configs: Mapping[str, Mapping[str, Any]], catalog: Catalog) -> Iterator[str]:
