@@ -1,24 +1,25 @@
-"""The writing half of a pass: wave after wave, each gated by the health of what it needs, deletes last.
+"""The writing half of a pass: every change as soon as what it needs is made and healthy, each target by itself, deletes last.
 
-Called by the engine only. A failure blocks the dependents of what failed and nothing else.
+Called by the engine only. A failure blocks the dependents of what failed and nothing else; what is slow delays its dependents only.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from reconciler.driver import Change, Health, Level, Outcome, Status
+from reconciler.driver import Change, Health, Outcome, Status
 from reconciler.errors import DriverError, SettingsError, Transient
-from reconciler.graph import Graph
+from reconciler.gates import Gates, Look
 from reconciler.lanes import Call, Overdue
 from reconciler.observing import Observer, Seen
 from reconciler.plan import Plan
+from reconciler.readiness import Agenda
 from reconciler.resource import ResourceId
 from reconciler.retry import Retry
 from reconciler.telemetry import at, completed, span
-from reconciler.writing import gated
+from reconciler.writing import LATE, failed, gated
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,90 +51,112 @@ class Applier:
     poll: float
     deadline: float
     held: Callable[[], bool] = lambda: True
-    health: dict[ResourceId, Health] = field(default_factory=dict)
     outcomes: dict[ResourceId, Outcome] = field(default_factory=dict)
+    _gates: Gates = field(init=False)
+    _agenda: Agenda = field(init=False)
+    _flights: dict[Future[Any], str] = field(default_factory=dict)
 
     def run(self, plan: Plan) -> dict[ResourceId, Outcome]:
-        """Apply the waves in order; stop between two writes when asked to."""
-        self.health.update(self.seen.health())
-        for number, wave in enumerate(plan.waves, 1):
-            if self.retry.stop.is_set() or not self.held():
-                break
-            with span(f"wave {number}", changes=len(wave)):
-                self._wave(wave)
+        """Make every change as soon as it may be made; stop between two writes when asked to."""
+        self._gates = Gates(self.seen.graph, self.seen.health(), self.poll)
+        self._agenda = Agenda.of(self.seen.graph, plan.waves, self.seen.transactional)
+        with ThreadPoolExecutor(max(1, self.observer.workers)) as pool:
+            while self._agenda.todo or self._flights:
+                ours = not self.retry.stop.is_set() and self.held()
+                if ours:
+                    self._depart(pool)
+                if self._flights:
+                    self._await(self._pause() if ours else None)
+                elif ours and (pause := self._pause()) is not None:
+                    self.retry.clock.wait(self.retry.stop, pause)
+                else:
+                    break
         return self.outcomes
 
-    def _wave(self, wave: Sequence[Change]) -> None:
-        if gates := self._gates(wave):
-            self._await(gates)
-        ready: dict[str, list[Change]] = {}
-        for change in wave:
-            if reason := self._waits(change):
-                self._settle(Outcome(change.id, Status.BLOCKED, reason))
-            else:
-                ready.setdefault(change.target, []).append(change)
-        self.listen(Event("wave", changes=tuple(change for changes in ready.values() for change in changes)))
-        contexts = [copy_context() for _ in ready]
-        with ThreadPoolExecutor(max(1, min(self.observer.workers, len(ready)))) as pool:
-            for outcomes in pool.map(lambda context, pair: context.run(self._write, *pair), contexts, ready.items()):
-                for outcome in outcomes:
-                    self._settle(outcome)
-        self.seen = replace(self.seen, scope=replace(self.seen.scope, since=self.retry.clock.monotonic()))
-        if any(self.observer.keeps_secrets(target) for target in ready):
+    def _depart(self, pool: ThreadPoolExecutor) -> None:
+        """Start what can be made now, and a look at what is waited for; settle what cannot be made any more."""
+        now = self.retry.clock.monotonic()
+        self._block(now)
+        batches = self._agenda.ready(self._gates.closed, now, self._flights.values())
+        if batches:
+            self.listen(Event("wave", changes=tuple(change for _, changes in batches for change in changes)))
+        for target, changes in batches:
+            self._flights[pool.submit(copy_context().run, self._fly, target, changes)] = target
+        busy = {*self._flights.values()}
+        for target, gates in self._wanted().items():
+            if target not in busy and self._gates.due(target, now):
+                self._flights[pool.submit(copy_context().run, self._glance, target, gates)] = target
+
+    def _pause(self) -> float | None:
+        """Give the seconds until something can be started though nothing comes back; None when nothing can."""
+        now, busy = self.retry.clock.monotonic(), {*self._flights.values()}
+        times = [self._gates.next_look(target) for target in self._wanted() if target not in busy]
+        if (held_back := self._agenda.held_back(now)) is not None:
+            times.append(now + held_back)
+        return max(0.0, min(times) - now) if times else None
+
+    def _await(self, pause: float | None) -> None:
+        """Wait until a write or a look has come back, or the ``pause`` is over."""
+        for future in wait(self._flights, pause, FIRST_COMPLETED).done:
+            self._land(self._flights.pop(future), future.result())
+
+    def _land(self, target: str, found: list[Outcome] | Look) -> None:
+        """Take what a write or a look has brought."""
+        now = self.retry.clock.monotonic()
+        if isinstance(found, Look):
+            self._gates.looked(target, found, now, self.deadline)
+            self.listen(Event("wait", health=self._gates.waiting(id for gates in self._wanted().values() for id in gates)))
+            return
+        for outcome in found:
+            self._settle(outcome)
+        self._gates.moved(one.id for one in found if one.status is Status.APPLIED)
+        self.seen = replace(self.seen, scope=replace(self.seen.scope, since=now))
+        if self.observer.keeps_secrets(target):
             self.seen = self.observer.renewed(self.seen)
 
     def _settle(self, outcome: Outcome) -> None:
+        self._agenda.settled([outcome.id])
         self.outcomes[outcome.id] = outcome
         completed(f"resource {outcome.id}", outcome.duration, well=outcome.status is not Status.FAILED, status=outcome.status.value)
         self.listen(Event("outcome", outcome=outcome))
 
     # -- gates ---------------------------------------------------------------------------------------------------------------
 
-    def _gates(self, wave: Iterable[Change]) -> set[ResourceId]:
-        """Name what must be healthy before the changes of a wave, as far as it is not known to be."""
-        needs = {id for change in wave if change.desired is not None for id in self.seen.graph.resources[change.id].needs}
-        if not needs:
-            return needs
-        moved = self._moved()
-        return {id for id in needs if id in moved or not self.health.get(id, Health()).ok}
+    def _wanted(self) -> dict[str, set[ResourceId]]:
+        """Name what must be looked at before something can go on, by target."""
+        found: dict[str, set[ResourceId]] = {}
+        for change in self._agenda.reached(self._gates.closed):
+            for id in self._gates.before(change):
+                found.setdefault(self.seen.target(id), set()).add(id)
+        return found
 
-    def _moved(self) -> set[ResourceId]:
-        written = {id for id, outcome in self.outcomes.items() if outcome.status is Status.APPLIED and id in self.seen.graph.resources}
-        return written | self.seen.graph.downstream(written)
+    def _block(self, now: float) -> None:
+        """Settle what will not be made: what it needs was not, or is not healthy in time."""
+        while blocked := [
+            Outcome(change.id, Status.BLOCKED, reason)
+            for change in self._agenda.reached(self._gates.closed)
+            if (reason := self._fell(change) or self._gates.never(change, over=now >= self.deadline))
+        ]:
+            for outcome in blocked:
+                self._settle(outcome)
 
-    def _await(self, gates: set[ResourceId]) -> None:
-        """Look until every gate is healthy, or the deadline has come."""
-        gates = {id for id in gates if id not in self.outcomes or self.outcomes[id].status is Status.APPLIED}
-        clock, pause = self.retry.clock, self.poll
-        with span("wait", gates=len(gates)):
-            while gates and not self.retry.stop.is_set():
-                self.health.update(self.observer.glance(self.seen, gates))
-                waiting = {id: self.health.get(id, Health(Level.UNKNOWN, "cannot be seen")) for id in gates}
-                waiting = {id: health for id, health in waiting.items() if not health.ok}
-                self.listen(Event("wait", health=waiting))
-                if not waiting or clock.monotonic() >= self.deadline:
-                    return
-                clock.wait(self.retry.stop, min(pause, max(0.0, self.deadline - clock.monotonic())))
-                pause = min(pause * 1.5, 10.0)
-
-    def _waits(self, change: Change) -> str:
-        """Say why this change must not be made; empty when it may."""
-        if change.desired is None:
-            return ""
-        graph: Graph = self.seen.graph
-        for id in sorted(graph.before[change.id]):
+    def _fell(self, change: Change) -> str:
+        """Say which of what comes before this change was not made; empty when all of it was."""
+        for id in sorted(self.seen.graph.before[change.id]) if change.desired is not None else ():
             outcome = self.outcomes.get(id)
             if outcome is not None and outcome.status is not Status.APPLIED:
                 return f"waits for {id}: {outcome.message or outcome.status}"
-        for id in graph.resources[change.id].needs:
-            health = self.health.get(id)
-            if health is None:
-                return f"waits for {id}: it does not exist yet"
-            if not health.ok:
-                return f"waits for {id}: {health.level.name.lower()}: {health.message}"
         return ""
 
+    def _glance(self, target: str, gates: Collection[ResourceId]) -> Look:
+        with span("wait", gates=len(gates), target=target):
+            return Look(frozenset(gates), self.observer.glance(self.seen, gates))
+
     # -- writing -------------------------------------------------------------------------------------------------------------
+
+    def _fly(self, target: str, changes: Sequence[Change]) -> list[Outcome]:
+        with span(f"wave {self._agenda.number[changes[0].id]}", changes=len(changes)):
+            return self._write(target, changes)
 
     def _write(self, target: str, changes: Sequence[Change]) -> list[Outcome]:
         """Hand the changes to the driver, and again those that failed for a temporary reason."""
@@ -149,7 +172,7 @@ class Applier:
 
         with at(target, "apply", changes=len(changes)):
             try:
-                self.observer.lanes.run(target, lambda call: self.retry.call(lambda: once(call)))
+                self.observer.lanes.run(target, lambda call: self.retry.call(lambda: once(call), call.alive), writes=True)
             except Overdue as error:
                 return [results.get(change.id) or Outcome(change.id, Status.FAILED, str(error)) for change in changes]
             except Transient:
@@ -162,17 +185,18 @@ class Applier:
             return "not written: the program is stopping"
         if call.left.is_set():
             return "not written: the deadline of the target is over"
-        return "" if self.held() else "not written: another worker has the stack now"
+        return "" if self.held() else LATE
 
     def _call(self, target: str, changes: Sequence[Change], call: Call) -> list[Outcome]:
         if reason := self._why_not(call):
             return [Outcome(one.id, Status.BLOCKED, reason) for one in changes]
         try:
             with gated(lambda: self._why_not(call)):
-                return self.observer.targets.get(target).apply(changes, self.seen.scope)
-        except Transient as error:
-            return [Outcome(one.id, Status.FAILED, str(error), transient=True, retry_after=error.retry_after) for one in changes]
-        except (DriverError, SettingsError) as error:
+                scope = replace(self.seen.scope, span=call.heard(self.seen.scope.span))
+                return self.observer.targets.get(target).apply(changes, scope)
+        except DriverError as error:
+            return [failed(one.id, error) for one in changes]
+        except SettingsError as error:
             return [Outcome(one.id, Status.FAILED, str(error)) for one in changes]
         except Exception as error:  # a bug in one driver must not stop the others
             return [Outcome(one.id, Status.FAILED, f"bug: {type(error).__name__} in the driver while writing") for one in changes]

@@ -14,7 +14,7 @@ from reconciler.applying import Listener
 from reconciler.clock import Clock
 from reconciler.engine import Engine, Forgetful, Memory, silent, unheeded
 from reconciler.git import Credentials
-from reconciler.lanes import Lanes
+from reconciler.lanes import Lanes, Tempers
 from reconciler.observing import Observer, Seen
 from reconciler.registry import Catalog, catalog
 from reconciler.resource import SecretValue
@@ -60,13 +60,14 @@ def cache_of(settings: Settings) -> Path:
 
 @dataclass(slots=True)
 class Workshop:
-    """Builds engines that share the settings, the clock, the stop signal and what failed of late, but no connection."""
+    """Builds engines that share the settings, the clock, the stop signal and what is known of targets and failures, but no connection."""
 
     settings: Settings
     clock: Clock = field(default_factory=Clock)
     stop: Event = field(default_factory=Event)
     kinds: Catalog = field(default_factory=catalog)
     rests: Rests = field(default_factory=Rests)
+    tempers: Tempers = field(default_factory=Tempers)
 
     @contextmanager
     def engine(self, memory: Memory | None = None, listen: Listener = silent, after: Callable[[Seen], None] = unheeded) -> Iterator[Engine]:
@@ -75,7 +76,8 @@ class Workshop:
         key = self.settings.fingerprint_key.get_secret_value().encode()
         with Targets(self.settings.targets, self.kinds) as targets:
             engine = self.settings.engine
-            observer = Observer(targets, self.kinds, retry, self.settings.instance, key, engine.workers, lanes=Lanes(engine.deadline))
+            lanes = Lanes(engine.deadline, engine.patience, self.tempers, self.stop)
+            observer = Observer(targets, self.kinds, retry, self.settings.instance, key, engine.workers, lanes=lanes)
             yield Engine(observer, retry, memory or Forgetful(), self.settings.engine, listen, after, self.rests)
 
     def renewed(self, engine: Engine) -> Engine:

@@ -68,7 +68,8 @@ class Observation:
     given, it is compared instead of the spec.
     ``handle`` is the system's own id and whatever the driver wants back at the write; opaque to the core, must be JSON.
     ``unknown`` says why the object could not be seen: nothing is then created or deleted. ``refused`` says why it was seen but must
-    not be written. ``replace`` says why the change cannot be made in place. ``keep`` is true when the mark forbids pruning.
+    not be written. ``replace`` says why the change cannot be made in place. ``keep`` is true when the mark forbids pruning, ``protect``
+    when it asks for a person's word before: git is gone then, and our own memory may be, too.
     ``applied`` is the ``Resource.digest`` that the mark says was written last, where a mark has room for it. ``stale_mark`` is the
     name found in a mark of ours that must be rewritten, because git calls the same object something else now. ``follows`` is true when
     the object differs only because something that it reads does: its change then has the cause of what it follows.
@@ -85,6 +86,7 @@ class Observation:
     refused: str = ""
     replace: str = ""
     keep: bool = False
+    protect: bool = False
     applied: str = ""
     owner: str = ""
     stale_mark: str = ""
@@ -311,7 +313,8 @@ class SecretStore(Protocol):
 class Plugin:
     """What an entry point of the group ``reconciler.drivers`` names. Importing it must not import the vendor library.
 
-    ``driver`` and ``emulator`` are import strings ``module:attribute``. The driver is called with an instance of ``config``. ``kinds``
+    ``driver`` and ``emulator`` are import strings ``module:attribute``. The driver is called with an instance of ``config``, whose fields
+    that are a ``Path`` are files which must be readable; a method ``files`` of it may name others, field to path. ``kinds``
     maps kinds to specs; the kind ``*`` takes every kind of every group that no other plugin claims. ``annotations`` are those below
     ``reconciler/`` that the driver itself reads. ``keeps_secrets`` says that the driver is a SecretStore, too. ``importer`` is an import
     string, too, where the plugin can write down what already runs: of a callable that takes the driver and what the user said (option name
@@ -339,31 +342,40 @@ class Plugin:
 class Mark:
     """The text that says whose a live object is, for systems that offer a free-text field.
 
-    Written form: ``reconciler:<owner>:<Kind>/<name>`` with ``:keep`` behind it when the object must outlive its removal from git.
+    Written form: ``reconciler:<owner>:<Kind>/<name>`` with ``:keep`` behind it when the object must outlive its removal from git, or
+    ``:protect`` when a person must agree to that removal.
     """
 
     owner: str
     kind: str
     name: str
     keep: bool = False
+    protect: bool = False
 
     def __str__(self) -> str:
         """Give the written form."""
-        return f"reconciler:{self.owner}:{self.kind}/{self.name}" + (":keep" if self.keep else "")
+        return f"reconciler:{self.owner}:{self.kind}/{self.called}"
+
+    @property
+    def called(self) -> str:
+        """Give the name with what is said of its end."""
+        return self.name + (":keep" if self.keep else ":protect" if self.protect else "")
 
     @classmethod
-    def of(cls, resource: Resource, scope: Scope) -> "Mark":
-        """Make the mark that ``resource`` must carry."""
-        return cls(scope.owner, resource.id.kind, resource.id.name, keep=not resource.policy.prune)
+    def of(cls, resource: Resource, scope: Scope, *, keep: bool = False) -> "Mark":
+        """Make the mark that ``resource`` must carry; ``keep`` where it outlives its removal whatever its policy says."""
+        keep = keep or not resource.policy.prune
+        return cls(scope.owner, resource.id.kind, resource.id.name, keep=keep, protect=resource.policy.protect and not keep)
 
     @classmethod
     def parse(cls, text: str) -> "Mark | None":
         """Read a mark; None when ``text`` is not one."""
         parts = text.split(":")
-        if len(parts) not in (3, 4) or parts[0] != "reconciler" or "/" not in parts[2] or (len(parts) == 4 and parts[3] != "keep"):
+        end = parts[3] if len(parts) == 4 else ""
+        if len(parts) not in (3, 4) or parts[0] != "reconciler" or "/" not in parts[2] or (parts[3:] and end not in ("keep", "protect")):
             return None
         kind, _, name = parts[2].partition("/")
-        return cls(parts[1], kind, name, keep=len(parts) == 4)
+        return cls(parts[1], kind, name, keep=end == "keep", protect=end == "protect")
 
     def ownership(self, owner: str) -> Ownership:
         """Say whose this mark is, seen by ``owner``."""

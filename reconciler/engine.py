@@ -30,6 +30,7 @@ from reconciler.retry import Retry
 from reconciler.settings import Engine as EngineSettings
 from reconciler.stack import Stack
 from reconciler.telemetry import commit, span, trace_id
+from reconciler.writing import LATE, gated
 
 T = TypeVar("T")
 log = logging.getLogger("reconciler.engine")
@@ -144,7 +145,12 @@ class Engine:
         PlanChanged is raised. TurnLost is raised when another worker took the stack over meanwhile; nothing is recorded then. A pass
         that cannot be recorded is a pass all the same.
         """
-        with self.memory.turn(stack.name) as turn, commit(revision), span("pass", stack=stack.name, reason=reason):
+        with (
+            self.memory.turn(stack.name) as turn,
+            gated(lambda: "" if turn.held() else LATE),
+            commit(revision),
+            span("pass", stack=stack.name, reason=reason),
+        ):
             report, seen = self._pass(turn, stack, revision, reason, approved, shown)
             latest = report
             while _promising(latest) and report.rounds < self.settings.rounds and not self.retry.stop.is_set() and turn.held():
@@ -178,7 +184,7 @@ class Engine:
         started = clock.now()
         seen = self._look(stack, revision, exact=True)
         outcomes: dict[ResourceId, Outcome] = {}
-        hush = Hush(self.observer, self.retry)
+        hush = Hush(self.observer)
         try:
             with span("plan"):
                 plan = remaining = self._guarded(seen, revision, approved)

@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import cast
+from typing import Any, TypeVar, cast
 
 from reconciler.driver import Health, Observation, Ownership, Scope, SecretStore
 from reconciler.errors import DriverError, Permanent, SettingsError
 from reconciler.graph import Graph, build
-from reconciler.lanes import Lanes
+from reconciler.lanes import Call, Lanes
 from reconciler.plan import Applied, Inputs, Plan, Resting, make_plan
-from reconciler.registry import Catalog
+from reconciler.registry import Catalog, load
 from reconciler.resolving import resolve
 from reconciler.resource import Resource, ResourceId, SecretRef, SecretValue
 from reconciler.retry import Retry
@@ -24,6 +24,7 @@ from reconciler.stack import Stack, Unresolved
 from reconciler.targets import Targets
 from reconciler.telemetry import at, call, span
 
+T = TypeVar("T")
 NOTHING: Mapping[ResourceId, Resting] = MappingProxyType({})
 
 
@@ -120,7 +121,7 @@ class Observer:
         owner = f"{self.instance}/{stack.name}"
         bare = Scope(owner=owner, revision=revision, applied=frozenset(applied), count=unmanaged.__setitem__, span=call)
         store, name, trouble = self._store(stack)
-        secrets = Secrets(store, bare, self.key, trouble=trouble, patiently=self.retry.call, target=name)
+        secrets = Secrets(store, bare, self.key, trouble=trouble, lane=lambda work, again: self._lane(name, bare, work, again), target=name)
         scope = replace(
             bare,
             fingerprint=secrets.fingerprint,
@@ -150,11 +151,32 @@ class Observer:
         """Say whether a target is a store of secrets."""
         return self.catalog.plugin(self.targets.driver_name(target)).keeps_secrets
 
+    def has_face(self, target: str, verb: str) -> bool:
+        """Say whether the driver of a target can do what not every driver can."""
+        try:
+            return hasattr(load(self.catalog.plugin(self.targets.driver_name(target)).driver), verb)
+        except SettingsError:  # said where the target is observed
+            return False
+
     def _transactional(self, target: str) -> bool:
         try:
             return self.catalog.plugin(self.targets.driver_name(target)).transactional
         except SettingsError:  # said where the target is observed
             return False
+
+    def ask(self, target: str, scope: Scope, work: Callable[[Any, Scope], T], *, writes: bool = False) -> T:
+        """Give what a driver answers, tried again as everywhere, in its lane. Raises DriverError or SettingsError; a bug comes as it is.
+
+        ``work`` is given the driver, opened when it is not yet, and ``scope`` with an ear for signs of life.
+        """
+        return self._lane(target, scope, lambda ears: work(self.targets.get(target), ears), again=True, writes=writes)
+
+    def _lane(self, target: str, scope: Scope, work: Callable[[Scope], T], again: bool, *, writes: bool = False) -> T:
+        def run(call: Call) -> T:
+            ears = replace(scope, span=call.heard(scope.span))
+            return self.retry.call(lambda: work(ears), call.alive) if again else work(ears)
+
+        return self.lanes.run(target, run, writes=writes)
 
     def glance(self, seen: Seen, ids: Iterable[ResourceId]) -> dict[ResourceId, Health]:
         """Look at the health of some resources only. What cannot be seen is left out."""
@@ -162,10 +184,9 @@ class Observer:
         for id in ids:
             by_target.setdefault(seen.target(id), []).append(seen.graph.resources[id])
         found: dict[ResourceId, Health] = {}
-        for target, resources in by_target.items():
-            observations, trouble = self._one(target, resources, seen.scope)
+        for target, (observations, trouble) in self._side_by_side(by_target, seen.scope).items():
             if not trouble:
-                wanted = {one.id for one in resources}
+                wanted = {one.id for one in by_target[target]}
                 found.update({one.id: one.health for one in observations if one.id in wanted and one.live is not None})
         return found
 
@@ -180,7 +201,9 @@ class Observer:
         for target in dict.fromkeys([*stack.spec.targets.values(), *self.targets.names()]):
             try:
                 if self.catalog.plugin(self.targets.driver_name(target)).keeps_secrets:
-                    return cast("SecretStore", self.targets.get(target)), target, ""
+                    return cast("SecretStore", self.lanes.run(target, lambda _: self.targets.get(target))), target, ""  # noqa: B023 - at once
+            except DriverError as error:  # no other store is asked in the place of this one
+                return None, "", f"the secret store cannot be seen: {error}"
             except SettingsError as error:
                 trouble = f"the secret store cannot be opened: {error}"
         return None, "", trouble
@@ -202,17 +225,20 @@ class Observer:
         for one in seen.graph:
             if (target := seen.target(one.id)) in wanted and not isinstance(one.spec, Unresolved):
                 wanted[target].append(one)
-        contexts = [copy_context() for _ in targets]
-        work: Callable[[str], tuple[tuple[Observation, ...], str]] = lambda target: self._one(target, wanted[target], seen.scope)  # noqa: E731
-        with ThreadPoolExecutor(max(1, min(self.workers, len(targets)))) as pool:
-            results = list(pool.map(lambda context, target: context.run(work, target), contexts, targets))
         by_target, blind = dict(seen.by_target), dict(seen.blind)
-        for target, (observations, trouble) in zip(targets, results, strict=True):
+        for target, (observations, trouble) in self._side_by_side(wanted, seen.scope).items():
             by_target[target] = observations
             blind.pop(target, None)
             if trouble:
                 blind[target] = trouble
         return replace(seen, by_target=by_target, blind=blind)
+
+    def _side_by_side(self, wanted: Mapping[str, Sequence[Resource]], scope: Scope) -> dict[str, tuple[tuple[Observation, ...], str]]:
+        """Observe several targets at the same time."""
+        contexts = [copy_context() for _ in wanted]
+        with ThreadPoolExecutor(max(1, min(self.workers, len(wanted)))) as pool:
+            results = pool.map(lambda context, pair: context.run(self._one, *pair, scope), contexts, wanted.items())
+            return dict(zip(wanted, results, strict=True))
 
     def _one(self, target: str, wanted: Sequence[Resource], scope: Scope) -> tuple[tuple[Observation, ...], str]:
         """Observe one target. Gives the observations, or none and the reason why not."""
@@ -222,9 +248,8 @@ class Observer:
                 return (), problem
             if not self.trusting and self.catalog.plugin(self.targets.driver_name(target)).acts:
                 return tuple(Observation(one.id, one.spec.canonical(scope.fingerprint)) for one in wanted), ""
-            driver = self.targets.get(target)
             with at(target, "observe", wanted=len(wanted)):
-                return tuple(self.lanes.run(target, lambda _: self.retry.call(lambda: driver.observe(wanted, scope)))), ""
+                return tuple(self.ask(target, scope, lambda driver, ears: driver.observe(wanted, ears))), ""
         except (DriverError, SettingsError) as error:
             return (), str(error)
         except Exception as error:  # a bug in one driver must not blind the others

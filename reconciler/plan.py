@@ -336,7 +336,7 @@ def _prune(unwanted: Iterable[Observation], inputs: Inputs) -> tuple[dict[Resour
         change = Change(Action.DELETE, one.id, target, None, tuple(diff(one.live, {})), one.live, one.handle, evidence=one.evidence)
         if one.keep:
             kept.append(Held(change, "keep", "is no longer in git, and its mark says that it must stay; delete it by hand if it should go"))
-        elif (before := inputs.applied.get(one.id)) is not None and before.protect:
+        elif one.protect or ((before := inputs.applied.get(one.id)) is not None and before.protect):
             kept.append(Held(change, "protect", "is protected; put it back into git, or approve this plan by its digest"))
         else:
             deletes[one.id] = change

@@ -6,15 +6,14 @@ died has left is found in the system itself by its mark. A system that cannot ke
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from reconciler.driver import Outcome, Ownership, Quieted, Quieter, Status
+from reconciler.driver import Outcome, Ownership, Quieted, Quieter, Scope, Status
 from reconciler.errors import DriverError, SettingsError
 from reconciler.graph import Graph
 from reconciler.observing import Observer, Seen
 from reconciler.plan import Plan
 from reconciler.resource import ResourceId
-from reconciler.retry import Retry
 from reconciler.telemetry import span
 
 T = TypeVar("T")
@@ -25,7 +24,6 @@ class Hush:
     """The quiet of one pass: ``begin`` before its first write, ``end`` after its last look."""
 
     observer: Observer
-    retry: Retry
     _notes: list[str] = field(default_factory=list)
 
     def begin(self, seen: Seen, plan: Plan) -> None:
@@ -33,18 +31,18 @@ class Hush:
         if not seen.stack.spec.monitoring.quiet:
             return
         touched = {change.id for change in plan.changes if change.id in seen.graph.resources}
-        for target, driver in self._quieters(seen):
+        for target in self._quieters(seen):
             watching = _watching(seen, target, touched)
             if not watching:
                 continue
             reason = f"{seen.stack.name}: {_some(sorted(touched - set(watching)))} being changed"
             with span(f"quiet {target}", resources=len(watching)):
-                self._try(target, "it may raise alarms", lambda: _quiet(driver, watching, seen, reason))  # noqa: B023 - called at once
+                self._try(target, "it may raise alarms", seen, _quiet(watching, reason, seen.stack.spec.monitoring.at_most))
 
     def end(self, seen: Seen, remaining: Plan, outcomes: Mapping[ResourceId, Outcome], *, interrupted: bool) -> Plan:
         """End the quiet of this stack, also what a dead process left, or say why it stays. Gives ``remaining`` with what is to be told."""
-        for target, driver in self._quieters(seen):
-            found = self._try(target, "it may still be quiet", lambda: driver.quieted(seen.scope))  # noqa: B023 - called at once
+        for target in self._quieters(seen):
+            found = self._try(target, "it may still be quiet", seen, lambda driver, scope: driver.quieted(scope))
             if found is None:
                 continue
             reason = "the pass was interrupted" if interrupted else next(_trouble(seen, remaining, outcomes, found.ids), "")
@@ -52,34 +50,28 @@ class Hush:
                 self._notes.append(_stays(target, found, reason))
             else:
                 with span(f"unquiet {target}", resources=len(found.ids)):
-                    self._try(target, "it stays quiet", lambda: driver.unquiet(seen.scope))  # noqa: B023 - called at once
+                    self._try(target, "it stays quiet", seen, lambda driver, scope: driver.unquiet(scope))
         return replace(remaining, notes=tuple(sorted({*remaining.notes, *self._notes})))
 
-    def _quieters(self, seen: Seen) -> Iterator[tuple[str, Quieter]]:
+    def _quieters(self, seen: Seen) -> Iterator[str]:
         """Give the targets of this stack that can keep quiet and could be seen."""
         for target in sorted(seen.by_target):
-            if target in seen.blind:
-                continue
-            try:
-                driver = self.observer.targets.get(target)
-            except SettingsError:  # said where it is observed
-                continue
-            if hasattr(driver, "quiet"):
-                yield target, cast("Quieter", driver)
+            if target not in seen.blind and self.observer.has_face(target, "quiet"):
+                yield target
 
-    def _try(self, target: str, otherwise: str, work: Callable[[], T]) -> T | None:
+    def _try(self, target: str, otherwise: str, seen: Seen, work: Callable[[Quieter, Scope], T]) -> T | None:
         """Call a driver as patiently as everywhere else; what fails, or is a bug of the driver, becomes a note."""
         try:
-            return self.retry.call(work)
-        except DriverError as error:
+            return self.observer.ask(target, seen.scope, work, writes=True)
+        except (DriverError, SettingsError) as error:
             self._notes.append(f"{target}: {otherwise}: {error}")
         except Exception as error:  # a bug in one driver must not stop the pass
             self._notes.append(f"{target}: {otherwise}: bug: {type(error).__name__} in the driver")
         return None
 
 
-def _quiet(driver: Quieter, watching: Collection[ResourceId], seen: Seen, reason: str) -> None:
-    driver.quiet(sorted(watching), seen.scope, reason, seen.stack.spec.monitoring.at_most)
+def _quiet(watching: Collection[ResourceId], reason: str, seconds: float) -> Callable[[Quieter, Scope], None]:
+    return lambda driver, scope: driver.quiet(sorted(watching), scope, reason, seconds)
 
 
 def _watching(seen: Seen, target: str, touched: Collection[ResourceId]) -> set[ResourceId]:

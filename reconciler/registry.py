@@ -90,8 +90,13 @@ def checked_config(plugin: Plugin, config: Mapping[str, Any]) -> Any:
     try:
         return plugin.config.model_validate(dict(config))
     except ValidationError as error:
-        fields = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg'].lower()}" for one in error.errors())
+        fields = "; ".join(filter(None, (_said(one) for one in error.errors(include_input=False))))
         raise SettingsError(f"target of driver {plugin.name}: {fields}") from None
+
+
+def _said(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    return f"{where}: {error['msg'].removeprefix('Value error, ').lower()}" if where else error["msg"].removeprefix("Value error, ")
 
 
 def open_target(plugin: Plugin, config: Mapping[str, Any]) -> Any:

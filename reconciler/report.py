@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.driver import Action, Change, Evidence, FieldDiff, Health, Outcome, Status
 from reconciler.errors import Problem
-from reconciler.plan import Held, Plan
+from reconciler.plan import Held, Plan, Stuck
 from reconciler.resource import ResourceId
 
 SYMBOLS = {Action.CREATE: "+", Action.UPDATE: "~", Action.REPLACE: "±", Action.DELETE: "-", Action.ADOPT: "⊕"}
@@ -131,10 +131,20 @@ def plan_lines(plan: Plan, *, fields: bool = True) -> Iterator[str]:
         yield f"held by {held.guard}: {change_line(held.change)}: {held.reason}"
         if fields and held.change.action is not Action.DELETE:
             yield from (f"      {line}" for line in diff_lines(held.change.diffs))
-    for stuck in plan.stuck:
-        yield f"{'unknown' if stuck.unknown else stuck.status.value}: {stuck.id}: {stuck.reason}"
+    yield from (f"{status}: {who}: {reason}" for status, who, reason in stuck_rows(plan.stuck))
     yield from (f"note: {note}" for note in plan.notes)
     yield f"{plan.stack}: {summary(plan)}; {plan.unchanged} unchanged{beside(plan)}; digest {plan.digest[:12]}"
+
+
+def stuck_rows(stuck: Iterable[Stuck]) -> Iterator[tuple[str, str, str]]:
+    """Give status, resource and reason of each; what could not be seen for one reason is told once, as ``a, b and 10 more``."""
+    together: dict[str, list[Stuck]] = {}
+    for one in stuck:
+        together.setdefault(one.reason if one.unknown else str(one.id), []).append(one)
+    for group in together.values():
+        first, more = group[0], len(group) - 2
+        who = ", ".join(str(one.id) for one in group[:2]) + (f" and {more} more" if more > 0 else "")
+        yield "unknown" if first.unknown else first.status.value, who, first.reason
 
 
 def plan_text(plan: Plan) -> str:
@@ -152,7 +162,7 @@ def plan_markdown(plan: Plan) -> str:
             fields = "<br>".join(_cell(line) for line in diff_lines(change.diffs, 6)) if change.action is not Action.DELETE else ""
             lines.append(f"| {SYMBOLS[change.action]} {change.action} | `{change.id}` | {_cell(why or change.cause.value)} | {fields} |")
         lines.append("")
-    lines += [f"- **{'unknown' if one.unknown else one.status.value}** `{one.id}`: {_cell(one.reason)}" for one in plan.stuck]
+    lines += [f"- **{status}** `{who}`: {_cell(reason)}" for status, who, reason in stuck_rows(plan.stuck)]
     lines += [f"- note: {_cell(note)}" for note in plan.notes]
     return "\n".join([*lines, "", f"{plan.unchanged} unchanged{beside(plan)} · digest `{plan.digest[:12]}`"])
 
@@ -227,8 +237,7 @@ def report_lines(report: Report) -> Iterator[str]:
         yield f"  {one.status}: {one.id}{f': {one.message}' if one.message else ''}"
     for held in report.remaining.held:
         yield f"  held by {held.guard}: {change_line(held.change)}: {held.reason}"
-    for stuck in report.remaining.stuck:
-        yield f"  {'unknown' if stuck.unknown else stuck.status.value}: {stuck.id}: {stuck.reason}"
+    yield from (f"  {status}: {who}: {reason}" for status, who, reason in stuck_rows(report.remaining.stuck))
     for id, health in sorted(report.health.items()):
         yield f"  {health.level.name.lower()}: {id}: {health.message}"
     yield from (f"  note: {note}" for note in report.remaining.notes)

@@ -25,14 +25,17 @@ class Retry:
     clock: Clock = Clock()
     jitter: Callable[[float, float], float] = random.uniform
 
-    def call(self, work: Callable[[], T]) -> T:
-        """Give what ``work`` gives. Raises the last Transient when every try failed; anything else at once."""
+    def call(self, work: Callable[[], T], pausing: Callable[[float], None] = lambda seconds: None) -> T:
+        """Give what ``work`` gives. Raises the last Transient when every try failed; anything else at once.
+
+        ``pausing`` is told of each wait, in seconds, that the server itself asked for.
+        """
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Transient),
             stop=tenacity.stop_any(tenacity.stop_after_attempt(self.settings.attempts), tenacity.stop_when_event_set(self.stop)),
             wait=self._pause,
             sleep=self._sleep,
-            before_sleep=_tell,
+            before_sleep=lambda state: _tell(state, pausing),
             reraise=True,
         )
         return retrying(work)
@@ -49,6 +52,9 @@ class Retry:
         return self.jitter(longest / 2, longest)
 
 
-def _tell(state: tenacity.RetryCallState) -> None:
+def _tell(state: tenacity.RetryCallState, pausing: Callable[[float], None]) -> None:
     error = state.outcome.exception() if state.outcome is not None else None
-    retried(throttled=isinstance(error, Transient) and error.retry_after is not None)
+    throttled = isinstance(error, Transient) and error.retry_after is not None
+    if throttled:
+        pausing(state.upcoming_sleep)
+    retried(throttled=throttled)

@@ -10,14 +10,15 @@ import hmac
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from threading import RLock
-from typing import TypeAlias
+from threading import Lock
+from typing import Protocol, TypeAlias, TypeVar
 
 from reconciler.driver import Scope, SecretNote, SecretReading, SecretStore, SecretVersion
 from reconciler.errors import DriverError, Permanent
 from reconciler.expressions import ExpressionError, complete
 from reconciler.resource import Resource, ResourceId, SecretRef, SecretValue
 
+T = TypeVar("T")
 Place: TypeAlias = tuple[str, str]
 """A path and a key on it."""
 
@@ -26,12 +27,19 @@ STRONG = 16
 WEAK = "fingerprint_key is no long random text, so nothing about its values may be noted"
 
 
+class Lane(Protocol):
+    """The way to the store: it gives up what does not come back, and what fails for a moment is tried ``again``."""
+
+    def __call__(self, work: Callable[[Scope], T], again: bool) -> T:
+        """Give what ``work`` gives. Raises what it raises, or DriverError."""
+        ...
+
+
 @dataclass(slots=True)
 class Secrets:
     """The secrets of one pass. ``key`` makes fingerprints that two installations cannot compare, and tags that nobody else can try out.
 
-    ``trouble`` says why no secret can be had; ``patiently`` runs a look at the versions, and again when it fails for a moment;
-    ``target`` names the target that ``store`` is.
+    ``trouble`` says why no secret can be had; every call of ``store`` goes through ``lane``; ``target`` names the target that it is.
     """
 
     store: SecretStore | None
@@ -39,13 +47,14 @@ class Secrets:
     key: bytes
     versions: Mapping[str, SecretVersion] = field(default_factory=dict)
     trouble: str = ""
-    patiently: Callable[[Callable[[], Mapping[str, SecretVersion]]], Mapping[str, SecretVersion]] = lambda work: work()
+    lane: Lane | None = None
     target: str = ""
     _notes: dict[str, SecretNote] = field(default_factory=dict)
     _coarse: dict[str, str] = field(default_factory=dict)
     _unread: dict[str, str] = field(default_factory=dict)
     _readings: dict[str, SecretReading] = field(default_factory=dict, repr=False)
-    _lock: RLock = field(default_factory=RLock, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
+    _paths: dict[str, Lock] = field(default_factory=dict, repr=False)
 
     def prepare(self, resources: Iterable[Resource], *, exact: bool = False) -> dict[ResourceId, str]:
         """Learn the versions of everything referred to. Gives the resources that must wait, each with the reason.
@@ -72,13 +81,16 @@ class Secrets:
             self.trouble = "no target keeps secrets; configure one, e.g. targets.vault"
             return
         try:
-            found = dict(self.patiently(lambda: store.versions(paths, self.scope)))
+            found = dict(self._ask(lambda scope: store.versions(paths, scope), again=True))
         except DriverError as error:
             self.trouble = f"the secret store cannot be seen: {error}"
         except Exception as error:  # a bug in the store must not stop what needs no secret
             self.trouble = f"the secret store cannot be seen: bug: {type(error).__name__} in the driver"
         else:
             self._take(found)
+
+    def _ask(self, work: Callable[[Scope], T], *, again: bool = False) -> T:
+        return work(self.scope) if self.lane is None else self.lane(work, again)
 
     def _take(self, found: Mapping[str, SecretVersion]) -> None:
         """Keep what was learnt; a note counts when it is about the present version and is ours."""
@@ -123,8 +135,9 @@ class Secrets:
         tags = {key: self._tag(path, key, value) for key in sorted(keys) if (value := reading.values.get(key)) is not None}
         note = SecretNote(reading.version or self.versions[path].text, tags, reading.facts)
         note = replace(note, seal=self._seal(path, note))
+        store = self.store
         try:
-            self.store.note(path, note, self.scope)
+            self._ask(lambda scope: store.note(path, note, scope))
         except Permanent as error:
             self._coarse[path] = str(error)
             return
@@ -205,11 +218,23 @@ class Secrets:
 
     def _reading(self, path: str) -> SecretReading:
         with self._lock:
-            if path not in self._readings:
-                if self.store is None:
-                    raise Permanent("no target keeps secrets")
-                self._readings[path] = self.store.read(path, self.scope)
-            return self._readings[path]
+            known = self._readings.get(path)
+        return known or self._ask(lambda scope: self._read(path, scope))
+
+    def _read(self, path: str, scope: Scope) -> SecretReading:
+        """Read a path once, whoever asks for it at the same time; other paths do not wait for it."""
+        if self.store is None:
+            raise Permanent("no target keeps secrets")
+        with self._lock:
+            mine = self._paths.setdefault(path, Lock())
+        with mine:
+            with self._lock:
+                known = self._readings.get(path)
+            if known is None:
+                known = self.store.read(path, scope)
+                with self._lock:
+                    self._readings[path] = known
+            return known
 
     def close(self) -> None:
         """Drop every value. What was noted stays known."""

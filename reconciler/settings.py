@@ -126,6 +126,12 @@ class Engine(_Section):
     deadline: float = Field(
         900, gt=0, description="Seconds after which one look at a target, or its part of a wave, is given up and the pass goes on without."
     )
+    patience: float = Field(
+        120,
+        gt=0,
+        description="Seconds without one answered call after which the same is done. A look at a target that is known to be quick is "
+        "given up sooner, and so is one that was silent at the last try.",
+    )
     watches: int = Field(
         64,
         ge=0,

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,9 +13,12 @@ from pydantic import ValidationError
 
 from reconciler.driver import Driver
 from reconciler.errors import SettingsError
-from reconciler.registry import Catalog, open_target
+from reconciler.registry import Catalog
+from reconciler.wiring import open_target
 
 log = logging.getLogger("reconciler.targets")
+CLOSING = 10.0
+"""Seconds that a driver may take to let go of its connections."""
 LARGEST = 1_048_576
 """Bytes of a file that may be a key; what is larger is not looked into."""
 
@@ -28,6 +31,7 @@ class Targets:
         self._configs, self._catalog = configs, catalog
         self._open: dict[str, Driver] = {}
         self._stamps: dict[str, str] = {}
+        self._opening: dict[str, Lock] = {}
         self._lock = Lock()
 
     def names(self) -> list[str]:
@@ -55,14 +59,20 @@ class Targets:
         return True
 
     def get(self, target: str) -> Driver:
-        """Give the driver of a target, opened on first use. Raises SettingsError."""
+        """Give the driver of a target, opened on first use; nobody waits for another target. Raises SettingsError."""
         with self._lock:
-            if target not in self._open:
-                plugin = self._catalog.plugin(self.driver_name(target))
-                config = {key: value for key, value in self._configs.get(target, {}).items() if key != "driver"}
-                self._stamps[target] = stamp(config)
-                self._open[target] = open_target(plugin, config)
-            return self._open[target]
+            opening = self._opening.setdefault(target, Lock())
+        with opening:
+            with self._lock:
+                known, config = self._open.get(target), dict(self._configs.get(target, {}))
+            if known is not None:
+                return known
+            plugin = self._catalog.plugin(str(config.pop("driver", target)))
+            found = stamp(config)
+            driver: Driver = open_target(plugin, config)
+            with self._lock:
+                self._stamps[target], self._open[target] = found, driver
+            return driver
 
     def current(self, configs: object) -> bool:
         """Say whether these are the very settings that are in use."""
@@ -103,10 +113,19 @@ class Targets:
 
 
 def _close(name: str, driver: Driver) -> None:
-    with suppress(Exception):
-        driver.close()
-        return
-    log.warning("target %s did not close cleanly", name)
+    """Close a driver; one that does not come back is left behind, as everywhere."""
+    well: list[bool] = []
+
+    def closing() -> None:
+        with suppress(Exception):
+            driver.close()
+            well.append(True)
+
+    thread = Thread(target=closing, name=f"close-{name}", daemon=True)
+    thread.start()
+    thread.join(CLOSING)
+    if not well:
+        log.warning("target %s did not close cleanly", name)
 
 
 def stamp(config: Any) -> str:

@@ -14,10 +14,11 @@ from typing import Protocol
 import pytest
 
 from reconciler.driver import Action, Change, Driver, Observation, Outcome, Ownership, Scope, Status
-from reconciler.errors import DriverError, Permanent, Transient
+from reconciler.errors import DriverError, Permanent
 from reconciler.graph import build
 from reconciler.plan import Inputs, Plan, make_plan
 from reconciler.resource import JSONObject, Resource, SecretRef, SecretValue
+from reconciler.writing import LATE, failed, gated
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +212,8 @@ class ObserverContract:
     def _write_all(self, bench: Bench, wave: Sequence[Change]) -> list[Outcome]:
         try:
             return bench.write(wave)
-        except Transient as error:
-            return [Outcome(change.id, Status.FAILED, str(error), transient=True, retry_after=error.retry_after) for change in wave]
         except DriverError as error:
-            return [Outcome(change.id, Status.FAILED, str(error)) for change in wave]
+            return [failed(change.id, error) for change in wave]
 
 
 class DriverContract(ObserverContract):
@@ -265,6 +264,18 @@ class DriverContract(ObserverContract):
             bench.write(wave)
             assert set(world.peek()) == first, "the second time made something new"
         bench.converge(resources)
+
+    def test_nothing_more_is_written_once_the_stack_is_not_ours(self, world: World, bench: Bench) -> None:
+        """A process that was frozen in the middle of a change wakes when another has the stack: it asks before each request that writes."""
+        for number in (1, 2, 3, 5, 8):
+            for resources in (self.wanted(world), self.wanted(world, after=True), []):
+                changes = [change for wave in bench.plan(resources).waves for change in wave]
+                allowed = world.writes() + number
+                with gated(lambda: LATE if world.writes() >= allowed else ""):  # noqa: B023 - called at once
+                    outcomes = [one for change in changes for one in bench.write([change])]  # one by one: those of a wave overlap
+                assert world.writes() <= allowed, f"{number} writes were allowed, and {world.writes() - allowed} more were sent"
+                assert all(one.status is Status.BLOCKED for one in outcomes if LATE in one.message)
+                bench.converge(resources)
 
     def test_a_field_changed_by_somebody_else_is_seen_and_put_back(self, world: World, bench: Bench) -> None:
         """Drift."""
@@ -323,6 +334,19 @@ class DriverContract(ObserverContract):
         bench.apply(bench.plan(keep))
         assert before - set(world.peek()) >= ours, "something of ours that left git is still there"
         assert world.locate(foreign.before) in world.peek(), "an object that carries no mark was deleted"
+
+    def test_what_is_protected_stays_when_it_leaves_git_though_our_memory_is_lost(self, world: World, bench: Bench) -> None:
+        """Its own mark says it: nothing else is left that could."""
+        samples = [sample.before for sample in world.samples() if sample.before.id.kind not in self.cannot_delete | self.always_ours]
+        held = {one.id for one in samples}
+        guarded = [replace(one, policy=replace(one.policy, protect=one.id in held)) for one in self.wanted(world)]
+        bench.converge(guarded)
+        plan = bench.plan([])
+        assert not held & {change.id for change in plan.changes}
+        assert {one.guard for one in plan.held if one.change.id in held} <= {"protect", "keep"}
+        assert held <= {one.change.id for one in plan.held} | {one.id for one in plan.stuck}
+        bench.converge(self.wanted(world))
+        assert not [one for one in bench.plan([]).held if one.guard == "protect"], "the mark follows git when the protection ends"
 
     # -- faults --------------------------------------------------------------------------------------------------------------
 

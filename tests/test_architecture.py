@@ -13,7 +13,22 @@ ROOT = Path(__file__).parent.parent
 CORE = ROOT / "reconciler"
 PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if path.name.startswith("reconciler_"))
 
-PURE = ("errors", "resource", "driver", "graph", "waves", "plan", "policy", "report", "stack", "documents", "expressions", "cel")
+PURE = (
+    "errors",
+    "resource",
+    "driver",
+    "graph",
+    "waves",
+    "readiness",
+    "gates",
+    "plan",
+    "policy",
+    "report",
+    "stack",
+    "documents",
+    "expressions",
+    "cel",
+)
 ALSO_PURE = ("templates", "resolving", "invalid", "load")
 STANDARD = {
     "os",

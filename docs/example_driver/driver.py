@@ -43,14 +43,17 @@ class BoardDriver:
 
 def _observed(note: JSONObject, scope: Scope) -> Observation:
     label, _, sealed = str(note["label"]).partition(" ")
-    mark = Mark.parse(label)
+    mark, id = Mark.parse(label), ResourceId("board", "Note", note["title"])
+    wish = scope.wanted.get(id)
     return Observation(
-        id=ResourceId("board", "Note", note["title"]),
+        id=id,
         live={"text": f"secret:{sealed}" if sealed else note["text"], "colours": sorted(note["colours"])},
         ownership=mark.ownership(scope.owner) if mark else Ownership.UNMARKED,
         handle={"id": note["id"]},
         keep=bool(mark and mark.keep),
+        protect=bool(mark and mark.protect),
         owner=mark.owner if mark else "",
+        stale_mark=mark.called if mark and wish and mark.owner == scope.owner and mark != Mark.of(wish, scope) else "",
     )
 
 

@@ -12,6 +12,7 @@ from cloudflare import APIConnectionError, APIStatusError, APITimeoutError, Clou
 
 from reconciler.errors import Conflict, DriverError, Permanent, Transient
 from reconciler.resource import JSONObject
+from reconciler.writing import may_write
 from reconciler_cloudflare.config import Config
 
 API_VERSION = "2026-08-01"
@@ -204,6 +205,7 @@ class Client:
         """
         path = f"/zones/{self.zone_id(zone)}/dns_records/batch"
         with self._call(f"zone {zone}", WRITE):
+            may_write()
             _check(self._api.post(path, cast_to=object, body=body))
 
     def _get(self, path: str, query: Mapping[str, object], what: str, needs: str, timeout: float | None = None) -> JSONObject:

@@ -130,6 +130,7 @@ class CloudflareDriver:
                 evidence=self._attribution.of(live),
                 refused=refused,
                 keep=live.mark.keep,
+                protect=live.mark.protect,
                 owner=live.mark.owner,
             )
 
@@ -207,7 +208,7 @@ def _home(change: Change) -> str:
 
 
 def _short(mark: Mark) -> str:
-    return f"{mark.name}:keep" if mark.keep else mark.name
+    return mark.called
 
 
 def _handle(live: Live) -> JSONObject:

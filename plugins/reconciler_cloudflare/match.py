@@ -162,8 +162,8 @@ class Matching:
 
     def _left(self, live: Live) -> bool:
         """Say whether a record is ours and its wish has gone from git for good."""
-        ours = live.mark is not None and live.ownership(self._owner) is Ownership.OURS
-        return ours and live.mark is not None and not live.mark.keep and live.marked_id() not in self._wanted
+        going = live.mark is not None and not (live.mark.keep or live.mark.protect)
+        return going and live.ownership(self._owner) is Ownership.OURS and live.marked_id() not in self._wanted
 
     def _by_adoption(self, resource: Resource, form: JSONObject) -> Iterable[Live]:
         """Find what a wish would have to push aside: the only CNAME a name can have, or a set it claims for itself and may adopt."""

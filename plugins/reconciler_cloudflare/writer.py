@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from reconciler.driver import Change, Outcome, Scope, Status
 from reconciler.errors import Conflict, DriverError, Permanent, Transient
 from reconciler.resource import ResourceId
+from reconciler.writing import failed
 from reconciler_cloudflare.batch import Bundle, Snapshot, Unit, body, bundles, chunks, paired, unit_of
 from reconciler_cloudflare.client import Client, Refusal
 from reconciler_cloudflare.match import Live, form_wanted
@@ -119,10 +121,10 @@ class ZoneWriter:
             self._outcomes[change.id] = Outcome(change.id, Status.APPLIED, message, time.monotonic() - self._started)
 
     def _fail(self, changes: Iterable[Change], error: DriverError) -> None:
-        transient, delay = isinstance(error, Transient), getattr(error, "retry_after", None)
         for change in changes:
-            text = str(error) if str(error).startswith(str(change.id)) else f"{change.id}: {error}"
-            self._outcomes[change.id] = Outcome(change.id, Status.FAILED, text, time.monotonic() - self._started, transient, delay)
+            outcome = failed(change.id, error, time.monotonic() - self._started)
+            named = outcome.message.startswith(str(change.id)) or outcome.status is not Status.FAILED
+            self._outcomes[change.id] = outcome if named else replace(outcome, message=f"{change.id}: {error}")
 
 
 def _changes(chunk: Iterable[Bundle]) -> list[Change]:

@@ -105,7 +105,12 @@ def still_there(
 ) -> Contents:
     """Give ``contents`` without the kinds and namespaces that are not needed and hold no member any more."""
     members = list(kinds_served(contents.kinds, served))
-    kinds = needed.kinds | {kind_name(one) for one in members if kind_name(one) not in needed.kinds and _holds(cluster, applied, one)}
+    used = {*contents.namespaces, applied.namespace}
+
+    def kept(one: Served) -> bool:
+        return any(_holds(cluster, applied, one, place) for place in cluster.places(one, used))
+
+    kinds = needed.kinds | {kind_name(one) for one in members if kind_name(one) not in needed.kinds and kept(one)}
     spaces = needed.namespaces | {
         space
         for space in contents.namespaces - needed.namespaces
@@ -114,7 +119,7 @@ def still_there(
     return Contents(contents.kinds & kinds, contents.namespaces & spaces)
 
 
-def _holds(cluster: Cluster, applied: ApplySet, served: Served, namespace: str = "") -> bool:
+def _holds(cluster: Cluster, applied: ApplySet, served: Served, namespace: str) -> bool:
     try:
         return cluster.any(served, namespace, f"{PART_OF}={applied.id}")
     except NotFound:

@@ -5,7 +5,7 @@ The typed classes of that package are left alone: they cost a second and 70 MiB 
 
 import json
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from yaml import YAMLError
 from reconciler.driver import SpanFactory, no_span
 from reconciler.errors import DriverError, Permanent, Transient
 from reconciler.resource import JSONObject
+from reconciler.writing import may_write
 from reconciler_k8s.answers import failure
 from reconciler_k8s.config import KubernetesConfig
 from reconciler_k8s.names import qualified
@@ -104,6 +105,8 @@ class Cluster:
     def send(self, call: Call) -> tuple[int, JSONObject]:
         """Make one call. Gives the status code and the decoded body; raises DriverError for every other outcome."""
         with _translated(call.about, confidential=call.confidential), self.span(f"{call.method} {call.path}"):
+            if call.method != "GET" and "dryRun" not in call.query:
+                may_write()
             code, headers, body = self._exchange(call)
             if code == 401:
                 self._api = None  # tokens and client certificates are replaced on disk: read them again for the next call
@@ -161,6 +164,15 @@ class Cluster:
             if not token:
                 return
             query = {**query, "continue": token}
+
+    def places(self, served: Served, namespaces: Iterable[str]) -> list[str]:
+        """Name the namespaces by which a kind is listed; one that is empty stands for the whole cluster.
+
+        ``namespaces`` are those that the stack uses: they are listed one by one where the rights are known to be narrow.
+        """
+        if not served.namespaced:
+            return [""]
+        return list(self.config.namespaces) or (sorted({*namespaces} - {""}) if served in self.narrow else [""])
 
     def any(self, served: Served, namespace: str, selector: str) -> bool:
         """Say whether an object with this label exists."""

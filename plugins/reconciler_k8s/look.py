@@ -161,9 +161,7 @@ class Look:
 
     def _items(self, served: Served, blind: Blind, *, whole: bool) -> Iterator[JSONObject]:
         """List a kind: the whole cluster at once, or namespace by namespace where the rights are narrow."""
-        asked = self.cluster.config.namespaces if served.namespaced else ()
-        spaces = list(asked) or (self.namespaces if served in self.cluster.narrow else [""])
-        for space in spaces:
+        for space in self.cluster.places(served, self.namespaces):
             try:
                 for page in self.cluster.pages(served, space, f"{PART_OF}={self.applied.id}", whole=whole):
                     yield from page
@@ -189,7 +187,9 @@ class Look:
             return []
         if found.metadata.get("deletionTimestamp"):
             return [Observation(found.id, {}, unknown="is being deleted", health=health_of(with_kind(found)))]
-        return [Observation(found.id, {"kind": found.served.full_kind}, handle=handle_of(found), keep=found.mark.keep, applied="unwanted")]
+        live: JSONObject = {"kind": found.served.full_kind}
+        keep, protect = found.mark.keep, found.mark.protect
+        return [Observation(found.id, live, handle=handle_of(found), keep=keep, protect=protect, applied="unwanted")]
 
     def _settled(self, wish: Wish, found: Found) -> Observation | None:
         """Give the observation of an object that is as we left it, or None when a closer look is needed."""

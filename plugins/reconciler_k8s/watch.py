@@ -8,6 +8,7 @@ the vendor library never advances its version. A watch that breaks off is taken 
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -97,19 +98,17 @@ class Watch:
                 kinds[one.group, one.kind] = one
         spaces = sorted({*remembered.namespaces, *(wish.namespace for wish in self.wishes.values())} - {""})
         for one in kinds.values():
-            asked = list(self.cluster.config.namespaces) if one.namespaced else []
-            if not asked and one.namespaced and not self._may_list(one):
-                asked = spaces
-            yield from ((one, space) for space in asked or [""])
+            if self.cluster.places(one, spaces) == [""] and one.namespaced:
+                self._try_to_list(one)
+            yield from ((one, space) for space in self.cluster.places(one, spaces))
 
-    def _may_list(self, served: Served) -> bool:
-        try:
-            self.cluster.any(served, "", f"{PART_OF}=none")
-        except Forbidden:
-            return False
-        except NotFound:
-            return True
-        return True
+    def _try_to_list(self, served: Served) -> None:
+        """Learn whether a kind may be listed in the whole cluster."""
+        with suppress(NotFound):
+            try:
+                self.cluster.any(served, "", f"{PART_OF}=none")
+            except Forbidden:
+                self.cluster.narrow.add(served)
 
     # -- one kind ------------------------------------------------------------------------------------------------------------
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from reconciler.driver import Action, Change, Outcome, Ownership, Scope, Status
+from reconciler.driver import Action, Change, Outcome, Ownership, Scope
 from reconciler.errors import Conflict, DriverError, Permanent, Transient
 from reconciler.resource import JSONObject, Resource, ResourceId
-from reconciler.writing import apply_each
+from reconciler.writing import apply_each, failed
 from reconciler_k8s import applyset
 from reconciler_k8s.answers import NotFound
 from reconciler_k8s.client import APPLY, JSON_PATCH, MERGE_PATCH, METADATA, WHOLE, Call, Cluster, Served
@@ -247,14 +247,6 @@ def contents_of(resources: Sequence[Resource]) -> applyset.Contents:
     specs = [one.spec for one in resources if isinstance(one.spec, KubernetesObject)]
     kinds = {".".join(part for part in (spec.kind, spec.api_version.rpartition("/")[0]) if part) for spec in specs}
     return applyset.Contents(frozenset(kinds), frozenset(spec.manifest["metadata"].get("namespace", "") for spec in specs) - {""})
-
-
-def failed(id: ResourceId, error: DriverError) -> Outcome:
-    """Turn an error that stopped everything into the outcome of one change."""
-    transient = isinstance(error, Transient)
-    return Outcome(
-        id, Status.FAILED, str(error), transient=transient, retry_after=error.retry_after if isinstance(error, Transient) else None
-    )
 
 
 def _unite(target: JSONObject, fields: JSONObject) -> None:

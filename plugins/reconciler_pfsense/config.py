@@ -52,6 +52,11 @@ class Config(BaseModel):
         default=5.0, gt=0, description="seconds between two glances at whether somebody else changed the configuration"
     )
 
+    def files(self) -> dict[str, Path]:
+        """Name the files among the fields that may as well hold a text."""
+        texts = {"known_hosts": self.known_hosts, "certificate": self.certificate}
+        return {name: Path(text) for name, text in texts.items() if text.startswith("/")}
+
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
         """Require exactly one credential, so that it is never unclear which one was tried, and a way to know the firewall."""

@@ -10,6 +10,7 @@ from threading import Event
 from reconciler.driver import Action, Change, Mark, Observation, Outcome, Scope, Status
 from reconciler.errors import Conflict, DriverError, Transient
 from reconciler.resource import JSONObject, Resource, ResourceId
+from reconciler.writing import failed, may_write
 from reconciler_pfsense.agent import OURS, Program, Snapshot, Used, transaction_id
 from reconciler_pfsense.client import Client
 from reconciler_pfsense.config import Config
@@ -104,6 +105,7 @@ class PfSenseDriver:
             haproxy=haproxy,
             lock_seconds=self.config.lock_timeout,
         )
+        may_write()
         with scope.span("php apply", target=self.client.target, edits=len(edits)):
             self._seen = Snapshot.of(self.client.run(program))
         self._lineage.add(self._seen.sha)
@@ -129,8 +131,8 @@ class PfSenseDriver:
 
 def _outcomes(changes: Sequence[Change], error: DriverError | None, seconds: float) -> list[Outcome]:
     """Give the one fate of all changes; each has its share of the time."""
-    share, status = seconds / max(len(changes), 1), Status.APPLIED if error is None else Status.FAILED
-    return [Outcome(one.id, status, str(error or ""), share, isinstance(error, Transient)) for one in changes]
+    share = seconds / max(len(changes), 1)
+    return [Outcome(one.id, Status.APPLIED, "", share) if error is None else failed(one.id, error, share) for one in changes]
 
 
 def _wanted_edits(change: Change, found: Found | None, snapshot: Snapshot, scope: Scope) -> list[Edit]:

@@ -161,6 +161,7 @@ class View:
             handle={"sha": self.snapshot.sha, "was": str(ResourceId(DRIVER, mark.kind, mark.name)) if ours and mark else ""},
             evidence=self._evidence(),
             keep=mark is not None and mark.keep,
+            protect=mark is not None and mark.protect,
             notes=notes,
         )
 

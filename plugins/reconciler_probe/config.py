@@ -1,5 +1,7 @@
 """The settings of one vantage point: from where and how the checks are made. It holds no secret."""
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
@@ -42,6 +44,10 @@ class ProbeConfig(BaseModel):
         le=256,
         description="Checks made at the same time; default 16, because a check waits far more than it works.",
     )
+
+    def files(self) -> dict[str, Path]:
+        """Name the file, which is a text here."""
+        return {"ca_file": Path(self.ca_file)} if self.ca_file else {}
 
     @field_validator("connect_to")
     @classmethod

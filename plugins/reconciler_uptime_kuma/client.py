@@ -18,6 +18,7 @@ import socketio
 
 from reconciler.errors import DriverError, Permanent, Transient
 from reconciler.resource import JSONObject
+from reconciler.writing import may_write
 from reconciler_uptime_kuma.answers import accepted
 from reconciler_uptime_kuma.calls import Calls
 from reconciler_uptime_kuma.config import UptimeKumaConfig
@@ -56,6 +57,8 @@ class Client(Calls):
 
     def call(self, event: str, *args: Any) -> JSONObject:
         """Send one call and give its answer."""
+        if not event.startswith("get"):
+            may_write()
         return self._run(self._wire.call(event, *args))
 
     def listed(self, event: str, push: str) -> Any:
@@ -68,6 +71,7 @@ class Client(Calls):
 
     def renew(self, event: str, id: int, argument: Any) -> None:
         """Send a call after which the server checks a monitor anew, so that a heartbeat from before proves nothing."""
+        may_write()
         self._run(self._wire.renew(event, id, argument))
 
     def fetch(self, path: str) -> JSONObject | None:

@@ -206,6 +206,7 @@ def _observation(
         handle={"id": one.id, "mark": str(tag.mark) if tag is not None else ""},
         refused=found.refused,
         keep=tag is not None and tag.mark.keep,
+        protect=tag is not None and tag.mark.protect,
         applied=tag.digest if tag is not None and ownership is Ownership.OURS else "",
         owner=tag.mark.owner if tag is not None and ownership is Ownership.FOREIGN else "",
         stale_mark=_stale(found, one, ownership),
@@ -218,7 +219,7 @@ def _stale(found: Match, one: Live, ownership: Ownership) -> str:
     """Give what a mark of ours says wrongly: the name that git no longer uses, or whether it outlives its removal from git."""
     if found.stale or one.tag is None or found.resource is None or ownership is not Ownership.OURS:
         return found.stale
-    keep = one.tag.mark.keep
-    if keep is not found.resource.policy.prune:
+    mark, policy = one.tag.mark, found.resource.policy
+    if (mark.keep, mark.protect) == (not policy.prune, policy.protect and policy.prune):
         return ""
-    return f"{one.tag.mark.name} ({'kept' if keep else 'pruned'} when removed from git)"
+    return f"{mark.name} ({'kept' if mark.keep else 'protected' if mark.protect else 'pruned'} when removed from git)"

@@ -7,6 +7,20 @@ from collections.abc import Mapping
 
 from reconciler_uptime_kuma.dialect import EXTRA_DEFAULTS, EXTRA_DEFAULTS_2
 
+CHECKED = (
+    "hostname",
+    "port",
+    "url",
+    "method",
+    "keyword",
+    "json_path",
+    "json_path_operator",
+    "expected_value",
+    "dns_resolve_type",
+    "dns_resolve_server",
+)
+"""The fields that say what an active check asks, and where."""
+
 SHAPES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "port": (("hostname", "port"), ()),
     "http": (("url",), ("method",)),
@@ -40,39 +54,11 @@ SHAPES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ntp": (("hostname",), ("port",)),
     "oracledb": ((), ()),
     "pm2": ((), ()),
-    "globalping": (
-        (),
-        (
-            "hostname",
-            "port",
-            "url",
-            "method",
-            "keyword",
-            "json_path",
-            "json_path_operator",
-            "expected_value",
-            "dns_resolve_type",
-            "dns_resolve_server",
-        ),
-    ),
+    "globalping": ((), CHECKED),
 }
 """For each type of monitor, the fields that say what is watched: those it needs, and those it also knows."""
 
-TARGETS = (
-    "hostname",
-    "port",
-    "url",
-    "method",
-    "keyword",
-    "json_path",
-    "json_path_operator",
-    "expected_value",
-    "dns_resolve_type",
-    "dns_resolve_server",
-    "push_token",
-    "docker_container",
-    "docker_host",
-)
+TARGETS = (*CHECKED, "push_token", "docker_container", "docker_host")
 """Every field that says what is watched. One that a type does not know must keep its default, and is not compared."""
 
 EXTRAS = frozenset(EXTRA_DEFAULTS) | frozenset(EXTRA_DEFAULTS_2)

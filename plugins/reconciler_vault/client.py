@@ -19,6 +19,7 @@ from hvac.api.auth_methods import Token as OwnToken
 from reconciler.driver import Scope
 from reconciler.errors import DriverError, Permanent, Transient
 from reconciler.resource import JSONObject
+from reconciler.writing import may_write
 from reconciler_vault.answers import Reply, data_of, judged
 from reconciler_vault.config import AppRoleAuth, KubernetesAuth, TokenAuth, TokenFileAuth, VaultConfig
 from reconciler_vault.tokens import Token, TokenLife
@@ -115,6 +116,8 @@ class Vault:
 
     def _send(self, method: str, path: str, token: Token, body: Mapping[str, Any] | None, params: Mapping[str, str] | None) -> Reply:
         headers = dict(MERGE) if method == "PATCH" else {}
+        if method not in ("GET", "LIST"):
+            may_write()
         with self._translate(f"{method} {path}"), self._adapter(token.value) as adapter:
             return _reply(adapter.request(method, f"/v1/{quote(path, safe='/~:')}", headers=headers, json=body, params=dict(params or {})))
 

@@ -166,7 +166,7 @@ def _stale(found: str, claim: Claim | None, expected: str) -> str:
     """Say what must be rewritten of a mark of ours: the name in it, or that it has no claim."""
     mark = Mark.parse(found)
     if mark is not None and found != expected:
-        return mark.name + (":keep" if mark.keep else "")
+        return mark.called
     return "" if claim is not None and claim.mark == expected else "without a claim"
 
 
@@ -184,7 +184,7 @@ def _owned(
         return
     mark = Mark.parse(live.mark) if live else None
     if live is not None and mark is not None and mark.owner == scope.owner:
-        yield replace(_observation(aside if id in seen else id, natural, live, Ownership.OURS), keep=mark.keep)
+        yield replace(_observation(aside if id in seen else id, natural, live, Ownership.OURS), keep=mark.keep, protect=mark.protect)
     else:  # a deletion was cut off, or another hand took the object or its mark away
         note = f"only our claim on {natural} is left; what may be there is not touched"
         handle: JSONObject = {"natural": natural, "claim_only": True}

@@ -107,7 +107,7 @@ class MountKeeper(Keeper):
 
     def mark(self, resource: Resource, scope: Scope) -> Mark:
         """Make the mark; a mount always outlives its removal from git."""
-        return Mark(scope.owner, resource.id.kind, resource.id.name, keep=True)
+        return Mark.of(resource, scope, keep=True)
 
     def claim(self, resource: Resource, scope: Scope, *, taking: bool) -> None:
         """Nothing: the mark is written with the mount."""

@@ -39,7 +39,7 @@ class SecretKeeper(Keeper):
     def mark(self, resource: Resource, scope: Scope) -> Mark:
         """Make the mark; a secret that is to be retained says so, because nobody can ask its file once it is gone."""
         spec = _spec(resource)
-        return Mark(scope.owner, resource.id.kind, resource.id.name, keep=not resource.policy.prune or spec.delete == "retain")
+        return Mark.of(resource, scope, keep=spec.delete == "retain")
 
     def see(self, natural: str, wanted: Resource | None, claim: Claim | None, scope: Scope) -> Seen | None:
         """Read metadata and, for a wanted secret, the names of its keys, which costs no second call."""

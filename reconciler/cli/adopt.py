@@ -35,10 +35,7 @@ def command(
     """
     if write and path is None:
         raise click.UsageError("--write saves a file of the working tree that --path names")
-    try:
-        id = ResourceId.parse(resource)
-    except ValueError as error:
-        raise ReconcilerError(str(error)) from None
+    id = common.resource_id(resource)
     with common.opened(ctx) as (workshop, store):
         desired = common.desired_of(workshop.settings, path)
         found = _adopted(workshop, store, desired, wanted, id, over)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # a verb pays only for the rooms that it enters
     from reconciler.compose import Workshop
     from reconciler.desired import Desired
     from reconciler.registry import Catalog
+    from reconciler.resource import ResourceId
     from reconciler.settings import Repository, Settings
     from reconciler.stack import Stack
     from reconciler.state import Store
@@ -101,6 +102,17 @@ def opened(ctx: click.Context, *, write: bool = False) -> Iterator["tuple[Worksh
     finally:
         store.close()
         telemetry.shutdown()
+
+
+def resource_id(text: str) -> "ResourceId":
+    """Read the id that a person typed. Raises ReconcilerError."""
+    from reconciler.errors import ReconcilerError
+    from reconciler.resource import ResourceId
+
+    try:
+        return ResourceId.parse(text)
+    except ValueError as error:
+        raise ReconcilerError(str(error)) from None
 
 
 def say(text: str) -> None:

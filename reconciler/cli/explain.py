@@ -25,10 +25,7 @@ from reconciler.state import Store
 @click.pass_context
 def command(ctx: click.Context, resource: str, path: Path | None, wanted: tuple[str, ...], output: str) -> int:
     """Say why RESOURCE (driver/Kind/name) is in its state: declared where, waiting for what, held by whom, different since when."""
-    try:
-        id = ResourceId.parse(resource)
-    except ValueError as error:
-        raise ReconcilerError(str(error)) from None
+    id = common.resource_id(resource)
     with common.opened(ctx) as (workshop, store):
         desired = common.desired_of(workshop.settings, path)
         lines = list(_explain(workshop, store, desired, wanted, id))

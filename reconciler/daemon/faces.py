@@ -28,6 +28,9 @@ PLAN, FIX, ACKNOWLEDGE, ADOPT, APPROVE, LOOK = (
     "reconciler_look",
 )
 
+COUNTED = {Sort.DRIFT: "drift in {}", Sort.UNHEALTHY: "{} not healthy", Sort.STUCK: "{} cannot be applied"}
+"""Titles that say how many resources they are about."""
+
 
 def card(one: Incident, address: Callable[[Part, str], str] = lambda part, stack: "") -> Notice:
     """Give the card of an incident as it is now. ``address`` gives the page with more to read about a part and its stack."""
@@ -90,12 +93,8 @@ def _title(one: Incident) -> str:
             return f"{_many(len(items), 'write')} to {parts[0].about} failed"
         case Sort.HELD:
             return f"{_many(len(items), 'change')} {'is' if len(items) == 1 else 'are'} held by the guard"
-        case Sort.DRIFT:
-            return f"drift in {_many(len(items), 'resource')}"
-        case Sort.UNHEALTHY:
-            return f"{_many(len(items), 'resource')} not healthy"
-        case Sort.STUCK:
-            return f"{_many(len(items), 'resource')} cannot be applied"
+        case Sort.DRIFT | Sort.UNHEALTHY | Sort.STUCK:
+            return COUNTED[one.sort].format(_many(len(items), "resource"))
         case Sort.ENDED:
             return "an exception has ended" if len(items) == 1 else f"{len(items)} exceptions have ended"
         case Sort.COMMIT:

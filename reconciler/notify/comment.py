@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reconciler.checks.findings import Finding, Severity
 from reconciler.driver import Action, Change
 from reconciler.plan import Plan
-from reconciler.report import SYMBOLS, diff_lines, summary
+from reconciler.report import SYMBOLS, diff_lines, stuck_rows, summary
 
 ROWS, FIELDS = 100, 6
 SIGNS = {Severity.ERROR: "🚨", Severity.WARNING: "⚠️", Severity.INFO: "ℹ️"}  # noqa: RUF001 - the sign that people know
@@ -88,8 +88,7 @@ def _plan(plan: Plan) -> Iterator[str]:
         if len(rows) > ROWS:
             yield f"| | and {len(rows) - ROWS} more | | |"
         yield ""
-    for stuck in plan.stuck[:ROWS]:
-        yield f"- **{'unknown' if stuck.unknown else stuck.status.value}** {span(str(stuck.id))}: {span(stuck.reason)}"
+    yield from (f"- **{status}** {span(who)}: {span(reason)}" for status, who, reason in [*stuck_rows(plan.stuck)][:ROWS])
     yield from (f"- note: {span(note)}" for note in plan.notes[:ROWS])
     yield f"- {plan.unchanged} unchanged; digest {span(plan.digest[:12])}"
 

@@ -109,23 +109,24 @@ class FaultMiddleware:
             await self.app(scope, receive, send)
         elif fault.kind in ("cut-before", "cut-after"):
             if fault.kind == "cut-after":
-                await self.app(scope, receive, _swallow)
-            await _cut(send)
+                await self.app(scope, receive, swallow)
+            await cut(send)
         else:
-            await _answer(send, *self.render(fault.kind))
+            await answer(send, *self.render(fault.kind))
 
 
-async def _swallow(message: Message) -> None:
+async def swallow(message: Message) -> None:
     """Take an answer and lose it."""
 
 
-async def _cut(send: Send) -> None:
+async def cut(send: Send) -> None:
     """Promise a body and close the connection without it."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4096")]})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
 
 
-async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
+async def answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
+    """Send a whole answer."""
     pairs = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": [*pairs, (b"content-length", str(len(body)).encode())]})
     await send({"type": "http.response.body", "body": body})

@@ -1,12 +1,20 @@
-"""What holds for all drivers together: whatever they import of the vendors' libraries is in the image, too."""
+"""What the tests of all drivers share: a server for each module, a fresh world on it for each test, and a driver in that world.
+
+A module names its own as ``EMULATOR`` and ``WORLD``, or has fixtures of these names that do more. And what holds for all drivers together:
+whatever they import of the vendors' libraries is in the image, too.
+"""
 
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from reconciler.sandbox.server import Emulator
+from reconciler.testing import Bench, World, scope_for
 
 DOCKERFILE = Path(__file__).parents[2] / "Dockerfile"
 TAKING_OUT = re.compile(r"site-packages \\\n && (?P<commands>.*?)\\\n && python -m compileall", re.DOTALL)
@@ -36,3 +44,24 @@ def the_image_holds_all_that_is_imported(tmp_path_factory: pytest.TempPathFactor
         (tree / folder).mkdir(parents=True, exist_ok=True)
     subprocess.run(["sh", "-ec", commands], cwd=tree, check=True, timeout=30)
     assert [str(file) for file in files if not (tree / file).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
+    made: Emulator = request.module.EMULATOR()
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, emulator: Any) -> World:
+    found: World = request.module.WORLD(emulator)
+    return found
+
+
+@pytest.fixture
+def bench(world: World) -> Iterator[Bench]:
+    bench = Bench(world, world.open(), scope_for(world))
+    yield bench
+    bench.driver.close()

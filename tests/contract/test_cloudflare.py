@@ -1,6 +1,6 @@
 """Cloudflare DNS against its emulator: the promises of every driver, and those that only a zone of records needs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,24 +12,7 @@ from reconciler.resource import JSONObject, ResourcePolicy
 from reconciler.testing import Bench, DriverContract, adopting
 from reconciler_cloudflare.emulator import CloudflareEmulator
 
-
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[CloudflareEmulator]:
-    emulator = CloudflareEmulator()
-    emulator.start()
-    yield emulator
-    emulator.stop()
-
-
-@pytest.fixture
-def world(emulator: CloudflareEmulator) -> CloudflareWorld:
-    return CloudflareWorld(emulator)
-
-
-@pytest.fixture
-def bench(world: CloudflareWorld) -> Iterator[Bench]:
-    with opened(world) as bench:
-        yield bench
+EMULATOR, WORLD = CloudflareEmulator, CloudflareWorld
 
 
 class TestCloudflare(DriverContract):

@@ -1,7 +1,6 @@
 """From a zone that already runs to a stack that keeps it, by the commands that a person types."""
 
 from base64 import b64encode
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +55,7 @@ class Person:
         return [{key: value for key, value in one.items() if key not in volatile} for one in self.world.zone.listing()]
 
 
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[CloudflareEmulator]:
-    emulator = CloudflareEmulator()
-    emulator.start()
-    yield emulator
-    emulator.stop()
+EMULATOR = CloudflareEmulator
 
 
 @pytest.fixture

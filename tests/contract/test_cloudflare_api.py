@@ -63,17 +63,7 @@ def _nullable(schema: Any) -> Any:
     return result
 
 
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[CloudflareEmulator]:
-    emulator = CloudflareEmulator()
-    emulator.start()
-    yield emulator
-    emulator.stop()
-
-
-@pytest.fixture
-def world(emulator: CloudflareEmulator) -> CloudflareWorld:
-    return CloudflareWorld(emulator)
+EMULATOR, WORLD = CloudflareEmulator, CloudflareWorld
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Who changed a drifted record: asked of the audit log when there is something to ask, and never in the way of the plan."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -16,23 +15,7 @@ from reconciler_cloudflare.emulator import CloudflareEmulator
 X = txt("x", "text", ttl=300)
 
 
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[CloudflareEmulator]:
-    emulator = CloudflareEmulator()
-    emulator.start()
-    yield emulator
-    emulator.stop()
-
-
-@pytest.fixture
-def world(emulator: CloudflareEmulator) -> CloudflareWorld:
-    return CloudflareWorld(emulator)
-
-
-@pytest.fixture
-def bench(world: CloudflareWorld) -> Iterator[Bench]:
-    with opened(world) as bench:
-        yield bench
+EMULATOR, WORLD = CloudflareEmulator, CloudflareWorld
 
 
 def asked(world: CloudflareWorld) -> int:

@@ -1,6 +1,5 @@
 """A zone that already runs is written down as desired state, and its plan then only adopts."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -33,12 +32,7 @@ RECORDS: list[JSONObject] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[CloudflareEmulator]:
-    emulator = CloudflareEmulator()
-    emulator.start()
-    yield emulator
-    emulator.stop()
+EMULATOR = CloudflareEmulator
 
 
 @pytest.fixture

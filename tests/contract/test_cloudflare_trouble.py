@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 from cloudflare_world import ZONE, CloudflareWorld, mark, only, opened, txt
@@ -10,27 +9,11 @@ from cloudflare_world import ZONE, CloudflareWorld, mark, only, opened, txt
 from reconciler.driver import Ownership, Status
 from reconciler.errors import Permanent, Transient
 from reconciler.testing import Bench
+from reconciler.writing import LATE, gated
 from reconciler_cloudflare import client
 from reconciler_cloudflare.emulator import CloudflareEmulator
 
-
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[CloudflareEmulator]:
-    emulator = CloudflareEmulator()
-    emulator.start()
-    yield emulator
-    emulator.stop()
-
-
-@pytest.fixture
-def world(emulator: CloudflareEmulator) -> CloudflareWorld:
-    return CloudflareWorld(emulator)
-
-
-@pytest.fixture
-def bench(world: CloudflareWorld) -> Iterator[Bench]:
-    with opened(world) as bench:
-        yield bench
+EMULATOR, WORLD = CloudflareEmulator, CloudflareWorld
 
 
 def test_a_create_that_was_done_although_its_answer_was_lost_counts_as_done(world: CloudflareWorld, bench: Bench) -> None:
@@ -259,3 +242,25 @@ def test_a_batch_larger_than_the_plan_takes_is_cut_until_it_fits(world: Cloudfla
         outcomes = bench.apply(bench.plan(wanted))
         assert {one.status for one in outcomes} == {Status.APPLIED}
         assert not bench.plan(wanted).changes
+
+
+def test_a_daemon_that_froze_between_two_batches_of_one_wave_sends_no_other_when_it_wakes(world: CloudflareWorld) -> None:
+    with opened(world, batch_limit=2) as bench:
+        changes = bench.plan([txt(f"t{number}", f"text {number}") for number in range(5)]).changes
+        before = world.writes()
+        with gated(lambda: LATE if world.writes() > before else ""):
+            outcomes = bench.write(changes)
+        assert world.writes() == before + 1
+        assert sorted(one.status.value for one in outcomes) == ["applied"] * 2 + ["blocked"] * 3
+        assert {one.message for one in outcomes} == {"", LATE}
+        bench.converge([txt(f"t{number}", f"text {number}") for number in range(5)])
+
+
+def test_the_search_for_a_culprit_ends_when_the_stack_is_no_longer_ours(world: CloudflareWorld) -> None:
+    with opened(world) as bench:
+        changes = bench.plan([txt("bad", "x", tags=("team:mail",)), *(txt(f"t{number}", "x") for number in range(4))]).changes
+        before = world.writes()
+        with gated(lambda: LATE if world.writes() > before else ""):
+            outcomes = bench.write(changes)
+        assert world.writes() == before + 1, "the refused one; no half of it was tried"
+        assert {one.status.value for one in outcomes} == {"blocked"}

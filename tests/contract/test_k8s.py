@@ -831,6 +831,32 @@ def test_with_narrow_rights_the_namespaces_of_the_stack_are_listed_one_by_one(
     assert world.locate(wanted[2]) not in world.peek(), "what left git is still found"
 
 
+def test_with_named_namespaces_nothing_is_ever_listed_in_the_whole_cluster(world: KubernetesWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = KubernetesConfig.model_validate({**world.emulator.settings(), "namespaces": ["mail", "default"]})
+    bench, wanted = (
+        Bench(world, KubernetesDriver(settings), scope_for(world)),
+        [HOME, resource(config_map(LOG="info")), resource(service(SMTP))],
+    )
+    refused: list[str] = []
+
+    def decide(request: HttpRequest) -> ApiError | None:
+        error = only_in("mail", "default")(request)
+        refused.extend([request.url.path] if error is not None else [])
+        return error
+
+    answering(monkeypatch, decide)
+    bench.converge(wanted)
+    bench.converge([HOME, wanted[1]])
+    bench.converge([HOME])
+    assert world.locate(wanted[1]) not in world.peek()
+    assert refused == [], "not even to see which kinds and namespaces hold nothing any more"
+    with world.store.lock:
+        maps = world.store.all(("", "configmaps"))
+        parents = [one["metadata"]["annotations"] for one in maps if one["metadata"]["name"].startswith("reconciler-")]
+    assert [one["applyset.kubernetes.io/contains-group-kinds"] for one in parents] == ["Namespace"], "and the inventory is shrunk"
+    bench.driver.close()
+
+
 def test_a_missing_right_is_named_with_verb_resource_and_namespace(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = [HOME, resource(config_map(LOG="info")), resource(secret(password=RELAY))]
     bench.converge(wanted)

@@ -51,6 +51,26 @@ def client_of(emulator: KubernetesEmulator, token: str) -> httpx.Client:
     return httpx.Client(base_url=emulator.settings()["url"], headers={"authorization": f"Bearer {token}"}, timeout=5, trust_env=False)
 
 
+def test_a_claim_that_is_applied_unchanged_moves_its_version_once_and_never_again(emulator: KubernetesEmulator) -> None:
+    """As recorded of a real server: the second apply writes how Go spells what the first one left to it, the third one nothing."""
+    body = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "spool", "namespace": "default"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1024Mi"}}},
+    }
+    path, form = "/api/v1/namespaces/default/persistentvolumeclaims/spool", {"content-type": "application/apply-patch+yaml"}
+    with client_of(emulator, emulator.settings()["token"]) as client:
+        versions = [
+            client.patch(path, params={"fieldManager": "team"}, headers=form, content=json.dumps(body)).json()["metadata"][
+                "resourceVersion"
+            ]
+            for _ in range(5)
+        ]
+    assert int(versions[0]) < int(versions[1])
+    assert len({*versions[1:]}) == 1
+
+
 @pytest.fixture
 def client(emulator: KubernetesEmulator) -> Iterator[httpx.Client]:
     with client_of(emulator, emulator.settings()["token"]) as found:

@@ -31,6 +31,7 @@ from reconciler.driver import Action, Level, Observation, Outcome, Scope, Status
 from reconciler.errors import DriverError, Permanent, Transient
 from reconciler.resource import Resource
 from reconciler.testing import Bench, DriverContract, scope_for
+from reconciler.writing import LATE, gated
 from reconciler_pfsense.config import Config
 from reconciler_pfsense.driver import PfSenseDriver
 from reconciler_pfsense.emulator import PASSWORD, PfSenseEmulator
@@ -285,6 +286,17 @@ class TestOwnership:
         world.emulator.edit(lambda tree: put(tree, "filter/rule", listed(tree, "filter/rule")[:1]))
         bench.converge([changed(BACKEND, check_interval=7000), SETTINGS])
         assert not listed(world.tree(), "aliases/alias")
+
+    def test_the_second_transaction_of_one_wave_is_not_sent_once_the_stack_is_not_ours(self, world: PfSenseWorld, bench: Bench) -> None:
+        bench.converge([HOST, BACKEND])
+        rule = {"type": "pass", "interface": "lan", "source": {"any": ""}, "destination": {"address": "mail_host"}, "descr": "by hand"}
+        world.emulator.edit(lambda tree: append(tree, "filter/rule", rule))
+        changes = bench.plan([changed(BACKEND, check_interval=7000), SETTINGS]).changes
+        before = world.writes()
+        with gated(lambda: LATE if world.writes() > before else ""):
+            outcomes = bench.write(changes)
+        assert {one.id.kind: one.status for one in outcomes} == {"Alias": Status.FAILED, "HAProxyBackend": Status.BLOCKED}
+        assert world.writes() == before + 1
 
     def test_a_backend_that_a_route_by_name_uses_is_not_deleted(self, world: PfSenseWorld, bench: Bench) -> None:
         bench.converge([SETTINGS, WEB_A, WEB_B, BY_NAME])

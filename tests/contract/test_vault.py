@@ -1,7 +1,7 @@
 """The Vault driver against its emulator: the promises of every driver, and the traps of this system."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -17,29 +17,11 @@ from reconciler_vault.emulator import VaultEmulator
 from reconciler_vault.emulator.wire import Call
 from reconciler_vault.spec import AppRole, Mount
 
-
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[VaultEmulator]:
-    emulator = VaultEmulator()
-    emulator.start()
-    yield emulator
-    emulator.stop()
-
-
-@pytest.fixture
-def world(emulator: VaultEmulator) -> EmulatedVault:
-    return EmulatedVault(emulator)
+EMULATOR, WORLD = VaultEmulator, EmulatedVault
 
 
 class TestContract(DriverContract):
     cannot_delete = frozenset({"Mount", "AuthMount"})
-
-
-@pytest.fixture
-def bench(world: EmulatedVault) -> Iterator[Bench]:
-    bench = Bench(world, world.open(), scope_for(world))
-    yield bench
-    bench.driver.close()
 
 
 def opened(world: EmulatedVault, **settings: object) -> Bench:

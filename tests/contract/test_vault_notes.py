@@ -35,24 +35,7 @@ class Reader(Spec):
 NOTE = SecretNote("1", {"theirs": "0123456789abcdef"}, {"theirs": {"hosts": "[mx.example.org]:587"}}, "f" * 32)
 
 
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[VaultEmulator]:
-    emulator = VaultEmulator()
-    emulator.start()
-    yield emulator
-    emulator.stop()
-
-
-@pytest.fixture
-def world(emulator: VaultEmulator) -> EmulatedVault:
-    return EmulatedVault(emulator)
-
-
-@pytest.fixture
-def bench(world: EmulatedVault) -> Iterator[Bench]:
-    bench = Bench(world, world.open(), scope_for(world))
-    yield bench
-    bench.driver.close()
+EMULATOR, WORLD = VaultEmulator, EmulatedVault
 
 
 def driver_of(bench: Bench) -> VaultDriver:

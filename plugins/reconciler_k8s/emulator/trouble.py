@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.resource import JSONObject
-from reconciler.sandbox.server import Fault, Faults
+from reconciler.sandbox.server import Fault, Faults, answer, cut, swallow
 from reconciler_k8s.emulator.asking import Asked, asked
 from reconciler_k8s.emulator.statuses import ApiError
 
@@ -137,13 +137,13 @@ class FaultLayer:
         elif fault.kind == "frozen":
             while self.faults.is_frozen:
                 await asyncio.sleep(LOOK)
-            await _cut(send)
+            await cut(send)
         elif fault.kind in ("cut-before", "cut-after"):
             if fault.kind == "cut-after":
-                await self.app(scope, receive, _swallow)
-            await _cut(send)
+                await self.app(scope, receive, swallow)
+            await cut(send)
         else:
-            await _answer(send, *rendered(fault, wanted))
+            await answer(send, *rendered(fault, wanted))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, wanted: Asked, fault: Fault | None) -> None:
         if wanted.verb != "watch":
@@ -227,19 +227,3 @@ def _stale(wanted: Asked) -> ApiError:
 def _owned(manager: str) -> ApiError:
     cause = {"reason": "FieldManagerConflict", "message": f'conflict with "{manager}"', "field": ".spec"}
     return ApiError(409, f'Apply failed with 1 conflict: conflict with "{manager}": .spec', "Conflict", {"causes": [cause]})
-
-
-async def _swallow(message: Message) -> None:
-    """Take an answer and lose it."""
-
-
-async def _cut(send: Send) -> None:
-    """Promise a body and close the connection without it."""
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4096")]})
-    await send({"type": "http.response.body", "body": b"", "more_body": True})
-
-
-async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
-    pairs = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": [*pairs, (b"content-length", str(len(body)).encode())]})
-    await send({"type": "http.response.body", "body": body})

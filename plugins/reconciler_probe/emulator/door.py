@@ -30,7 +30,7 @@ class Shape:
     refusal: float
 
 
-class Door:
+class Door(Listener):
     """One listening port. ``clients`` holds the addresses that PROXY headers named, oldest first.
 
     ``lenient`` makes a door that wants the header serve clients without it, too, as a misconfigured one does.
@@ -41,20 +41,7 @@ class Door:
         self.shape, self.faults = shape, faults
         self.clients: list[str] = []
         self.lenient = False
-        self._listener = Listener(self._serve)
-
-    @property
-    def port(self) -> int:
-        """The port, once started."""
-        return self._listener.port
-
-    def start(self) -> None:
-        """Answer from now on."""
-        self._listener.start()
-
-    def stop(self) -> None:
-        """Close the socket."""
-        self._listener.stop()
+        super().__init__(self._serve)
 
     def _serve(self, raw: socket.socket) -> None:
         with contextlib.suppress(OSError):

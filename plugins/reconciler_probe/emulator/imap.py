@@ -27,26 +27,13 @@ def chosen(text: str, largest: int) -> set[int]:
     return found
 
 
-class ImapServer:
+class ImapServer(Listener):
     """One port without PROXY and without implicit TLS; doors lead to it."""
 
     def __init__(self, store: Store, context: ssl.SSLContext) -> None:
         """Take the mailboxes; nothing is bound yet."""
         self._store, self._context = store, context
-        self._listener = Listener(lambda connection: Conversation(self._store, self._context, connection).run())
-
-    @property
-    def port(self) -> int:
-        """The port, once started."""
-        return self._listener.port
-
-    def start(self) -> None:
-        """Answer from now on."""
-        self._listener.start()
-
-    def stop(self) -> None:
-        """Close the socket."""
-        self._listener.stop()
+        super().__init__(lambda connection: Conversation(self._store, self._context, connection).run())
 
 
 class Conversation:

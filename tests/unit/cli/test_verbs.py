@@ -1,5 +1,6 @@
 """Each verb as a person types it: what it prints in each form, and its exit code."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,34 @@ class TestValidate:
         done = shell.run("validate", "-o", "markdown")
         assert all(line.startswith("- ") for line in done.out.splitlines())
         assert len(done.out.splitlines()) == 2
+
+    def test_finds_wrong_settings_of_targets_each_once_and_names_no_value(self, shell: Shell) -> None:
+        shell.write(mail=GOOD)
+        targets = {"mem": {"system": "live"}, "two": {"driver": "mem", "sistem": "s3cret"}, "three": {"driver": "nothing"}}
+        (shell.folder / "reconciler.yaml").write_text(json.dumps({"targets": targets}))
+        done = shell.run("validate")
+        assert done.code == 1
+        assert done.err.splitlines() == [
+            "reconciler.yaml: targets.three: there is no driver 'nothing'; installed are mem",
+            "reconciler.yaml: targets.two: target of driver mem: system: field required; sistem: extra inputs are not permitted",
+        ]
+        assert not shell.system.calls
+
+    def test_finds_a_target_that_the_settings_lack(self, shell: Shell) -> None:
+        shell.write(mail=thing("a", annotations={"target": "elsewhere"}) + thing("b", annotations={"target": "elsewhere"}))
+        done = shell.run("validate")
+        assert done.code == 1
+        assert done.err.splitlines() == ["reconciler.yaml: the settings have no target 'elsewhere' (configured: mem); add it below targets"]
+
+    def test_finds_settings_that_cannot_be_read(self, shell: Shell) -> None:
+        shell.write(mail=GOOD)
+        (shell.folder / "reconciler.yaml").write_text('{"targets": {"mem": {"system": "file:/nowhere/token"}}, "engin": {}}')
+        done = shell.run("validate", "-o", "json")
+        assert done.code == 1
+        assert [one.split(": ")[:2] for one in done.data["problems"]] == [
+            ["reconciler.yaml", "targets.mem.system"],
+            ["reconciler.yaml", "engin"],
+        ]
 
     def test_of_a_folder_that_is_not_there_fails(self, shell: Shell) -> None:
         done = shell.run("validate")
@@ -152,7 +181,7 @@ class TestPlan:
         shell.system.on_read = [Permanent("mem: 401 unauthorized")]
         done = shell.run("plan", "--path", "desired")
         assert done.code == 1
-        assert "unknown: mem/Thing/a: mem cannot be seen: mem: 401 unauthorized" in done.out
+        assert "unknown: mem/Thing/a, mem/Thing/b: mem cannot be seen: mem: 401 unauthorized" in done.out, "once"
 
     def test_names_a_target_that_the_settings_lack(self, shell: Shell) -> None:
         (shell.folder / "reconciler.yaml").write_text("{}")

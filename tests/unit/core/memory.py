@@ -38,6 +38,7 @@ from reconciler.retry import Retry
 from reconciler.settings import Engine as EngineSettings
 from reconciler.stack import Stack
 from reconciler.targets import Targets
+from reconciler.writing import may_write
 
 TODAY = date(2026, 4, 1)
 NOW = datetime(2026, 4, 1, 12, tzinfo=UTC)
@@ -202,6 +203,7 @@ class MemoryDriver:
 
     def see(self, name: str, live: Object, mark: Mark | None, scope: Scope) -> Observation:
         id = ResourceId("mem", *name.split("/", 1))
+        wish = scope.wanted.get(id)
         content = {**live.content}
         if live.sealed and content.get("text") is not None:
             content["text"] = f"secret:{live.sealed}"
@@ -212,7 +214,9 @@ class MemoryDriver:
             self.fares(name),
             {"number": live.number},
             keep=bool(mark and mark.keep),
+            protect=bool(mark and mark.protect),
             owner=mark.owner if mark else "",
+            stale_mark=mark.called if mark and wish and mark.owner == scope.owner and mark != Mark.of(wish, scope) else "",
             status=self.system.status.get(name) if id in scope.status_of else None,
         )
 
@@ -274,6 +278,7 @@ class MemoryDriver:
         return SecretReading(values, str(self.system.versions[path]), self.system.facts.get(path, {}))
 
     def note(self, path: str, note: SecretNote, scope: Scope) -> None:
+        may_write()
         if self.system.on_note:
             raise self.system.on_note
         self.system.notes[path] = note

@@ -1,6 +1,7 @@
 """Whole passes over systems in memory: what is written, in what order, what waits, what stops, and what is said about it."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.driver import Health, Level, Status
-from reconciler.errors import Permanent, PlanChanged, Transient
+from reconciler.engine import Forgetful
+from reconciler.errors import Permanent, PlanChanged, Transient, TurnLost
 from reconciler.report import Verdict
 from reconciler.settings import Engine as EngineSettings
 from reconciler.state import Store
@@ -462,6 +464,16 @@ def test_protection_put_on_later_counts_when_the_resource_leaves_git(tmp_path: P
     store.close()
 
 
+def test_what_is_protected_stays_when_its_database_and_its_file_are_lost_in_the_same_moment() -> None:
+    bench = Bench()
+    bench.run(thing("a", annotations={"protect": "true"}) + thing("b"))
+    report = bench.run(thing("b"))
+    assert [held.guard for held in report.remaining.held] == ["protect"], "nothing is remembered here; the object says it itself"
+    assert "Thing/a" in bench.system.objects
+    assert bench.run(thing("b"), approved={report.plan.digest}).verdict is Verdict.CONVERGED
+    assert "Thing/a" not in bench.system.objects
+
+
 def test_passes_of_one_commit_end_after_so_many_rounds() -> None:
     bench = Bench(settings=EngineSettings(rounds=2, attempts=1))
     texts = "".join(thing(str(number), text=f"${{vault('p{number}', 'password')}}") for number in range(3))
@@ -495,3 +507,29 @@ def test_every_outcome_and_event_of_a_pass_is_heard() -> None:
     assert [event.stage for event in bench.heard] == ["observe", "plan", "wave", "outcome", "verify", "done"]
     assert bench.heard[3].outcome is not None
     assert bench.heard[3].outcome.status is Status.APPLIED
+
+
+class Lost(Forgetful):
+    """A memory whose turn goes to another worker while the pass looks."""
+
+    @contextmanager
+    def turn(self, stack: str) -> Iterator[Any]:
+        class Gone:
+            def held(self) -> bool:
+                return False
+
+        yield Gone()
+
+
+def test_a_pass_that_lost_its_turn_while_it_looked_notes_nothing_and_writes_nothing() -> None:
+    bench = Bench(key=b"a long random text for the tests")
+    bench.system.keep_secret("app", password=CANARY)
+    text = thing("user", text="${vault('app', 'password')}")
+    bench.memory = Lost()
+    with pytest.raises(TurnLost):
+        bench.run(text)
+    assert bench.system.written() == []
+    assert bench.system.notes == {}
+    bench.memory = Forgetful()
+    bench.run(text)
+    assert bench.system.notes

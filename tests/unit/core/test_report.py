@@ -3,7 +3,8 @@
 import json
 from datetime import UTC, datetime
 
-from reconciler.driver import Action, Evidence, FieldDiff
+from reconciler.driver import Action, Evidence, FieldDiff, Status
+from reconciler.plan import Plan, Stuck
 from reconciler.report import (
     by_whom,
     diff_lines,
@@ -15,9 +16,10 @@ from reconciler.report import (
     report_markdown,
     report_text,
     short,
+    stuck_rows,
     summary,
 )
-from tests.unit.core.memory import Bench, Object, degraded, stack_file, thing
+from tests.unit.core.memory import Bench, Object, degraded, mem, stack_file, thing
 
 
 def mixed() -> tuple[Bench, dict[str, str]]:
@@ -118,3 +120,14 @@ def test_drift_is_listed_whether_it_is_repaired_or_only_reported() -> None:
     bench.run(wish)
     bench.system.objects["Thing/a"].content["size"] = 9
     assert [(one.id.name, one.action) for one in drifted(bench.plan(wish))] == [("a", Action.UPDATE)]
+
+
+def test_what_cannot_be_seen_for_one_reason_is_told_once() -> None:
+    stuck = [Stuck(mem(str(number)), Status.REFUSED, "mem cannot be seen: no token", unknown=True) for number in range(12)]
+    stuck += [Stuck(mem(f"w{number}"), Status.BLOCKED, "waits for mem/Thing/1: mem cannot be seen: no token") for number in range(2)]
+    assert list(stuck_rows(stuck)) == [
+        ("unknown", "mem/Thing/0, mem/Thing/1 and 10 more", "mem cannot be seen: no token"),
+        ("blocked", "mem/Thing/w0", "waits for mem/Thing/1: mem cannot be seen: no token"),
+        ("blocked", "mem/Thing/w1", "waits for mem/Thing/1: mem cannot be seen: no token"),
+    ]
+    assert plan_text(Plan("test", "", stuck=tuple(stuck))).count("no token") == 3

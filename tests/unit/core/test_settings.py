@@ -1,11 +1,15 @@
 """Settings: the environment over the file, secrets from files, every problem by its field, and no secret ever shown."""
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reconciler.errors import SettingsError
+from reconciler.registry import catalog
 from reconciler.settings import Settings, load_settings
+from reconciler.wiring import target_problems
 
 SECRET = "s3cr3t-c4n4ry"
 
@@ -128,3 +132,50 @@ def test_a_driver_that_refuses_its_configuration_names_the_fields_and_no_value()
     with pytest.raises(SettingsError) as caught:
         open_target(PLUGIN, {"tokn": SECRET})
     assert str(caught.value) == "target of driver mem: system: field required; tokn: extra inputs are not permitted"
+
+
+@pytest.mark.parametrize(
+    ("driver", "config", "said"),
+    [
+        (
+            "vault",
+            {"url": "https://v", "auth": {"method": "token", "token": "t"}, "ca_file": "{missing}"},
+            "ca_file: {missing} cannot be read: No such file",
+        ),
+        (
+            "vault",
+            {"url": "https://v", "auth": {"method": "token", "token": "t"}, "ca_file": "{garbage}"},
+            "ca_file: {garbage} holds no certificate",
+        ),
+        (
+            "vault",
+            {"url": "https://v", "auth": {"method": "token_file", "token_file": "{missing}"}},
+            "auth.token_file: {missing} cannot",
+        ),
+        ("k8s", {"kubeconfig": "{missing}"}, "kubeconfig: {missing} cannot be read"),
+        ("k8s", {"url": "https://k", "ca_file": "{folder}"}, "ca_file: {folder} cannot be read: Is a directory"),
+        ("uptime-kuma", {"url": "https://u", "ca_file": "{garbage}"}, "ca_file: {garbage} holds no certificate"),
+        ("probe", {"ca_file": "{missing}"}, "ca_file: {missing} cannot be read"),
+        ("pfsense", {"host": "fw", "private_key_file": "{missing}", "known_hosts": "{missing}"}, "known_hosts: {missing} cannot be read"),
+        ("cloudflare", {}, "token: field required"),
+        ("vault", {"auth": {"method": "token", "token": "t"}}, "url: field required"),
+        ("k8s", {}, "give exactly one of kubeconfig, in_cluster and url, not none"),
+    ],
+)
+def test_what_is_wrong_with_a_target_is_known_without_asking_its_system(tmp_path: Path, driver: str, config: Any, said: str) -> None:
+    (tmp_path / "garbage").write_text("no certificate")
+    places = {"{missing}": str(tmp_path / "missing"), "{garbage}": str(tmp_path / "garbage"), "{folder}": str(tmp_path)}
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(one) for key, one in value.items()}
+        return functools.reduce(lambda text, pair: text.replace(*pair), places.items(), value)
+
+    (problem,) = target_problems({"mine": {"driver": driver, **filled(config)}}, catalog())
+    assert problem.startswith(f"targets.mine: target of driver {driver}: ")
+    assert filled(said) in problem
+
+
+def test_a_default_file_that_is_not_there_is_no_mistake_of_the_settings() -> None:
+    config = {"url": "https://v", "auth": {"method": "kubernetes", "role": "reconciler"}}
+    assert [*target_problems({"vault": config}, catalog())] == []
