@@ -198,7 +198,7 @@ class Engine:
         verdict = _verdict(remaining, outcomes, health, interrupted=interrupted)
         remaining = hush.end(seen, remaining, outcomes, interrupted=interrupted)
         report = Report(stack.name, revision, reason, verdict, started, clock.now(), plan, remaining, tuple(outcomes.values()), health)
-        return report, seen
+        return replace(report, above=_above(seen, report)), seen
 
     def _look(self, stack: Stack, revision: str, *, exact: bool) -> Seen:
         self.listen(Event("observe", stack.name))
@@ -250,6 +250,14 @@ def _findings(seen: Seen, plan: Plan) -> tuple[Finding, ...]:
     """Give what the checks say of the wish, and of it beside what the plan would do and what is known of the secrets."""
     facts = seen.secrets.facts()
     return check(seen.stack, plan=plan, facts=facts) if plan.changes or facts else seen.stack.findings
+
+
+def _above(seen: Seen, report: Report) -> dict[ResourceId, tuple[ResourceId, ...]]:
+    """Name for what is not healthy what stands before it in the graph and is not well either."""
+    failed = {one.id for one in report.outcomes if one.status is Status.FAILED}
+    unwell = failed | report.health.keys() | {one.id for one in report.remaining.stuck}
+    found = {id: tuple(sorted(seen.graph.upstream(id) & unwell)) for id in report.health}
+    return {id: above for id, above in found.items() if above}
 
 
 def _promising(report: Report) -> bool:

@@ -48,6 +48,16 @@ class Graph:
                     queue.append(dependent)
         return found
 
+    def upstream(self, start: ResourceId) -> set[ResourceId]:
+        """Give everything that ``start`` depends on, directly or not."""
+        found, queue = set[ResourceId](), list(self.before.get(start, ()))
+        while queue:
+            id = queue.pop()
+            if id not in found:
+                found.add(id)
+                queue.extend(self.before[id])
+        return found
+
     def subgraph(self, roots: Iterable[ResourceId]) -> "Graph":
         """Give the graph of ``roots`` and everything that they need."""
         wanted, queue = set[ResourceId](), list(roots)

@@ -34,7 +34,8 @@ class Verdict(StrEnum):
 class Report:
     """One pass: its plan (the one that was applied), what became of it, and how the stack fares now.
 
-    ``remaining`` is the plan made after the writes; ``health`` holds only what is not healthy; ``problems`` those of a rejected input.
+    ``remaining`` is the plan made after the writes; ``health`` holds only what is not healthy; ``above`` names for each of those what it
+    depends on, directly or not, and is itself not well: not healthy, failed or stuck. ``problems`` are those of a rejected input.
     """
 
     stack: str
@@ -51,6 +52,7 @@ class Report:
     trace_id: str = ""
     subject: str = ""
     rounds: int = 1
+    above: Mapping[ResourceId, tuple[ResourceId, ...]] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:

@@ -97,7 +97,7 @@ def _lines(one: Incident) -> list[str]:
     if one.sort is Sort.UNSEEN:
         lines += list(dict.fromkeys(part.about for part in one.parts.values()))
         lines += [f"{name}: {_many(len(part.items), 'resource')} unknown" for name, part in one.parts.items() if part.items]
-        return lines
+        return [*lines, *_hurt(one)]
     for name, part in one.parts.items():
         if part.about and one.sort in (Sort.HELD,):
             lines.append(part.about)
@@ -107,10 +107,18 @@ def _lines(one: Incident) -> list[str]:
             lines.append(f"{name}: {part.about}")
         else:
             lines += [f"{name}: {line}" if several else line for line in part.items.values()]
-    return lines
+    return [*lines, *_hurt(one)]
+
+
+def _hurt(one: Incident) -> list[str]:
+    """Say what is not healthy because of an incident."""
+    return [f"{name}: {line}" if len(one.parts) > 1 else line for name, part in one.parts.items() for line in part.hurt.values()]
 
 
 def _waits(one: Incident) -> list[str]:
+    """Count what waits; where each cause says how many wait for it, that is said already."""
+    if one.sort is Sort.UNHEALTHY:
+        return []
     count = len({id for part in one.parts.values() for id in part.waits})
     return [f"{_many(count, 'resource')} wait{'s' if count == 1 else ''} for it"] if count else []
 

@@ -40,12 +40,14 @@ class Part:
     """What one stack has to do with an incident.
 
     ``about`` is the root cause in words; ``items`` says of each resource that is concerned what is wrong with it; ``waits`` are those that
-    are well but wait for them. ``digest`` is the plan that may be approved, ``fix`` says that approving it repairs this and nothing else.
+    are well but wait for them, ``hurt`` says of those that are not healthy because of them what is wrong there. ``digest`` is the plan that
+    may be approved, ``fix`` says that approving it repairs this and nothing else.
     """
 
     about: str = ""
     items: Mapping[str, str] = field(default_factory=dict)
     waits: tuple[str, ...] = ()
+    hurt: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
     fix: bool = False
     context: tuple[str, ...] = ()
@@ -140,7 +142,7 @@ def _met(stack: str, before: Incident, one: Found, now: datetime, unknown: Colle
     if not before.open:
         return _again(stack, before, one, now)
     old = before.parts.get(stack)
-    part = one.part if old is None else replace(one.part, items={**_kept(before, old, unknown), **one.part.items})
+    part = one.part if old is None else replace(one.part, items={**one.part.items, **_missed(before, old, one.part, unknown)})
     if not one.lasting:  # an open incident whose last sign was an event of the same sort
         return _over(stack, replace(before, parts={**before.parts, stack: one.part}), now, (*one.news, *one.details))
     lines = (*_differences(stack, old, part), *one.news)
@@ -187,9 +189,14 @@ def _kept(before: Incident, old: Part, unknown: Collection[str]) -> dict[str, st
     return {} if before.sort is Sort.UNSEEN else {id: line for id, line in old.items.items() if id in unknown}
 
 
+def _missed(before: Incident, old: Part, new: Part, unknown: Collection[str]) -> dict[str, str]:
+    """Give what is kept and not found anew, to stand behind what was found: that has the order in which it is told."""
+    return {id: line for id, line in _kept(before, old, unknown).items() if id not in new.items}
+
+
 def _shown(part: Part | None) -> object:
     """Give what a card shows of a part; the run and how long it took change with every pass and are no news."""
-    return None if part is None else (part.about, dict(part.items), part.waits, part.digest, part.fix, part.revision)
+    return None if part is None else (part.about, dict(part.items), part.waits, dict(part.hurt), part.digest, part.fix, part.revision)
 
 
 def _differences(stack: str, old: Part | None, new: Part) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.daemon.incidents import Found, Part, Sort
+from reconciler.daemon.ranking import because, consequences, ranked
 from reconciler.driver import Change, Status
 from reconciler.plan import Held
 from reconciler.policy import pending
@@ -79,10 +80,14 @@ class _Roots:
         self.reasons |= {one.id: one.reason for one in report.remaining.stuck if not (one.unknown or one.resting)}
         self.unseen = _unseen_targets(report)
         self.by_unseen = {id: target for target, one in self.unseen.items() for id in one.ids}
+        self.because = dict(consequences(self.sick, report.above, {*self.failed, *self.by_unseen}))
         self.waiting: dict[str, list[str]] = {}
+        self.behind: dict[ResourceId, list[ResourceId]] = {}
         for id in sorted(self.reasons):
-            if (root := self._root(id)) != _of(Sort.STUCK):
+            root, last = self._root(id)
+            if root != _of(Sort.STUCK):
                 self.waiting.setdefault(root, []).append(str(id))
+                self.behind.setdefault(last, []).append(id)
 
     def target(self, id: ResourceId) -> str:
         """Name the target of a resource, as far as a plan names it."""
@@ -92,16 +97,21 @@ class _Roots:
         """List what waits for the thing with this key."""
         return tuple(self.waiting.get(key, ()))
 
-    def _root(self, id: ResourceId) -> str:
+    def hurt(self, ids: Collection[ResourceId]) -> dict[str, str]:
+        """Say of each resource that is not healthy, and depends on one of these, what is wrong with it."""
+        return {str(id): because(id, self.sick[id], cause) for id, cause in self.because.items() if cause in ids}
+
+    def _root(self, id: ResourceId) -> tuple[str, ResourceId]:
+        """Give the key of what a resource waits for in the end, and the last resource on the way there."""
         passed: set[ResourceId] = set()
         while id not in passed:
             passed.add(id)
             if (key := self._known(id)) is not None:
-                return key
+                return key, id
             if (awaited := WAITS.match(self.reasons.get(id, ""))) is None:
                 break
             id = ResourceId.parse(awaited["id"])
-        return _of(Sort.STUCK)
+        return _of(Sort.STUCK), id
 
     def _known(self, id: ResourceId) -> str | None:
         """Give the key of the incident that a resource is itself a part of."""
@@ -114,6 +124,8 @@ class _Roots:
             return _of(Sort.UNSEEN if target in self.unseen else Sort.FAILED, target)
         if id in self.held:
             return _of(Sort.DRIFT if self.held[id].guard == "drift" else Sort.HELD)
+        if id in self.because:
+            return self._known(self.because[id])
         return _of(Sort.UNHEALTHY) if id in self.sick and id not in self.reasons else None
 
 
@@ -168,17 +180,19 @@ def _unseen(report: Report, roots: _Roots) -> Iterator[Found]:
         items = {str(id): f"{id}: cannot be seen" for id in one.ids}
         items |= {str(id): f"{id}: {message}" for id, message in roots.failed.items() if roots.target(id) == target}
         key = _of(Sort.UNSEEN, target)
-        yield Found(key, Sort.UNSEEN, _part(report, one.why, items, waits=roots.waits(key)))
+        ids = {*one.ids, *(id for id in roots.failed if roots.target(id) == target)}
+        yield Found(key, Sort.UNSEEN, _part(report, one.why, items, waits=roots.waits(key), hurt=roots.hurt(ids)))
 
 
 def _failed(report: Report, roots: _Roots) -> Iterator[Found]:
-    by_target: dict[str, dict[str, str]] = {}
+    by_target: dict[str, dict[ResourceId, str]] = {}
     for id, message in sorted(roots.failed.items()):
         if (target := roots.target(id)) not in roots.unseen:
-            by_target.setdefault(target, {})[str(id)] = f"{id}: {message}"
-    for target, items in by_target.items():
-        waits = roots.waits(_of(Sort.FAILED, target))
-        yield Found(f"failed:{report.stack}:{target}", Sort.FAILED, _part(report, target, items, waits=waits))
+            by_target.setdefault(target, {})[id] = f"{id}: {message}"
+    for target, failed in by_target.items():
+        items, waits = {str(id): line for id, line in failed.items()}, roots.waits(_of(Sort.FAILED, target))
+        part = _part(report, target, items, waits=waits, hurt=roots.hurt(failed.keys()))
+        yield Found(f"failed:{report.stack}:{target}", Sort.FAILED, part)
 
 
 def _held(report: Report, roots: _Roots) -> Iterator[Found]:
@@ -191,9 +205,10 @@ def _held(report: Report, roots: _Roots) -> Iterator[Found]:
 
 
 def _unhealthy(report: Report, roots: _Roots) -> Iterator[Found]:
+    """Tell of what is not healthy for a reason of its own, and of what depends on that, in this order."""
     blind = unknown(report)
-    items = {str(id): f"{id}: {health.message}" for id, health in sorted(report.health.items()) if str(id) not in blind}
-    if items:
+    sick = {id: health for id, health in report.health.items() if str(id) not in blind and id not in roots.because}
+    if items := ranked(sick, report.above, roots.behind):
         yield Found(f"unhealthy:{report.stack}", Sort.UNHEALTHY, _part(report, "", items, waits=roots.waits(_of(Sort.UNHEALTHY))))
 
 

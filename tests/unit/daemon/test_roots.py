@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.daemon import cards
 from reconciler.errors import Permanent
 from reconciler.notify import Notice
 from tests.unit.core.memory import degraded, stack_file, thing
@@ -52,7 +53,59 @@ def test_what_waits_for_what_is_not_healthy_is_counted_under_it(house: House) ->
     house.daemon.accept(commit("c2", mail=thing("root") + gated))
     (notice,) = told(house)
     assert notice.title == "1 resource not healthy"
-    assert notice.lines == ("mem/Thing/root: 2 of 3 answer", "5 resources wait for it")
+    assert notice.lines == ("mem/Thing/root (5 others wait for it): 2 of 3 answer",)
+
+
+def test_of_many_that_are_not_healthy_the_one_that_the_others_wait_for_comes_first(house: House) -> None:
+    """The alphabet would put the cause last."""
+    text = thing("zz-server") + thing("a-probe", annotations={"depends-on": "mem/Thing/zz-server"}) + thing("lone")
+    text += thing("b-probe", annotations={"depends-on": "mem/Thing/a-probe"})
+    house.daemon.accept(commit("c1", mail=text))
+    told(house)
+    for name in ("zz-server", "a-probe", "b-probe", "lone"):
+        house.system.health[f"Thing/{name}"] = [degraded(f"{name} is broken")]
+    house.time.seconds += 300
+    (notice,) = told(house)
+    assert notice.title == "4 resources not healthy"
+    assert notice.lines == (
+        "mem/Thing/zz-server (2 others wait for it): zz-server is broken",
+        "mem/Thing/a-probe: a-probe is broken; depends on mem/Thing/zz-server",
+        "mem/Thing/b-probe: b-probe is broken; depends on mem/Thing/zz-server",
+        "mem/Thing/lone: lone is broken",
+    )
+
+
+def test_a_cause_leaves_and_what_it_did_not_cause_stays_on_the_same_card(house: House) -> None:
+    text = thing("server") + thing("probe", annotations={"depends-on": "mem/Thing/server"})
+    house.daemon.accept(commit("c1", mail=text))
+    told(house)
+    house.system.health = {f"Thing/{name}": [degraded("broken")] for name in ("server", "probe")}
+    house.time.seconds += 300
+    told(house)
+    house.system.health.pop("Thing/server")
+    house.time.seconds += 300
+    house.passes()
+    with house.store.transaction() as connection:
+        (one,) = [one for one in cards.known(connection, house.time.now) if one.key == "unhealthy:mail"]
+    assert one.open
+    assert dict(one.parts["mail"].items) == {"mem/Thing/probe": "mem/Thing/probe: broken"}
+
+
+def test_what_is_not_healthy_because_a_write_failed_is_told_on_the_card_of_the_write(house: House) -> None:
+    text = thing("server") + thing("probe", annotations={"depends-on": "mem/Thing/server"})
+    house.daemon.accept(commit("c1", mail=text))
+    told(house)
+    house.system.health["Thing/probe"] = [degraded("no answer")]
+    house.system.on_write = [Permanent("Thing/server: 403 quota")] * 9
+    gated = thing("late", annotations={"depends-on": "mem/Thing/probe"})
+    house.daemon.accept(commit("c2", mail=text.replace("spec: {}", "spec: {size: 2}", 1) + gated))
+    (notice,) = told(house)
+    assert notice.title == "1 write to mem failed"
+    assert notice.lines == (
+        "mem/Thing/server: Thing/server: 403 quota",
+        "mem/Thing/probe: no answer; depends on mem/Thing/server",
+        "1 resource waits for it",
+    )
 
 
 def test_what_belongs_to_somebody_else_is_told_because_nothing_will_change_by_itself(house: House) -> None:
