@@ -7,11 +7,11 @@ posted again. Of several daemons one sends at a time. What opened and was over w
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 from reconciler.clock import Clock
 from reconciler.daemon import cards
@@ -24,6 +24,7 @@ from reconciler.state import Store
 from reconciler.turns import Turn
 
 log = logging.getLogger("reconciler.outbox")
+T = TypeVar("T")
 SLACK = 60.0
 """Seconds by which another machine's clock may be behind ours when it is searched for what we posted."""
 SHUT = 900.0
@@ -157,7 +158,7 @@ class Outbox:
         """Tell of a card where nothing can be edited: again only when something happened that is worth a message."""
         told = one.heard == one.loud
         if not told:
-            self.sink.send(notice)
+            _taken(self.sink.send, notice)
         with self.store.transaction() as connection:
             cards.shown(connection, one, one.place)
         return not told
@@ -168,7 +169,7 @@ class Outbox:
         place = one.place if one.posted else self._found(board, mark, one.tried)
         if place is not None:
             try:
-                board.edit(place, notice, mark)
+                _taken(lambda one: board.edit(place, one, mark), notice)
             except Gone:
                 if not one.incident.open:
                     return place  # somebody took it away, and it is over
@@ -177,7 +178,7 @@ class Outbox:
         if not one.tried:
             with self.store.transaction() as connection:
                 cards.trying(connection, one.incident.id, self.clock.now())
-        return board.post(notice, mark)
+        return _taken(lambda one: board.post(one, mark), notice)
 
     def _found(self, board: Board, mark: str, tried: str, thread: str = "") -> Place | None:
         """Look for what may have been posted by a try whose end is not known."""
@@ -215,13 +216,13 @@ class Outbox:
         else:
             with self.store.transaction() as connection:
                 cards.attempt(connection, one.id)
-            self.sink.send(notice)
+            _taken(self.sink.send, notice)
         self._done(one)
         return True
 
     def _answer(self, board: Board, notice: Notice, mark: str, thread: str) -> None:
         try:
-            board.post(notice, mark, thread)
+            _taken(lambda one: board.post(one, mark, thread), notice)
         except Gone as error:
             log.info("a note has no card to stand below any more: %s", error)
 
@@ -234,6 +235,17 @@ class Outbox:
             log.error("people cannot be told: %s", message)
         with self.store.transaction() as connection:
             cards.condition(connection, self.name, message, self.clock.now())
+
+
+def _taken(give: Callable[[Notice], T], notice: Notice) -> T:
+    """Give a notice; when its content is refused, so that nothing of it stands anywhere, the essentials of it as plain text."""
+    try:
+        return give(notice)
+    except (Closed, Gone):
+        raise
+    except Permanent as error:
+        log.error("%s: %s: the content was refused and is given as plain text: %s", notice.stack, notice.title, error)
+        return give(replace(notice, bare=True))
 
 
 def _notice(payload: Any) -> Notice:

@@ -44,7 +44,8 @@ class Notice:
 
     ``lines`` say what happened, one fact each; ``context`` says where and by whom (revision, author, duration). ``key`` is the same for
     news about the same thing, so that a sink that can may keep it together. ``link`` is our own address with more to read. ``code`` is
-    text to be copied as it stands. ``buttons`` are for sinks whose readers can answer.
+    text to be copied as it stands. ``buttons`` are for sinks whose readers can answer. ``bare``: the receiver did not take the whole, so
+    that only the essentials are to be given, as plain text.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Notice:
     link: str = ""
     code: str = ""
     buttons: tuple[Button, ...] = ()
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ HEADER, SECTION, ROW, ELEMENT, ELEMENTS, ROWS, FALLBACK = 150, 3000, 280, 300, 1
 BUTTON, VALUE, BUTTONS, CODE, QUESTION = 75, 2000, 5, 2800, 300
 """Limits of Block Kit in characters and pieces (docs.slack.dev/reference/block-kit); a row, an element, the code and the number of
 buttons are our own, for the eye."""
+BARE, BARE_ROWS = 700, 3
+"""How much of a message is given as plain text when Slack refused the whole."""
 REFUSED = (400, 413)
 """A webhook's answers that are about one message; every other refusal is about the webhook."""
 
@@ -51,7 +53,12 @@ def rows(notice: Notice) -> Iterator[str]:
 
 
 def blocks(notice: Notice, *, buttons: bool = True) -> list[JSONObject]:
-    """Render a notice as Block Kit blocks: a header, what happened, where, what to copy, and what can be done about it."""
+    """Render a notice as Block Kit blocks: a header, what happened, where, what to copy, and what can be done about it.
+
+    Of a bare one there are none, which also takes away those of a message that is edited.
+    """
+    if notice.bare:
+        return []
     header = {"type": "plain_text", "text": escape(f"{ICONS[notice.level]} {notice.title}", HEADER), "emoji": True}
     found: list[JSONObject] = [{"type": "header", "text": header}]
     if notice.lines:
@@ -103,8 +110,11 @@ def link(address: str) -> str:
 
 
 def fallback(notice: Notice) -> str:
-    """Render a notice as the one line that notifications and screen readers get."""
-    return escape("; ".join([f"{notice.stack}: {notice.title}", *notice.lines[:ROWS]]), FALLBACK)
+    """Render a notice as the one line that notifications and screen readers get; of a bare one it is all that there is."""
+    said = "; ".join([f"{notice.stack}: {notice.title}", *notice.lines[: BARE_ROWS if notice.bare else ROWS]])
+    if not notice.bare:
+        return escape(said, FALLBACK)
+    return escape(f"{ICONS[notice.level]} {said}", BARE) + " (this message could not be shown in full; see reconciler status)"
 
 
 class SlackSink:

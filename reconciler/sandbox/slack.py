@@ -58,7 +58,7 @@ class SlackEmulator:
             message = json.loads(await request.body())
         except ValueError:
             return PlainTextResponse("invalid_payload", 400)
-        if problem := message_fault(message):
+        if problem := message_fault(message) or self.workspace.dislikes(message):
             return PlainTextResponse(problem, 400)
         try:
             self.workspace.pace(self._hooked)

@@ -48,7 +48,8 @@ class Channel:
 class Workspace:
     """One workspace with one bot. ``burst`` messages may follow one another at once; on average one a second may.
 
-    ``trouble`` is a word that every call gets for an answer, such as ``token_revoked``; ``window_closed`` forbids edits.
+    ``trouble`` is a word that every call gets for an answer, such as ``token_revoked``; ``window_closed`` forbids edits. ``dislikes`` gives
+    a word such as ``invalid_blocks`` for a message whose content is refused for a reason that nobody foresaw, else nothing.
     """
 
     token: str = "xoxb-emulated"  # noqa: S105 - of an emulator
@@ -58,6 +59,7 @@ class Workspace:
     whispers: list[JSONObject] = field(default_factory=list)
     trouble: str = ""
     window_closed: bool = False
+    dislikes: Callable[[JSONObject], str] = lambda message: ""
     burst: int = 4
     monotonic: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
@@ -152,8 +154,10 @@ async def _arguments(request: Request) -> dict[str, Any]:
     return given
 
 
-def _content(given: Mapping[str, Any]) -> JSONObject:
+def _content(workspace: Workspace, given: Mapping[str, Any]) -> JSONObject:
     """Check what a message is to say, and give it as it is kept."""
+    if word := workspace.dislikes(dict(given)):
+        raise Refusal(word)
     text, blocks = given.get("text", ""), given.get("blocks", [])
     if faults := blocks_faults(blocks):
         raise Refusal("invalid_blocks", errors=faults, response_metadata={"messages": [f"[ERROR] {one}" for one in faults]})
@@ -170,7 +174,7 @@ def _content(given: Mapping[str, Any]) -> JSONObject:
 def _post(workspace: Workspace, given: Mapping[str, Any]) -> JSONObject:
     workspace.scope("chat:write")
     channel = workspace.channel(given.get("channel"), named=True)
-    content = _content(given)
+    content = _content(workspace, given)
     workspace.pace(channel)
     thread = {"thread_ts": str(given["thread_ts"])} if given.get("thread_ts") else {}
     message = {"type": "message", "user": BOT_USER, "bot_id": BOT, "ts": workspace.stamp(), **content, **thread}
@@ -180,7 +184,7 @@ def _post(workspace: Workspace, given: Mapping[str, Any]) -> JSONObject:
 
 
 def _update(workspace: Workspace, given: Mapping[str, Any]) -> JSONObject:
-    """Replace a message: only the bot's own, only by the channel's id; metadata that is not given stays."""
+    """Replace a message: only the bot's own, only by the channel's id; metadata and blocks that are not given stay."""
     workspace.scope("chat:write")
     channel = workspace.channel(given.get("channel"))
     message = next((one for one in channel.messages if one["ts"] == given.get("ts")), None)
@@ -190,7 +194,8 @@ def _update(workspace: Workspace, given: Mapping[str, Any]) -> JSONObject:
         raise Refusal("cant_update_message")
     if workspace.window_closed:
         raise Refusal("edit_window_closed")
-    message.update(_content(given), edited={"user": BOT_USER, "ts": f"{workspace.now():.6f}"})
+    given = given if "blocks" in given else {**given, "blocks": message["blocks"]}
+    message.update(_content(workspace, given), edited={"user": BOT_USER, "ts": f"{workspace.now():.6f}"})
     return {"channel": channel.id, "ts": message["ts"], "text": message["text"], "message": message}
 
 
@@ -199,7 +204,7 @@ def _whisper(workspace: Workspace, given: Mapping[str, Any]) -> JSONObject:
     workspace.channel(given.get("channel"))
     if given.get("user") not in workspace.users:
         raise Refusal("user_not_in_channel")
-    workspace.whispers.append({"user": given["user"], **_content(given)})
+    workspace.whispers.append({"user": given["user"], **_content(workspace, given)})
     return {"message_ts": workspace.stamp()}
 
 

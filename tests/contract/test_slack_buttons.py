@@ -157,6 +157,41 @@ class TestACard:
         assert site.show() == ["mail: converged: 1 to create"]
 
 
+class TestContentThatSlackRefuses:
+    """Such as a block that it no longer takes: what matters still arrives, once."""
+
+    def test_arrives_as_plain_text_and_as_a_card_again_when_it_may(self, drifted: Site, caplog: pytest.LogCaptureFixture) -> None:
+        drifted.slack.workspace.dislikes = lambda message: "invalid_blocks" if message.get("blocks") else ""
+        drifted.meddle("meddled once more")
+        drifted.later()
+        shown = drifted.show()
+        assert [one.removeprefix("⚠️ ") for one in shown] == ["mail: converged: 1 to create", "mail: drift in 1 resource"]
+        assert drifted.cards()[-1]["blocks"] == [], "the old card is not left standing under the new words"
+        assert "reported only: ~ mem/Thing/a" in drifted.cards()[-1]["text"]
+        assert "invalid_blocks" in caplog.text
+        drifted.slack.workspace.dislikes = lambda message: ""
+        drifted.meddle("meddled for the third time")
+        drifted.later()
+        assert drifted.show() == ["mail: converged: 1 to create", "mail: drift in 1 resource"]
+        assert FIX in buttons(drifted.cards()[-1])
+
+    @pytest.mark.parametrize("word", ["msg_too_long", "invalid_blocks", "msg_blocks_too_long"])
+    def test_of_a_new_card_is_posted_once(self, site: Site, word: str) -> None:
+        site.slack.workspace.dislikes = lambda message: word if message.get("blocks") or len(message["text"]) > 800 else ""
+        site.begin(REPORTED)
+        for _ in range(4):
+            site.show()
+        assert [one["text"].partition(";")[0] for one in site.cards()] == ["✅ mail: converged: 1 to create"]
+
+    def test_does_not_keep_a_rate_limit_from_being_waited_for(self, site: Site) -> None:
+        site.slack.workspace.dislikes = lambda message: "invalid_blocks" if message.get("blocks") else ""
+        site.begin(REPORTED)
+        with site.slack.faults.during("api-rate-limit", times=1):
+            assert site.daemon.outbox.flush(Event()) == 7
+        assert site.cards() == []
+        assert len(site.show()) == 1
+
+
 class TestApprove:
     def test_lets_exactly_the_held_plan_pass(self, site: Site) -> None:
         site.begin(GOOD, **{"stack.yaml": CAREFUL})

@@ -1,6 +1,7 @@
 import logging
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from slack_sdk.models.blocks import Block
 from slack_sdk.webhook import WebhookClient
 
 from reconciler.errors import Permanent, SettingsError, Transient
-from reconciler.notify import LogSink, Notice
+from reconciler.notify import Closed, LogSink, Notice
 from reconciler.notify.slack import SlackSink, blocks, escape, fallback
 from reconciler.resource import SecretValue
 from reconciler.sandbox.slack import SlackEmulator
@@ -83,6 +84,12 @@ class TestRendering:
     def test_the_fallback_is_one_line(self) -> None:
         assert fallback(NOTICE) == "mail: mail converged; cloudflare/DNSRecord/spf: content changed; probe/SMTP/mx: healthy"
 
+    def test_the_essentials_are_one_short_line_without_blocks_and_as_harmless(self) -> None:
+        bare = Notice("<!channel> x", "error", "mail", tuple(f"<@U{number}> " + "x" * 400 for number in range(9)), bare=True)
+        assert blocks(bare) == []
+        assert fallback(bare).startswith("🚨 mail: &lt;!channel&gt; x; &lt;@U0&gt; xxx")
+        assert len(fallback(bare)) < 800
+
     @given(
         st.builds(
             Notice,
@@ -92,6 +99,8 @@ class TestRendering:
             lines=st.lists(st.text(alphabet="a<&>\n\u202e", max_size=400), max_size=14).map(tuple),
             context=st.lists(st.text(max_size=400), max_size=14).map(tuple),
             link=st.sampled_from(["", "https://reconciler.example.org/runs/1"]),
+            code=st.text(max_size=4000),
+            bare=st.booleans(),
         )
     )
     def test_every_notice_keeps_the_limits_of_slack(self, notice: Notice) -> None:
@@ -168,6 +177,17 @@ class TestSending:
         with pytest.raises(SettingsError) as wrong:
             SlackSink(SecretValue("hooks.slack.com/services/T/B/emulated"))
         assert "emulated" not in caplog.text + str(caught.value) + str(wrong.value)
+
+    def test_a_refusal_of_the_content_is_about_this_notice_alone_and_its_essentials_pass(
+        self, slack: SlackEmulator, sink: SlackSink
+    ) -> None:
+        slack.workspace.dislikes = lambda message: "invalid_blocks" if message.get("blocks") else ""
+        with pytest.raises(Permanent, match="400 invalid_blocks") as caught:
+            sink.send(NOTICE)
+        assert not isinstance(caught.value, Closed)
+        sink.send(replace(NOTICE, bare=True))
+        (message,) = slack.messages
+        assert message["text"] == fallback(replace(NOTICE, bare=True))
 
 
 class TestEmulator:

@@ -87,7 +87,7 @@ def test_a_receiver_that_is_down_is_asked_again_soon(store: Store) -> None:
 
 
 def test_what_can_never_be_delivered_is_dropped_and_logged_and_the_rest_is_sent(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    sink = Receiver(Permanent("slack: 404 no_service"))
+    sink = Receiver(Permanent("slack: 404 no_service"), Permanent("slack: 404 no_service"))
     owe(store, "first", "second")
     with caplog.at_level(logging.ERROR):
         flush(store, sink)

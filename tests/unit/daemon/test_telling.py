@@ -180,11 +180,36 @@ class TestACard:
     def test_that_can_never_be_delivered_costs_no_other(self, site: Site, caplog: pytest.LogCaptureFixture) -> None:
         site.find("mail", failed("a"))
         site.find("web", failed("w", stack="web"))
-        site.wall.faults = ["bad"]
+        site.wall.faults = ["bad", "bad"]
         site.flush()
         site.flush()
         assert len(site.wall.top()) == 1
         assert "cannot be delivered and is dropped: wall: invalid_blocks" in caplog.text
+
+    def test_whose_content_is_refused_is_given_as_its_essentials_once_and_says_why_in_the_log(
+        self, site: Site, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        site.find("mail", failed("a"))
+        site.wall.faults = ["bad"]
+        site.flush()
+        site.flush()
+        (message,) = [one for one in site.wall.messages if not one["thread"]]
+        assert (message["notice"].title, message["notice"].bare) == ("1 write to vault failed", True)
+        assert "the content was refused and is given as plain text: wall: invalid_blocks" in caplog.text
+        site.find("mail", failed("a", "b"))
+        site.flush()
+        assert [(one["notice"].title, one["notice"].bare) for one in site.wall.messages if not one["thread"]] == [
+            ("2 writes to vault failed", False)
+        ]
+
+    def test_whose_content_is_refused_and_whose_essentials_meet_an_outage_is_still_one(self, site: Site) -> None:
+        for fault in ("lost", "cut", "busy", "shut", "killed"):
+            site.find(fault, failed("a", stack=fault))
+            site.wall.faults = ["bad", fault, "", "bad"]
+            for _ in range(3):
+                site.flush()
+            site.settle()
+        assert site.wall.top() == ["1 write to vault failed"] * 5
 
 
 class TestTheDebounce:
@@ -296,7 +321,7 @@ def test_what_is_over_and_was_told_is_forgotten_after_a_month_and_what_was_not_i
     assert kept == ["failed:web:vault", "failed:blog:vault"]
 
 
-FAULTS = st.sampled_from(["", "", "", "lost", "busy", "cut", "killed", "killed-before", "shut"])
+FAULTS = st.sampled_from(["", "", "", "lost", "busy", "cut", "killed", "killed-before", "shut", "bad"])
 WISH = st.fixed_dictionaries({"mail": st.sets(st.sampled_from("ab")), "web": st.sets(st.sampled_from("c"))})
 
 
@@ -308,7 +333,8 @@ def test_whatever_happens_on_the_way_each_incident_is_one_message_and_each_note_
     site = Site(tmp_path_factory.mktemp("story"))
     try:
         for wish, faults in story:
-            site.wall.faults = list(faults)
+            # what is refused twice in a row can never be delivered, and is dropped
+            site.wall.faults = [one for one, before in zip(faults, ["", *faults], strict=False) if (one, before) != ("bad", "bad")]
             for stack, ids in wish.items():
                 site.find(stack, *([failed(*sorted(ids), stack=stack)] if ids else []))
             for _ in range(3):
