@@ -6,9 +6,9 @@ stand in clear; an expression is not written over unless that is asked for. Whet
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from reconciler.desired import Desired
@@ -27,7 +27,9 @@ from reconciler.stack import Stack
 HIDDEN = "(hidden)"
 KEYS = ("name", "containerPort", "port", "mountPath", "devicePath", "key", "host", "path", "ip", "topologyKey", "type", "id")
 """What tells the items of a list apart, in the order in which it is looked for; most are the merge keys of Kubernetes' own lists."""
-_SECRET = re.compile(r"(pass(word|phrase)?|token|secret|private_?key|api_?key|credentials?|webhook(_?url)?)$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(pass(wd|word|phrase)?|token|secret|((private|api|secret|access)[_-]?)key|credentials?|webhook([_-]?url)?)$", re.IGNORECASE
+)
 
 Step: TypeAlias = tuple[Path, Any]
 
@@ -42,7 +44,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """A proposal: the file before and after, the fields that were taken over, those that were not, and whose change it was."""
+    """A proposal: the file before and after, the fields that were taken over, those that were not, and whose change it was.
+
+    ``found`` is what it was made from: each pointer into the spec that differed, with the value that was live there.
+    """
 
     id: ResourceId
     stack: str
@@ -52,6 +57,7 @@ class Adoption:
     taken: tuple[str, ...]
     refused: tuple[Refused, ...]
     evidence: str = ""
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -61,9 +67,7 @@ class Adoption:
     @property
     def patch(self) -> str:
         """Give the change as a unified diff."""
-        old, new = (one.decode().splitlines(keepends=True) for one in (self.before, self.after))
-        lines = difflib.unified_diff(old, new, f"a/{self.file}", f"b/{self.file}")
-        return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+        return patch(self.file, self.before, self.after)
 
     @property
     def message(self) -> str:
@@ -73,6 +77,13 @@ class Adoption:
         lines += [f"Taken over: {', '.join(self.taken)}"] if self.taken else []
         lines += [f"Not taken over: {one.path}: {one.reason}" for one in self.refused]
         return "\n".join(lines) + "\n"
+
+
+def patch(file: str, before: bytes, after: bytes) -> str:
+    """Give a change of a file as a unified diff."""
+    old, new = (one.decode().splitlines(keepends=True) for one in (before, after))
+    lines = difflib.unified_diff(old, new, f"a/{file}", f"b/{file}")
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
 def adopt(engine: Engine, desired: Desired, stack: Stack, id: ResourceId, kinds: Catalog, *, over: bool = False) -> Adoption:
@@ -92,8 +103,8 @@ def adopt(engine: Engine, desired: Desired, stack: Stack, id: ResourceId, kinds:
     refused = [*refused, *impossible]
     if taken and (left := _left(engine, desired, stack, id, kinds, {origin.file: after}, refused)):
         refused += left
-    evidence = by_whom(change.evidence)
-    return Adoption(id, stack.name, origin.file, content, after, tuple(taken), tuple(refused), evidence)
+    evidence, found = by_whom(change.evidence), {one.path: one.before for one in change.diffs}
+    return Adoption(id, stack.name, origin.file, content, after, tuple(taken), tuple(refused), evidence, found)
 
 
 def _difference(engine: Engine, desired: Desired, stack: Stack, id: ResourceId) -> Change:
@@ -129,7 +140,8 @@ def _steps(change: Change, document: Document, *, envelope: bool, over: bool) ->
     steps: list[Step] = []
     refused: list[Refused] = []
     for path, value, old in _changes(below, written, wanted, live):
-        reason = _forbidden(path, value, old, get(wanted, _pointer(path[len(below) :])), secret=change.id.kind == "Secret" and not envelope)
+        secret, asked = change.id.kind == "Secret" and not envelope, get(wanted, _pointer(path[len(below) :]))
+        reason = _forbidden(path, value, old, asked, called=_called(document.data, path), secret=secret)
         reason = reason or ("" if over else _expression(old))
         if reason:
             refused.append(Refused(_pointer(path), reason))
@@ -189,7 +201,13 @@ def _names(*lists: Sequence[Any]) -> Any:
     return None
 
 
-def _forbidden(path: Path, value: Any, written: Any, wanted: Any, *, secret: bool) -> str:
+def _called(data: Any, path: Path) -> Any:
+    """Give what a value is called: its key, or the name beside it, as with the environment of a container."""
+    beside = get(data, _pointer(path[:-1])) if path[-1:] == ("value",) else None
+    return beside.get("name", "") if isinstance(beside, dict) else path[-1] if path else ""
+
+
+def _forbidden(path: Path, value: Any, written: Any, wanted: Any, *, called: Any, secret: bool) -> str:
     """Say why a field may never be taken over; nothing when it may."""
     if any(str(part).startswith("reconciler/") for part in path):
         return "steers the reconciler and is not read from a system"
@@ -197,20 +215,21 @@ def _forbidden(path: Path, value: Any, written: Any, wanted: Any, *, secret: boo
         return "the values of a Secret are not read; put the new one where the old one comes from"
     if is_sealed(value) or is_sealed(wanted) or HIDDEN in _texts(value) or any(_reads_secret(text) for text in _texts(written)):
         return "is a secret, which git only refers to; put the new value where the reference leads"
-    if any(_SECRET.search(str(key)) and isinstance(item, str) and item for key, item in _named(path, value)):
+    if any(_SECRET.search(str(key)) and isinstance(item, str) and item for key, item in _named(called, value)):
         return "looks like a secret, which may not stand in git in clear; write a ${vault(path, key)} reference"
     return ""
 
 
-def _named(path: Path, value: Any) -> Iterator[tuple[Any, Any]]:
+def _named(called: Any, value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every value with what it is called."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _named((*path, key), item)
+            yield from _named(value.get("name", key) if key == "value" else key, item)
     elif isinstance(value, list):
         for item in value:
-            yield from _named(path, item)
+            yield from _named(called, item)
     else:
-        yield path[-1], value
+        yield called, value
 
 
 def _texts(value: Any) -> list[str]:

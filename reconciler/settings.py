@@ -59,6 +59,11 @@ class Repository(_Section):
     ssh_key: Path | None = Field(None, description="Private key for ssh URLs.")
     known_hosts: Path | None = Field(None, description="Host keys for ssh URLs; they are always checked.")
     ca_file: Path | None = Field(None, description="Certificate authority of an https server that the system does not know.")
+    propose: bool = Field(
+        False,
+        description="Push what somebody acknowledges or adopts by a button as a new branch `reconciler/...`, and open a pull request where "
+        "there is a `forge`; the credentials must allow that. Without it the text is given in the thread.",
+    )
     pull_requests: bool = Field(False, description="Plan what open pull requests would bring, as a comment there; needs `forge`.")
     signatures: Signatures = Signatures()
 
@@ -172,7 +177,10 @@ class Forge(_Section):
         "",
         description="Address of its API: `https://api.github.com`, `https://git.example.com/api/v1`, `https://gitlab.example.com/api/v4`.",
     )
-    token: SecretStr = Field(SecretStr(""), description="Token that may write commit statuses and comments, and nothing else.")
+    token: SecretStr = Field(
+        SecretStr(""),
+        description="Token that may write commit statuses and comments, with `propose` also open pull requests; nothing else.",
+    )
     repository: str = Field("", description="`owner/name`, or the whole path of a GitLab project.")
     authors: tuple[str, ...] = Field(
         (), description="Who may have a pull request from another repository planned. Those from branches of this one always are."

@@ -216,6 +216,13 @@ class GitSource:
             self._git.run("push", "--quiet", f"--force-with-lease={target}:", "--", self.url, f"{commit}:{target}", cwd=self.mirror)
             return commit
 
+    def branch(self, name: str) -> str:
+        """Ask the server for the commit of a branch; empty when there is none of that name. Raises SourceError, SettingsError."""
+        check_branch(name)
+        ref = f"refs/heads/{name}"
+        lines = self._git.run("ls-remote", "--", self.url, ref).decode("utf-8", "replace").splitlines()
+        return next((line.split("\t")[0] for line in lines if line.endswith(f"\t{ref}")), "")
+
     def _entries(self, commit: str, folder: str) -> list[Entry]:
         """List a folder at a commit, links and submodules included."""
         output = self._git.run("ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", *([folder] if folder else []), cwd=self.mirror)

@@ -122,9 +122,9 @@ class Store:
         return self.database.turns.enter(stack)
 
     @contextmanager
-    def sending(self) -> Iterator[Turn | None]:
-        """Give the turn to send notices, so that each is sent by one daemon and in order; None when another has it."""
-        turn = self.database.turns.turns.take(SENDING, wait=False)
+    def sending(self, what: str = SENDING) -> Iterator[Turn | None]:
+        """Give the turn to send notices, or ``what`` else one daemon does at a time and in order; None when another has it."""
+        turn = self.database.turns.turns.take(what, wait=False)
         try:
             yield turn
         finally:

@@ -1,88 +1,82 @@
-"""What a person says by a button: approve, fix now, acknowledge, plan, look again.
+"""What a person says by a button: approve, fix now, acknowledge, adopt, plan, look again.
 
 A press counts once, for exactly what its presser saw, and only from those whom the settings name. Everything it means is written in one
-transaction; a pass or a plan that follows from it comes afterwards.
+transaction; a pass, a plan or a branch that follows from it comes afterwards.
 """
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from threading import Lock, Thread
+from typing import Any
 
 import sqlalchemy as sa
 
 from reconciler.acknowledging import ACKNOWLEDGEMENTS, of_drift
-from reconciler.daemon import acks, cards, faces
-from reconciler.daemon.faces import ACKNOWLEDGE, APPROVE, FIX, LOOK, PLAN, note, seen
+from reconciler.daemon import acks, cards, errands, faces
+from reconciler.daemon.errands import Errand
+from reconciler.daemon.faces import ACKNOWLEDGE, ADOPT, APPROVE, FIX, LOOK, PLAN, note, pieces, seen
 from reconciler.daemon.incidents import Incident, Sort, Step
 from reconciler.notify.interactive import Press
 from reconciler.state import Store
-from reconciler.tables import APPROVALS, DRIFT, METADATA
+from reconciler.tables import APPROVALS, DRIFT
 
 log = logging.getLogger("reconciler.answers")
-PRESSES = sa.Table(
-    "presses",
-    METADATA,
-    sa.Column("key", sa.Text, primary_key=True),
-    *(sa.Column(name, sa.Text, nullable=False) for name in ("who", "at", "outcome")),
-)
 DAY = timedelta(hours=24)
-MAY = {APPROVE: (Sort.HELD,), FIX: (Sort.DRIFT,), ACKNOWLEDGE: (Sort.DRIFT,)}
+MAY = {APPROVE: (Sort.HELD,), FIX: (Sort.DRIFT,), ACKNOWLEDGE: (Sort.DRIFT,), ADOPT: (Sort.DRIFT,)}
 """Which cards an action belongs to; the others go with every card."""
 STALE = "this card has changed since you saw it; nothing was done, look at it again"
 
 
 @dataclass(slots=True)
 class Answers:
-    """Takes presses. ``users`` are those who may, by id, with the name that is written down; ``whisper`` tells one person something."""
+    """Takes presses. ``users`` gives those who may, by id, with the name that is written down; ``whisper`` tells one person something.
+
+    ``pushes`` says of a stack whether we may push branches to its repository.
+    """
 
     store: Store
     asked: Callable[[str, str], None]
-    users: dict[str, str]
+    users: Callable[[], Mapping[str, str]]
     now: Callable[[], datetime]
     planned: Callable[[str], str] = lambda stack: ""
     whisper: Callable[[str, str], None] = lambda user, text: None
+    pushes: Callable[[str], bool] = lambda stack: False
     _planning: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
     def take(self, press: Press) -> str:
         """Do what a press means. Gives what to tell its presser alone; empty when the card says it."""
-        who = self.users.get(press.user, "")
+        who = self.users().get(press.user, "")
         if not who:
             log.warning("a press of %s by %s, who is not in notify.slack.users, was refused", press.action, press.user)
             return "you may not do that here; whoever runs this can add you to notify.slack.users"
         number, as_seen = press.value.get("card"), press.value.get("seen")
-        if not isinstance(number, int) or press.action not in (APPROVE, FIX, ACKNOWLEDGE, PLAN, LOOK):
+        if not isinstance(number, int) or press.action not in (*MAY, PLAN, LOOK):
             return "that button is not known here"
         with self.store.transaction() as connection:
             found = cards.find(connection, number)
             if found is None or not found.incident.open or seen(found.incident) != as_seen:
                 return STALE
             one = found.incident
-            if one.sort not in MAY.get(press.action, tuple(Sort)):
+            if one.sort not in MAY.get(press.action, tuple(Sort)) or (press.action == ADOPT and not _adoptable(one)):
                 return "that button is not known here"
-            if press.action in MAY and (before := self._before(connection, press, who)):
-                return before
-            lines = self._say(connection, press.action, one, who)
+            key = f"{press.action}:{number}:{as_seen}"
+            if press.action in MAY:
+                if (earlier := errands.before(connection, key)) is not None:
+                    return f"{earlier} did that already"
+                errands.press(connection, key, who, self.now())
+            lines = self._say(connection, press.action, one, who, key)
         for stack in one.parts:
             if press.action == PLAN:
                 self._plan_soon(stack, one, who)
-            else:
+            elif press.action != ADOPT:  # which changes nothing before somebody merges it
                 self.asked(stack, lines[0] if lines else f"{who} asked")
         return ""
 
-    def _before(self, connection: sa.Connection, press: Press, who: str) -> str:
-        """Write a press down; say who made it before, if it was made before."""
-        key = f"{press.action}:{press.value['card']}:{press.value['seen']}"
-        earlier = connection.execute(sa.select(PRESSES).where(PRESSES.c.key == key)).first()
-        if earlier is not None:
-            return f"{earlier.who} did that already"
-        connection.execute(sa.insert(PRESSES), {"key": key, "who": who, "at": self.now().isoformat(), "outcome": ""})
-        return ""
-
-    def _say(self, connection: sa.Connection, action: str, one: Incident, who: str) -> tuple[str, ...]:
+    def _say(self, connection: sa.Connection, action: str, one: Incident, who: str, key: str) -> tuple[str, ...]:
         """Write down what an action means, and on the card and in its thread who did it."""
         now = self.now()
         code = ""
@@ -97,25 +91,30 @@ class Answers:
             case faces.ACKNOWLEDGE:
                 code = self._acknowledge(connection, stack, tuple(part.items), who, now)
                 said = f"acknowledged by {who} until {now + DAY:%Y-%m-%d %H:%M} UTC"
+                if code and self.pushes(stack):
+                    errands.owe(connection, key, Errand(one.id, stack, who, documents=code))
+                    code = ""
+            case faces.ADOPT:
+                errands.owe(connection, key, Errand(one.id, stack, who, _found(connection, stack, part.adopt)))
+                said = f"to be taken into git, said {who}"
             case _:
                 return ()
-        step = Step(replace(one, said=(*one.said, said), changed=now), said, ("to make it last, commit this:",) if code else (said,))
-        cards.save(connection, replace(step, lines=()))
-        cards.add_note(connection, one.id, asdict(note(step, code)), now)
+        step = Step(replace(one, said=(*one.said, said), changed=now), said)
+        cards.save(connection, step)
+        told = pieces(note(replace(step, lines=("to make it last, commit this:",))), code) if code else [note(replace(step, lines=(said,)))]
+        for one_note in told:
+            cards.add_note(connection, one.id, asdict(one_note), now)
         return (said,)
 
     def _acknowledge(self, connection: sa.Connection, stack: str, ids: tuple[str, ...], who: str, now: datetime) -> str:
         """Accept each drift of a card as it was found; give the documents that would make it last."""
         documents = []
         for id in ids:
-            query = sa.select(DRIFT).where(DRIFT.c.stack == stack, DRIFT.c.resource == id).order_by(DRIFT.c.id.desc()).limit(1)
-            row = connection.execute(query).first()
-            if row is not None:
-                found = {**row._mapping, "fields": json.loads(row.fields)}
+            if (found := _latest(connection, stack, id)) is not None:
                 word = of_drift(found, reason="acknowledged in Slack", who=who, at=now, until=now + DAY)
                 connection.execute(sa.insert(ACKNOWLEDGEMENTS), word.row())
                 known = {"state": "acknowledged", "reason": word.reason}
-                connection.execute(sa.update(DRIFT).where(DRIFT.c.id == row.id, DRIFT.c.closed == ""), known)
+                connection.execute(sa.update(DRIFT).where(DRIFT.c.id == found["id"], DRIFT.c.closed == ""), known)
                 documents.append(acks.document(word))
         return "---\n".join(documents)
 
@@ -146,3 +145,20 @@ def _approve(connection: sa.Connection, digest: str, who: str, now: datetime) ->
     """Let a plan pass, as ``Store.approve`` does, inside a transaction that is open."""
     if connection.execute(sa.select(APPROVALS.c.digest).where(APPROVALS.c.digest == digest)).first() is None:
         connection.execute(sa.insert(APPROVALS), {"digest": digest, "who": who, "at": now.isoformat()})
+
+
+def _adoptable(one: Incident) -> bool:
+    return any(part.adopt for part in one.parts.values())
+
+
+def _latest(connection: sa.Connection, stack: str, id: str) -> dict[str, Any] | None:
+    """Give the newest drift of a resource, with its fields read; None when it has none."""
+    query = sa.select(DRIFT).where(DRIFT.c.stack == stack, DRIFT.c.resource == id).order_by(DRIFT.c.id.desc()).limit(1)
+    row = connection.execute(query).first()
+    return None if row is None else {**row._mapping, "fields": json.loads(row.fields)}
+
+
+def _found(connection: sa.Connection, stack: str, ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Give what is known to be live at each field of some resources that drifted, as the card told of it."""
+    rows = {id: _latest(connection, stack, id) for id in ids}
+    return {id: {one["path"]: one["found"] for one in row["fields"]} for id, row in rows.items() if row is not None}

@@ -1,13 +1,16 @@
 """How an incident looks: its title, its lines and what can be done about it. Pure; which sink shows it is not known here."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from reconciler.daemon.incidents import Incident, Part, Sort, Step, spell
 from reconciler.notify import Button, Notice, NoticeLevel
 
 MOST = 8
+SHOWN, PARTS = 2500, 6
+"""Characters of a text to copy that one notice shows, and how many notices there are at most."""
 LEVELS: Mapping[Sort, NoticeLevel] = {
     Sort.SOURCE: "error",
     Sort.REJECTED: "error",
@@ -16,10 +19,11 @@ LEVELS: Mapping[Sort, NoticeLevel] = {
     Sort.UNHEALTHY: "error",
     Sort.COMMIT: "ok",
 }
-PLAN, FIX, ACKNOWLEDGE, APPROVE, LOOK = (
+PLAN, FIX, ACKNOWLEDGE, ADOPT, APPROVE, LOOK = (
     "reconciler_plan",
     "reconciler_fix",
     "reconciler_acknowledge",
+    "reconciler_adopt",
     "reconciler_approve",
     "reconciler_look",
 )
@@ -51,6 +55,29 @@ def note(step: Step, code: str = "") -> Notice:
     level: NoticeLevel = "ok" if step.what == "over" else "info"
     title = titles.get(step.what, step.what)
     return Notice(title, level, ", ".join(one.parts), step.lines, key=one.key, code=code)
+
+
+def pieces(notice: Notice, code: str) -> list[Notice]:
+    """Give a notice with a text to copy as so many that each shows its part of the text whole."""
+    parts = list(_cut(code)) or [""]
+    shown = [replace(notice, code=parts[0])]
+    for number, part in enumerate(parts[1:PARTS], 2):
+        shown.append(replace(notice, lines=(f"part {number} of {len(parts)}",), code=part))
+    left = len(parts) - len(shown)
+    more = f"and {_many(left, 'part')} more, which reconciler adopt and reconciler drift show"
+    return [*shown, replace(notice, lines=(more,))] if left else shown
+
+
+def _cut(code: str) -> Iterator[str]:
+    """Cut a text between its lines, so that each piece is short enough to be shown."""
+    piece = ""
+    for line in code.splitlines(keepends=True):
+        if piece and len(piece) + len(line) > SHOWN:
+            yield piece
+            piece = ""
+        piece += line
+    if piece:
+        yield piece
 
 
 def _title(one: Incident) -> str:
@@ -152,7 +179,10 @@ def _buttons(one: Incident) -> tuple[Button, ...]:
         case Sort.DRIFT:
             (part,) = one.parts.values()
             fix = (Button(FIX, "Fix now", value, "primary", f"Put back {_many(len(part.items), 'resource')} as git says?"),)
-            return plan, *(fix if part.fix else ()), Button(ACKNOWLEDGE, "Acknowledge 24 h", value)
+            ask = f"Propose that git says what is live of {_many(len(part.adopt), 'resource')}? Nothing changes until somebody merges it."
+            adopt = (Button(ADOPT, "Adopt", value, "", ask),)
+            keep = Button(ACKNOWLEDGE, "Acknowledge 24 h", value)
+            return plan, *(fix if part.fix else ()), keep, *(adopt if part.adopt else ())
         case Sort.UNSEEN | Sort.FAILED | Sort.UNHEALTHY | Sort.STUCK:
             return plan, look
     return ()

@@ -41,7 +41,7 @@ class Part:
 
     ``about`` is the root cause in words; ``items`` says of each resource that is concerned what is wrong with it; ``waits`` are those that
     are well but wait for them, ``hurt`` says of those that are not healthy because of them what is wrong there. ``digest`` is the plan that
-    may be approved, ``fix`` says that approving it repairs this and nothing else.
+    may be approved, ``fix`` says that approving it repairs this and nothing else; ``adopt`` are resources whose live state git could want.
     """
 
     about: str = ""
@@ -50,6 +50,7 @@ class Part:
     hurt: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
     fix: bool = False
+    adopt: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
     run: int = 0
     trace: str = ""

@@ -15,7 +15,7 @@ from reconciler.plan import Held
 from reconciler.policy import pending
 from reconciler.report import Report, Verdict, change_line, diff_lines, drifted, summary
 from reconciler.report import repaired as written_back
-from reconciler.resource import ResourceId
+from reconciler.resource import ResourceId, is_sealed
 
 ENDED = " has ended ("
 """What the plan's note on a DriftException says when its last day is over."""
@@ -233,11 +233,17 @@ def _drift(report: Report, roots: _Roots, flapping: Collection[str], *, over: bo
         held: list[Held] = list(pending(report.remaining))
         alone = bool(held) and all(one.guard == "drift" for one in held)
         items = {str(one.id): _drift_line("reported only", one) for one in still}
-        part = _part(report, "", items, waits=roots.waits(_of(Sort.DRIFT)), digest=report.remaining.digest, fix=alone)
+        waits, adopt = roots.waits(_of(Sort.DRIFT)), tuple(str(one.id) for one in still if _adoptable(one))
+        part = _part(report, "", items, waits=waits, digest=report.remaining.digest, fix=alone, adopt=adopt)
         yield Found(f"drift:{report.stack}", Sort.DRIFT, part, news=news, details=_details(still))
     elif repaired:
         items = {str(one.id): line for one, line in zip(repaired, news, strict=True)}
         yield Found(f"drift:{report.stack}", Sort.DRIFT, _part(report, "", items), lasting=False, details=_details(repaired))
+
+
+def _adoptable(change: Change) -> bool:
+    """Say whether git could want what is live: something is there, and it is more than another value of a secret."""
+    return change.live is not None and any(not is_sealed(one.before) and one.path != "/metadata/mark" for one in change.diffs)
 
 
 def _drift_line(word: str, change: Change) -> str:

@@ -1,6 +1,8 @@
 """Puts a daemon together from the settings."""
 
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from reconciler.applying import Listener
@@ -20,6 +22,7 @@ from reconciler.state import Store
 
 if TYPE_CHECKING:
     from reconciler.daemon.pulls import Desk
+    from reconciler.notify.forge import Forge
 
 
 def daemon(settings: Settings, store: Store, *, path: Path | None = None, workers: int = 1, listen: Listener = silent) -> Daemon:
@@ -28,8 +31,11 @@ def daemon(settings: Settings, store: Store, *, path: Path | None = None, worker
     owners = Owners(cache_of(settings) / "stacks.json" if path is None else None)
     head, post, queue = _head(settings, workshop, path), outbox(settings, store, workshop.clock), queue_of(store, workers)
     made = Daemon(workshop, store, head, post, listen, workers=workers, queue=queue, owners=owners)
-    if settings.forge.kind:
-        made.aside = {"forge": _desk(settings, made).run}
+    forge = _forge(settings)
+    if forge is not None:
+        made.aside = {"forge": _desk(settings, made, forge).run}
+    if settings.notify.slack.signing_secret.get_secret_value():
+        made.aside = {**made.aside, "offers": _offers(made, forge)}
     if settings.http.listen or settings.http.webhook_listen:
         _listen(settings, made)
     return made
@@ -57,15 +63,30 @@ def _listen(settings: Settings, made: Daemon) -> None:
     made.doors = doors(settings.http, made, meters, slack_routes(made))
 
 
-def _desk(settings: Settings, made: Daemon) -> "Desk":
+def _forge(settings: Settings) -> "Forge | None":
+    if not settings.forge.kind:
+        return None
+    from reconciler.notify.forge import KINDS
+
+    forge = settings.forge
+    return KINDS[forge.kind](forge.url, SecretValue(forge.token.get_secret_value()), forge.repository)
+
+
+def _offers(made: Daemon, forge: "Forge | None") -> Callable[[Event], None]:
+    """Give the daemon somebody who brings into git what buttons ask for, which only those who have buttons pay for."""
+    from reconciler.daemon.offers import Offers
+
+    return Offers(made.workshop, made.store, made.force.get, forge).run
+
+
+def _desk(settings: Settings, made: Daemon, forge: "Forge") -> "Desk":
     """Give the daemon somebody who speaks with the forge, which only those who have one pay for."""
     from reconciler.daemon.pulls import Desk
     from reconciler.git import Credentials
-    from reconciler.notify.forge import KINDS
     from reconciler.proposals import ProposalSource
 
-    forge, repository = settings.forge, settings.repository
-    desk = Desk(made.workshop, made.store, KINDS[forge.kind](forge.url, SecretValue(forge.token.get_secret_value()), forge.repository))
+    repository = settings.repository
+    desk = Desk(made.workshop, made.store, forge)
     if repository.pull_requests and repository.url:
         token = SecretValue(repository.token.get_secret_value()) if repository.token.get_secret_value() else None
         desk.source = ProposalSource(

@@ -40,7 +40,8 @@ def sink(notify: Notify) -> Sink:
     if notify.slack.channel:
         from reconciler.notify.slack_api import SlackBot  # a quarter of a second that only Slack's users pay
 
-        return SlackBot(SecretValue(notify.slack.bot_token.get_secret_value()), notify.slack.channel, base_url=notify.slack.api_url)
+        token, heard = SecretValue(notify.slack.bot_token.get_secret_value()), bool(notify.slack.signing_secret.get_secret_value())
+        return SlackBot(token, notify.slack.channel, base_url=notify.slack.api_url, buttons=heard)
     webhook = notify.slack_webhook.get_secret_value()
     if not webhook:
         return LogSink()

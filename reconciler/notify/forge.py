@@ -1,4 +1,4 @@
-"""GitHub, Gitea or Forgejo, and GitLab: commit statuses, open pull requests, and one comment on each. Nothing else of them is touched.
+"""GitHub, Gitea or Forgejo, and GitLab: commit statuses, pull requests, and one comment on each. Nothing else of them is touched.
 
 Sources: docs.github.com/rest (commits/statuses, pulls, issues/comments), the Swagger description of Gitea, and docs.gitlab.com/api
 (commits, merge_requests, notes). This room neither retries nor waits. The token goes into a header and nowhere else.
@@ -19,6 +19,7 @@ from reconciler.notify.states import State
 from reconciler.resource import SecretValue
 
 PAGE, PAGES = 50, 40
+TITLE = 250
 SECONDS = 15.0
 
 
@@ -26,7 +27,7 @@ SECONDS = 15.0
 class Pull:
     """One open pull or merge request. ``head`` is its newest commit, ``base`` the branch it is for.
 
-    ``ours`` when its branch is in this repository, so that whoever wrote it may write here.
+    ``ours`` when its ``branch`` is in this repository, so that whoever wrote it may write here. ``url`` is its page.
     """
 
     number: int
@@ -35,6 +36,8 @@ class Pull:
     author: str
     ours: bool
     title: str = ""
+    branch: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,10 @@ class Forge(Protocol):
 
     def pulls(self) -> list[Pull]:
         """List what is open."""
+        ...
+
+    def request(self, branch: str, base: str, title: str, body: str) -> str:
+        """Open a pull request of a branch of this repository; give the address of its page, empty when it has none."""
         ...
 
     def comments(self, number: int) -> Iterator[Comment]:
@@ -169,7 +176,13 @@ class GitHub(_Http):
         head, base = one["head"], one["base"]
         source, target = head.get("repo") or {}, base.get("repo") or {}
         ours = bool(source) and source.get("id") == target.get("id")
-        return Pull(int(one["number"]), str(head["sha"]), str(base["ref"]), str(one["user"]["login"]), ours, str(one["title"]))
+        who, title, page = str(one["user"]["login"]), str(one["title"]), _page(one.get("html_url"))
+        return Pull(int(one["number"]), str(head["sha"]), str(base["ref"]), who, ours, title, str(head.get("ref", "")), page)
+
+    def request(self, branch: str, base: str, title: str, body: str) -> str:
+        """Open a pull request; give the address of its page."""
+        asked = {"head": branch, "base": base, "title": title, "body": body}
+        return _page(_json(self.call("POST", f"{self.project}/pulls", asked), dict).get("html_url"))
 
     def comments(self, number: int) -> Iterator[Comment]:
         """Give the comments of a pull request, the oldest first."""
@@ -234,9 +247,16 @@ class GitLab(_Http):
                 str(one["author"]["username"]),
                 one["source_project_id"] == one["target_project_id"],
                 str(one["title"]),
+                str(one.get("source_branch", "")),
+                _page(one.get("web_url")),
             )
             for one in found
         ]
+
+    def request(self, branch: str, base: str, title: str, body: str) -> str:
+        """Open a merge request; give the address of its page."""
+        asked = {"source_branch": branch, "target_branch": base, "title": title, "description": body, "remove_source_branch": True}
+        return _page(_json(self.call("POST", f"{self.project}/merge_requests", asked), dict).get("web_url"))
 
     def comments(self, number: int) -> Iterator[Comment]:
         """Give the notes of people and of us, the oldest first."""
@@ -256,6 +276,12 @@ class GitLab(_Http):
 KINDS: Mapping[str, type[GitHub] | type[GitLab]] = {"github": GitHub, "gitea": Gitea, "gitlab": GitLab}
 
 
+def opened(forge: Forge, branch: str, base: str, title: str, body: str) -> str:
+    """Open a pull request of a branch of ours, unless there is one already; give the address of its page, empty when it has none."""
+    there = next((one.url for one in forge.pulls() if one.ours and one.branch == branch), None)
+    return there if there is not None else forge.request(branch, base, _short(title, TITLE), _short(body, forge.longest))
+
+
 def _json(answer: httpx.Response, kind: type) -> Any:
     try:
         found = answer.json()
@@ -264,6 +290,11 @@ def _json(answer: httpx.Response, kind: type) -> Any:
     if not isinstance(found, kind):
         raise Transient(f"{answer.request.url.host}: the answer to {answer.request.method} {answer.request.url.path} could not be read")
     return found
+
+
+def _page(address: Any) -> str:
+    """Give the address of a page as a forge tells it, when it is one that can be a link."""
+    return address if isinstance(address, str) and address.startswith(("https://", "http://")) else ""
 
 
 def _words(answer: httpx.Response) -> str:

@@ -53,12 +53,17 @@ PAGES, PAGE = 10, 200
 class SlackBot:
     """One bot in one channel. ``base_url`` leads to the Web API. Thread-safe, as the client keeps nothing between calls."""
 
-    def __init__(self, token: SecretValue, channel: str, *, base_url: str = "https://slack.com/api/", timeout: int = 15) -> None:
-        """Take the bot's token and the channel's id; ``timeout`` in seconds. Nothing is asked yet."""
+    def __init__(
+        self, token: SecretValue, channel: str, *, base_url: str = "https://slack.com/api/", timeout: int = 15, buttons: bool = True
+    ) -> None:
+        """Take the bot's token and the channel's id; ``timeout`` in seconds. Nothing is asked yet.
+
+        Without ``buttons`` none are shown, because nobody hears them.
+        """
         silent = logging.Logger("slack", logging.CRITICAL + 1)  # the client logs what it sends
         # its own retry would post twice when an answer is lost
         self._client = WebClient(token.reveal(), base_url=base_url, timeout=timeout, logger=silent, retry_handlers=[])
-        self._channel = channel
+        self._channel, self._buttons = channel, buttons
 
     def send(self, notice: Notice) -> None:
         """Post a notice that nobody will look for again."""
@@ -68,13 +73,13 @@ class SlackBot:
         """Post a notice, in a thread if one is given. Raises Transient, Permanent, Closed or Gone."""
         more = {"thread_ts": thread} if thread else {}
         answer = self._call(
-            "chat.postMessage", channel=self._channel, unfurl_links=False, unfurl_media=False, **_body(notice, mark), **more
+            "chat.postMessage", channel=self._channel, unfurl_links=False, unfurl_media=False, **self._body(notice, mark), **more
         )
         return Place(str(answer["channel"]), str(answer["ts"]))
 
     def edit(self, place: Place, notice: Notice, mark: str) -> None:
         """Put a notice in the place of an older one. Raises Transient, Permanent, Closed or Gone."""
-        self._call("chat.update", channel=place.channel, ts=place.ts, **_body(notice, mark))
+        self._call("chat.update", channel=place.channel, ts=place.ts, **self._body(notice, mark))
 
     def find(self, mark: str, since: float, thread: str = "") -> Place | None:
         """Look through the channel, or a thread of it, for what was posted under ``mark``. Raises Transient, Blind or Closed."""
@@ -97,6 +102,12 @@ class SlackBot:
         """Show a line to one person only; it is gone when they look away. Raises Transient, Permanent or Closed."""
         self._call("chat.postEphemeral", channel=self._channel, user=user, text=escape(text, 1000))
 
+    def _body(self, notice: Notice, mark: str) -> dict[str, Any]:
+        body: dict[str, Any] = {"text": fallback(notice), "blocks": blocks(notice, buttons=self._buttons)}
+        if mark:
+            body["metadata"] = {"event_type": EVENT, "event_payload": {"id": mark}}
+        return body
+
     def _call(self, method: str, **body: Any) -> Mapping[str, Any]:
         call: Callable[..., Any] = self._client.api_call
         try:
@@ -111,13 +122,6 @@ class SlackBot:
         if not isinstance(answer.data, Mapping):
             raise Transient("slack: the answer could not be read: it is no JSON")
         return answer.data
-
-
-def _body(notice: Notice, mark: str) -> dict[str, Any]:
-    body: dict[str, Any] = {"text": fallback(notice), "blocks": blocks(notice)}
-    if mark:
-        body["metadata"] = {"event_type": EVENT, "event_payload": {"id": mark}}
-    return body
 
 
 def _marked(message: Mapping[str, Any], mark: str) -> bool:

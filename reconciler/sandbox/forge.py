@@ -49,12 +49,15 @@ class Proposal:
     fork: bool | None = False
     open: bool = True
     title: str = "a change"
+    branch: str = "topic"
+    body: str = ""
     notes: list[Note] = field(default_factory=list)
 
 
 class ForgeEmulator:
     """One forge with one repository. ``commits`` are those that exist, or None for all. ``statuses`` holds what was set, oldest first.
 
+    ``nameless``: the token may not know whose it is; ``closed``: it may open no pull request.
     Beside the usual faults it plays ``secondary-limit`` (GitHub's 403 with Retry-After) and ``moved``.
     """
 
@@ -64,7 +67,7 @@ class ForgeEmulator:
         self.faults = Faults()
         self.proposals: dict[int, Proposal] = {}
         self.statuses: list[JSONObject] = []
-        self.nameless = False
+        self.nameless = self.closed = False
         self.page = 30
         self._last = 1000
         app = Starlette(routes=self._gitlab() if kind == "gitlab" else self._github())
@@ -127,6 +130,7 @@ class ForgeEmulator:
             self._route("/user", "GET", self._who),
             self._route(at + "/statuses/{sha}", "POST", self._set_status),
             self._route(at + "/pulls", "GET", lambda request, _: self._list(request, "open", self._as_github)),
+            self._route(at + "/pulls", "POST", lambda _, body: self._open(body, "head", "base", "body", self._as_github)),
             self._route(at + "/issues/{number:int}/comments", "GET", self._notes),
             self._route(at + "/issues/{number:int}/comments", "POST", self._say),
             self._route(at + "/issues/comments/{id:int}", "PATCH", self._edit),
@@ -139,6 +143,11 @@ class ForgeEmulator:
             self._route("/user", "GET", self._who),
             self._route(at + "/statuses/{sha}", "POST", self._set_status),
             self._route(at + "/merge_requests", "GET", lambda request, _: self._list(request, "opened", self._as_gitlab)),
+            self._route(
+                at + "/merge_requests",
+                "POST",
+                lambda _, body: self._open(body, "source_branch", "target_branch", "description", self._as_gitlab),
+            ),
             self._route(at + "/merge_requests/{number:int}/notes", "GET", self._notes),
             self._route(at + "/merge_requests/{number:int}/notes", "POST", self._say),
             self._route(at + "/merge_requests/{number:int}/notes/{id:int}", "PUT", self._edit),
@@ -172,6 +181,23 @@ class ForgeEmulator:
         ]
         return self._paged(request, found)
 
+    def _open(self, given: JSONObject, head: str, base: str, text: str, shape: Callable[[Proposal], JSONObject]) -> Response:
+        """Open a pull request, one for each branch: the three say that there is one already in ways of their own."""
+        if self.closed:
+            return _no(403, "Resource not accessible by integration")
+        branch = given.get(head)
+        if not branch or not given.get("title") or given.get(base) != "main":
+            return _no(400 if self.kind == "gitlab" else 422, "Validation Failed")
+        there = next((one for one in self.proposals.values() if one.open and one.branch == branch and one.fork is False), None)
+        if there is not None:
+            said = {"github": "Validation Failed", "gitea": "pull request already exists for these targets"}
+            other = f"Another open merge request already exists for this source branch: !{there.number}"
+            return _no(422 if self.kind == "github" else 409, said.get(self.kind, other))
+        number = max(self.proposals, default=0) + 1
+        one = Proposal(number, f"{number:040x}", ME, title=str(given["title"]), branch=str(branch), body=str(given.get(text, "")))
+        self.proposals[number] = one
+        return JSONResponse(shape(one), 201)
+
     def _as_github(self, one: Proposal) -> JSONObject:
         mine, other = {"id": 1, "full_name": REPOSITORY}, {"id": 2, "full_name": f"{one.author}/desired"}
         source = mine if one.fork is False else other if one.fork else None
@@ -179,7 +205,8 @@ class ForgeEmulator:
             "number": one.number,
             "title": one.title,
             "user": {"login": one.author},
-            "head": {"sha": one.head, "ref": "topic", "repo": source},
+            "head": {"sha": one.head, "ref": one.branch, "repo": source},
+            "html_url": f"https://forge.example.org/{REPOSITORY}/pulls/{one.number}",
             "base": {"ref": one.base, "repo": mine},
         }
 
@@ -191,6 +218,8 @@ class ForgeEmulator:
             "id": 5000 + one.number,
             "title": one.title,
             "sha": one.head,
+            "source_branch": one.branch,
+            "web_url": f"https://forge.example.org/{REPOSITORY}/-/merge_requests/{one.number}",
             "author": {"username": one.author},
             **where,
         }

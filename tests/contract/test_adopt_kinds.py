@@ -264,6 +264,28 @@ def test_a_manifest_takes_over_what_a_hand_did_to_lists_and_keeps_what_people_wr
         site.targets.close()
 
 
+def test_a_password_that_a_hand_put_into_an_environment_is_told_by_its_name_and_never_taken_over() -> None:
+    with k8s() as site:
+        home = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: mail}\n"
+        stack = b"apiVersion: reconciler/v1\nkind: Stack\nmetadata: {name: contract}\nspec: {vars: {domain: example.org}}\n"
+        text = MANIFEST.replace("{name: LOG, value: info}", "{name: SMTP_PASSWORD, value: none}")
+        given = desired_from(
+            Revision("c1", {"desired/contract/stack.yaml": stack, "desired/contract/all.yaml": (home + text).encode()}), "desired"
+        )
+        id = ResourceId("k8s", "Deployment", "mail/relay")
+        converge(site, given)
+        spec = site.world.live("Deployment mail/relay")["spec"]
+        environment = [{"name": "SMTP_PASSWORD", "value": "c4n4ry-1"}, {"name": "DOMAIN", "value": "example.org"}]
+        spec["template"]["spec"]["containers"][0]["env"] = [*environment, {"name": "AWS_SECRET_ACCESS_KEY", "value": "c4n4ry-2"}]
+        spec["replicas"] = 5
+        site.world.patch(given.load("contract", KINDS, TODAY).graph.resources[id], {"spec": spec})
+        found, _ = adopted(site, given, id)
+        assert found.after.decode() == home + text.replace("replicas: 2", "replicas: 5")
+        assert "c4n4ry" not in found.patch + found.message
+        assert len([one for one in found.refused if "looks like a secret" in one.reason]) == 2
+        site.targets.close()
+
+
 def test_the_value_of_a_secret_of_the_cluster_is_never_taken_over() -> None:
     with k8s() as site:
         [sample] = [one for one in site.world.samples() if one.before.id.kind == "Secret"]

@@ -13,7 +13,7 @@ from reconciler.daemon.pulls import Desk
 from reconciler.daemon.recording import recorder
 from reconciler.errors import Permanent, Transient
 from reconciler.notify import Closed, Gone
-from reconciler.notify.forge import KINDS, Forge
+from reconciler.notify.forge import KINDS, Forge, opened
 from reconciler.proposals import ProposalSource
 from reconciler.resource import SecretValue
 from reconciler.sandbox.forge import ME, ForgeEmulator, Kind, Proposal
@@ -67,6 +67,25 @@ class TestAClient:
     def test_counts_a_branch_of_a_repository_that_was_deleted_as_a_strangers(self, forge: ForgeEmulator) -> None:
         forge.proposals[1] = Proposal(1, SHA, "ada", fork=None)
         assert [one.ours for one in client(forge).pulls()] == [False]
+
+    def test_opens_a_pull_request_once_and_says_where_it_is(self, forge: ForgeEmulator) -> None:
+        forge.proposals[1] = Proposal(1, SHA, "eve", fork=True, branch="reconciler/adopt-a")
+        pages = [opened(client(forge), "reconciler/adopt-a", "main", "Adopt a", "because\n" * 3) for _ in range(2)]
+        ours = forge.proposals[2]
+        assert pages[0] == pages[1] != ""
+        assert pages[0].endswith("/2"), "one of the same name in a stranger's copy is not ours"
+        assert (ours.title, ours.body, ours.branch, len(forge.proposals)) == ("Adopt a", "because\n" * 3, "reconciler/adopt-a", 2)
+
+    def test_may_not_open_one_without_the_right_and_says_what_is_missing(self, forge: ForgeEmulator) -> None:
+        forge.closed = True
+        with pytest.raises(Closed, match=r"check forge\.token and its rights"):
+            opened(client(forge), "reconciler/adopt-a", "main", "Adopt a", "")
+
+    def test_of_a_race_gets_no_second_one(self, forge: ForgeEmulator) -> None:
+        client(forge).request("reconciler/adopt-a", "main", "Adopt a", "")
+        with pytest.raises(Permanent):
+            client(forge).request("reconciler/adopt-a", "main", "Adopt a", "")
+        assert len(forge.proposals) == 1
 
     def test_writes_edits_and_finds_comments(self, forge: ForgeEmulator) -> None:
         forge.proposals[1] = Proposal(1, SHA, "ada")

@@ -12,6 +12,7 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 from slack_sdk.models.blocks import Block
 
+from reconciler.daemon.telling import sink
 from reconciler.errors import Permanent, Transient
 from reconciler.notify import Blind, Button, Closed, Gone, Notice, Place
 from reconciler.notify.slack import blocks, fallback
@@ -20,6 +21,7 @@ from reconciler.resource import SecretValue
 from reconciler.sandbox.slack import SlackEmulator
 from reconciler.sandbox.slack_api import Channel
 from reconciler.sandbox.slack_rules import blocks_faults, message_fault
+from reconciler.settings import Notify
 
 BUTTONS = (Button("plan", "Plan", "{}"), Button("approve", "Approve", '{"card":1}', "primary", "Let it pass?"))
 NOTICE = Notice("drift in 1 resource", "warning", "mail", ("~ dns/Record/spf",), ("revision c1",), "drift:mail", buttons=BUTTONS)
@@ -50,6 +52,12 @@ class TestABot:
         assert (message["text"], message["blocks"]) == (fallback(NOTICE), blocks(NOTICE))
         assert [one["action_id"] for one in message["blocks"][-1]["elements"]] == ["plan", "approve"]
         assert place.channel == "C00000001"
+
+    def test_shows_no_buttons_that_nobody_hears(self, slack: SlackEmulator) -> None:
+        deaf = sink(Notify.model_validate({"slack": slack.bot()}))
+        assert isinstance(deaf, SlackBot)
+        place = deaf.post(NOTICE, "m1")
+        assert "actions" not in [one["type"] for one in slack.workspace.message(place.ts)["blocks"]]
 
     def test_edits_in_place(self, slack: SlackEmulator, bot: SlackBot) -> None:
         place = bot.post(NOTICE, "m1")
@@ -130,7 +138,9 @@ class TestARefusal:
     def test_of_one_message_is_about_that_message(self, slack: SlackEmulator, bot: SlackBot, monkeypatch: pytest.MonkeyPatch) -> None:
         from reconciler.notify import slack_api
 
-        monkeypatch.setattr(slack_api, "blocks", lambda notice: [{"type": "header", "text": {"type": "plain_text", "text": "x" * 151}}])
+        monkeypatch.setattr(
+            slack_api, "blocks", lambda notice, **_: [{"type": "header", "text": {"type": "plain_text", "text": "x" * 151}}]
+        )
         with pytest.raises(Permanent, match=r"invalid_blocks; .*must be less than 151 characters") as caught:
             bot.post(NOTICE, "m1")
         assert not isinstance(caught.value, Closed)

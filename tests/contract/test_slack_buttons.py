@@ -14,10 +14,11 @@ from slack_sdk.models.blocks import Block
 
 from reconciler.daemon import cards
 from reconciler.daemon.cards import record
-from reconciler.daemon.faces import ACKNOWLEDGE, APPROVE, FIX, LOOK, PLAN
+from reconciler.daemon.faces import ACKNOWLEDGE, ADOPT, APPROVE, FIX, LOOK, PLAN
 from reconciler.daemon.http.app import application
 from reconciler.daemon.http.door import Door
 from reconciler.daemon.http.slack import PATH, slack_routes
+from reconciler.daemon.offers import Offers
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.telling import outbox
 from reconciler.resource import JSONObject
@@ -42,10 +43,15 @@ class Site(House):
         self.slack.workspace.monotonic = lambda: self.time.seconds
         self.slack.workspace.now = lambda: self.time.now.timestamp()
         self.slack.start()
+        self.configure({})
+
+    def configure(self, sections: JSONObject) -> None:
+        """Take these settings beside those of Slack, and open the door anew."""
         notify = {"slack": {**self.slack.bot(), "signing_secret": self.slack.signing_secret, "users": {ADA: "ada"}}, "debounce": 0}
-        settings = Settings(notify=notify, http={"listen": "127.0.0.1:0"})  # type: ignore[arg-type]  # as the file gives them
+        settings = Settings.model_validate({"notify": notify, "http": {"listen": "127.0.0.1:0"}, **sections})
         self.daemon.workshop.settings = settings.model_copy(update={"targets": {"mem": {"system": self.system}}})
         self.daemon.outbox = self.bot()
+        self.offers = Offers(self.daemon.workshop, self.store, self.daemon.force.get)
         self.door = Door("http", "127.0.0.1:0", application(slack_routes(self.daemon)))
         self.door.open()
 
@@ -115,7 +121,7 @@ def said(message: JSONObject) -> str:
 
 class TestACard:
     def test_of_drift_is_one_message_from_its_beginning_to_its_end(self, drifted: Site) -> None:
-        assert buttons(drifted.cards()[-1]) == [PLAN, FIX, ACKNOWLEDGE]
+        assert buttons(drifted.cards()[-1]) == [PLAN, FIX, ACKNOWLEDGE, ADOPT]
         drifted.meddle("Hello")
         drifted.later()
         assert drifted.show() == ["mail: converged: 1 to create", "mail: over: drift in 1 resource"]
@@ -259,7 +265,7 @@ class TestFixNow:
         )
         site.passes(1)
         shown = dict(zip(site.show(), site.cards(), strict=True))
-        assert buttons(shown["mail: drift in 1 resource"]) == [PLAN, ACKNOWLEDGE]
+        assert buttons(shown["mail: drift in 1 resource"]) == [PLAN, ACKNOWLEDGE, ADOPT]
         assert buttons(shown["mail: 1 change is held by the guard"]) == [PLAN, APPROVE]
 
 

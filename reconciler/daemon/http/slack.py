@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -32,9 +32,21 @@ def slack_routes(daemon: Daemon) -> list[BaseRoute]:
     slack = daemon.workshop.settings.notify.slack
     if not slack.signing_secret.get_secret_value():
         return []
-    bot, clock = daemon.outbox.sink, daemon.workshop.clock
-    whisper = bot.whisper if isinstance(bot, Whisperer) else lambda user, text: None
-    answers = Answers(daemon.store, daemon.asked, slack.users, clock.now, daemon.planned, whisper)
+    clock = daemon.workshop.clock
+
+    def users() -> Mapping[str, str]:
+        return daemon.workshop.settings.notify.slack.users  # asked at each press: who was taken out may no longer
+
+    def whisper(user: str, text: str) -> None:
+        if isinstance(daemon.outbox.sink, Whisperer):
+            daemon.outbox.sink.whisper(user, text)
+
+    def pushes(stack: str) -> bool:
+        force = daemon.force.get(stack)
+        repository = daemon.workshop.settings.sources().get(force.desired.source) if force is not None else None
+        return repository is not None and repository.propose
+
+    answers = Answers(daemon.store, daemon.asked, users, clock.now, daemon.planned, whisper, pushes)
     return [slack_route(answers, Seal(SecretValue(slack.signing_secret.get_secret_value())), lambda: clock.now().timestamp())]
 
 
