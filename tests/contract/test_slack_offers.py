@@ -79,7 +79,8 @@ class GitSite(Site):
         return self.git("for-each-ref", "--format=%(refname:short)", "refs/heads/reconciler").split()
 
     def offer(self) -> list[str]:
-        """Do what was asked for; give what the thread was told last, as lines."""
+        """Do what was asked for; give what the threads are told of it."""
+        self.show()
         before = len(self.thread())
         assert self.offers.once(Event()) == 1.0
         self.show()
@@ -238,7 +239,15 @@ class TestAdopt:
         (told,) = site.offer()
         (branch,) = site.branches()
         assert "size: 9" in site.git("show", branch)
-        assert "c4n4ry" not in site.git("show", branch) + told + (site.folder / "state.db-wal").read_bytes().decode("latin-1")
+        assert "c4n4ry" not in site.git("log", "-p", branch) + told
+        site.set(propose=False)
+        site.meddle("c4n4ry-4")
+        site.later()
+        site.show()
+        site.press(ADOPT)
+        (told,) = site.offer()
+        assert "+  size: 9" in told
+        assert "c4n4ry" not in told
 
     def test_of_a_system_that_cannot_be_seen_says_so(self, drifted: GitSite) -> None:
         drifted.press(ADOPT)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from reconciler.sandbox.server import Fault
 from reconciler.sandbox.slack import SlackEmulator
-from tests.e2e.test_daemon_process import Site, record
+from tests.e2e.test_daemon_process import ZONE, Site, record
 
 ADA = "U0000ADA"
 
@@ -67,4 +68,31 @@ def test_a_held_plan_is_approved_by_a_button_and_converges(site: Site, slack: Sl
     site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the record")
     site.until(lambda: texts(slack) == ["mail: over: 1 change is held by the guard", "mail: converged: 1 to create"], "the end of the card")
     assert httpx.post(f"{url}/slack/interactivity", content=b"payload={}").status_code == 401
+    assert site.end(signal.SIGTERM)[0] == 0
+
+
+def git(site: Site, *words: str) -> str:
+    return subprocess.run(["git", "-C", str(site.remote.bare), *words], check=True, capture_output=True, text=True).stdout
+
+
+def test_drift_is_adopted_by_a_button_as_a_branch_and_is_over_when_somebody_merges_it(site: Site, slack: SlackEmulator) -> None:
+    site.settings = json.loads((site.root / "reconciler.yaml").read_text())
+    site.configure(repository={**site.settings["repository"], "propose": True})
+    site.push(record("mail").replace("  name: mail", "  name: mail\n  annotations: {reconciler/drift: report}", 1))
+    site.start()
+    site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the first commit")
+    (live,) = site.cloudflare.zones[ZONE].records.values()
+    live["content"] = "203.0.113.66"
+    site.until(lambda: "mail: drift in 1 resource" in texts(slack), "the card")
+    url = next(line.rpartition(" ")[2] for line in site.log().splitlines() if "listens on" in line)
+    card = next(one for one in slack.messages if one["text"].startswith("mail: drift in 1 resource"))
+    assert slack.press(f"{url}/slack/interactivity", card["ts"], "reconciler_adopt", ADA) == 200
+    assert slack.press(f"{url}/slack/interactivity", card["ts"], "reconciler_adopt", ADA) == 200
+    site.until(lambda: any("pushed as branch" in str(one["blocks"]) for one in slack.messages), "the note")
+    (branch,) = git(site, "for-each-ref", "--format=%(refname)", "refs/heads/reconciler").split()
+    assert "content: 203.0.113.66" in git(site, "show", f"{branch}:desired/mail/dns.yaml")
+    git(site, "update-ref", "refs/heads/main", branch)
+    site.until(lambda: "mail: over: drift in 1 resource" in texts(slack), "the end of the card")
+    assert site.records() == {"mail": "203.0.113.66"}
+    assert len([one for one in slack.messages if "pushed as branch" in str(one["blocks"])]) == 1
     assert site.end(signal.SIGTERM)[0] == 0
