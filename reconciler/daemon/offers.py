@@ -123,10 +123,15 @@ class Offers:
             return _site(repository), (f"{pushed}; merge it when it is right",)
         title, _, body = message.partition("\n")
         try:
-            return opened(self.forge, branch, repository.branch, title, body.strip()), (f"{pushed}; its pull request is open",)
+            return opened(self.forge, branch, repository.branch, title, _quoted(body)), (f"{pushed}; its pull request is open",)
         except DriverError as error:
             log.error("no pull request was opened for %s: %s", branch, error)
             return _site(repository), (f"{pushed}; merge it when it is right", f"no pull request was opened: {error}")
+
+
+def _quoted(text: str) -> str:
+    """Give a text that a forge shows as it stands, so that nothing live becomes a mention there."""
+    return "```text\n" + text.strip().replace("```", "` ` `") + "\n```\n"
 
 
 def branch_name(instance: str, key: str, errand: Errand) -> str:

@@ -339,7 +339,7 @@ class TestAForge:
         (told,) = drifted.offer()
         (one,) = forge.proposals.values()
         assert (one.branch, one.base, one.title) == (drifted.branches()[0], "main", "Adopt what is live of mem/Thing/a")
-        assert "Taken over: /spec/text" in one.body
+        assert one.body.startswith("```text\nTaken over: /spec/text\n")
         assert "its pull request is open" in told
         assert "<https://forge.example.org/house/desired/" in told
 

@@ -49,7 +49,8 @@ class TestHttps:
         second = upstream.commit("second", {"desired/mail/b.yaml": b"b"})
         assert set(source.read(source.fetch()).tree) == {"desired/mail/dns.yaml", "desired/mail/b.yaml"}
         made = source.propose("adopt/mail", second, {"desired/mail/b.yaml": b"c"}, "Adopt it\n")
-        assert upstream.git("rev-parse", "adopt/mail") == made
+        assert upstream.git("rev-parse", "adopt/mail") == made == source.branch("adopt/mail")
+        assert source.branch("mail") == "", "a name that ends alike is another one"
         assert upstream.git("show", "adopt/mail:desired/mail/b.yaml") == "c"
         assert upstream.git("rev-parse", "main") == second
         with pytest.raises(SourceError, match="a branch of this name is there already; choose another one"):
