@@ -23,13 +23,11 @@ from reconciler.registry import Catalog
 from reconciler.report import by_whom
 from reconciler.resource import JSONObject, ResourceId, SecretRef, get, is_sealed, join_pointer, put
 from reconciler.stack import Stack
+from reconciler.telltales import tells
 
 HIDDEN = "(hidden)"
 KEYS = ("name", "containerPort", "port", "mountPath", "devicePath", "key", "host", "path", "ip", "topologyKey", "type", "id")
 """What tells the items of a list apart, in the order in which it is looked for; most are the merge keys of Kubernetes' own lists."""
-_SECRET = re.compile(
-    r"(pass(wd|word|phrase)?|token|secret|((private|api|secret|access)[_-]?)key|credentials?|webhook([_-]?url)?)$", re.IGNORECASE
-)
 
 Step: TypeAlias = tuple[Path, Any]
 
@@ -215,21 +213,9 @@ def _forbidden(path: Path, value: Any, written: Any, wanted: Any, *, called: Any
         return "the values of a Secret are not read; put the new one where the old one comes from"
     if is_sealed(value) or is_sealed(wanted) or HIDDEN in _texts(value) or any(_reads_secret(text) for text in _texts(written)):
         return "is a secret, which git only refers to; put the new value where the reference leads"
-    if any(_SECRET.search(str(key)) and isinstance(item, str) and item for key, item in _named(called, value)):
+    if tells(called, value):
         return "looks like a secret, which may not stand in git in clear; write a ${vault(path, key)} reference"
     return ""
-
-
-def _named(called: Any, value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield every value with what it is called."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _named(value.get("name", key) if key == "value" else key, item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _named(called, item)
-    else:
-        yield called, value
 
 
 def _texts(value: Any) -> list[str]:

@@ -8,7 +8,9 @@ import sqlalchemy as sa
 import yaml
 
 from reconciler.acknowledging import Acknowledgement
+from reconciler.resource import is_sealed
 from reconciler.tables import METADATA
+from reconciler.telltales import may_tell
 
 GRANTS = sa.Table(
     "grants",
@@ -21,9 +23,10 @@ GRANTS = sa.Table(
 def document(one: Acknowledgement) -> str:
     """Give the DriftException to commit; it accepts the same values, and counts until the end of its last day.
 
-    Of a secret only the field is named, because its fingerprint says nothing to a reader of git.
+    Of a secret only the field is named, because its fingerprint says nothing to a reader of git; and so is it of what may be one by its
+    name, because a value in clear says too much there.
     """
-    values = {path: value for path, value in one.fields.items() if not (isinstance(value, str) and value.startswith("secret:"))}
+    values = {path: value for path, value in one.fields.items() if not (is_sealed(value) or may_tell(path, value))}
     fields = [path for path in one.fields if path not in values]
     spec: dict[str, Any] = {"resource": one.resource}
     if values:

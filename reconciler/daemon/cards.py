@@ -6,7 +6,7 @@ at all. What is to be said is decided in ``incidents`` and ``news``; who says it
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,6 +36,7 @@ CONDITIONS = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     *(sa.Column(name, sa.Text, nullable=False) for name in ("message", "since")),
 )
+PART = {one.name for one in fields(Part)}
 KEPT = timedelta(days=30)
 WAITING = 20
 """So many notes of one card may wait to be sent; the oldest beyond are dropped and counted, so that a long outage fills no disk."""
@@ -246,8 +247,9 @@ def _incident(row: Any) -> Incident:
 
 
 def _part(found: dict[str, Any]) -> Part:
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
-    return Part(**fields)
+    """Read a part back; what a newer version of the program wrote beside it is passed over."""
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items() if key in PART}
+    return Part(**given)
 
 
 def _card(row: Any) -> Card:

@@ -55,9 +55,17 @@ def owe(connection: sa.Connection, key: str, errand: Errand) -> None:
 
 
 def owed(connection: sa.Connection) -> list[tuple[str, Errand]]:
-    """Give what is still to be done, by the key of its press, the oldest first."""
+    """Give what is still to be done, by the key of its press, the oldest first. What only another version can read is left to it."""
     rows = connection.execute(sa.select(PRESSES.c.key, PRESSES.c.outcome).where(OWED).order_by(PRESSES.c.at, PRESSES.c.key))
-    return [(row.key, Errand(**json.loads(row.outcome))) for row in rows]
+    read = [(str(row.key), _errand(row.outcome)) for row in rows]
+    return [(key, errand) for key, errand in read if errand is not None]
+
+
+def _errand(text: str) -> Errand | None:
+    try:
+        return Errand(**json.loads(text))
+    except (TypeError, ValueError):
+        return None
 
 
 def done(connection: sa.Connection, key: str, outcome: str) -> None:

@@ -61,7 +61,7 @@ class Offers:
         except StoreError as error:
             log.error("%s", error)
             return AGAIN
-        except Exception as error:  # such as a row of another version of the program
+        except Exception as error:  # a bug here must not end what it is about
             log.exception("bug: what was asked for by a button is not done: %s", type(error).__name__)
             return AGAIN
         return PAUSE

@@ -21,11 +21,16 @@ def ranked(
     for id, listed in causes.items():
         for cause in listed:
             reach[cause] |= {id, *waiting.get(id, ())}
-    lines: dict[str, str] = {}
     order = sorted(sick, key=lambda one: (-len(reach[one]), one))
-    for root in (id for id in order if not causes[id]):
+    below: dict[ResourceId, list[ResourceId]] = {id: [] for id in order if not causes[id]}
+    for id in order:
+        for cause in causes[id]:
+            if cause in below:
+                below[cause].append(id)
+    lines: dict[str, str] = {}
+    for root, found in below.items():
         lines[str(root)] = f"{root}{_others(len(reach[root]))}: {sick[root].message}"
-        lines |= {str(id): because(id, sick[id], root) for id in order if root in causes[id] and str(id) not in lines}
+        lines |= {str(id): because(id, sick[id], root) for id in found if str(id) not in lines}
     return lines
 
 

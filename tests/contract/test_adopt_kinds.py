@@ -268,15 +268,17 @@ def test_a_password_that_a_hand_put_into_an_environment_is_told_by_its_name_and_
     with k8s() as site:
         home = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: mail}\n"
         stack = b"apiVersion: reconciler/v1\nkind: Stack\nmetadata: {name: contract}\nspec: {vars: {domain: example.org}}\n"
-        text = MANIFEST.replace("{name: LOG, value: info}", "{name: SMTP_PASSWORD, value: none}")
+        text = MANIFEST.replace(
+            "{name: LOG, value: info}", "{name: SMTP_PASSWORD, value: none}\n            - {name: AWS_SECRET_ACCESS_KEY, value: none}"
+        )
         given = desired_from(
             Revision("c1", {"desired/contract/stack.yaml": stack, "desired/contract/all.yaml": (home + text).encode()}), "desired"
         )
         id = ResourceId("k8s", "Deployment", "mail/relay")
         converge(site, given)
         spec = site.world.live("Deployment mail/relay")["spec"]
-        environment = [{"name": "SMTP_PASSWORD", "value": "c4n4ry-1"}, {"name": "DOMAIN", "value": "example.org"}]
-        spec["template"]["spec"]["containers"][0]["env"] = [*environment, {"name": "AWS_SECRET_ACCESS_KEY", "value": "c4n4ry-2"}]
+        secrets = [{"name": "SMTP_PASSWORD", "value": "c4n4ry-1"}, {"name": "AWS_SECRET_ACCESS_KEY", "value": "c4n4ry-2"}]
+        spec["template"]["spec"]["containers"][0]["env"] = [*secrets, {"name": "DOMAIN", "value": "example.org"}]
         spec["replicas"] = 5
         site.world.patch(given.load("contract", KINDS, TODAY).graph.resources[id], {"spec": spec})
         found, _ = adopted(site, given, id)

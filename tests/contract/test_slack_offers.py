@@ -269,7 +269,10 @@ class TestAdopt:
 
             errands.press(connection, "odd", "ada", drifted.time.now)
             errands.done(connection, "odd", '{"card": 1, "surprise": 2}')
-        assert drifted.offers.once(Event()) == 5.0
+        drifted.offers.force = drifted.daemon.force.get
+        drifted.press(ADOPT)
+        drifted.offer()
+        assert len(drifted.branches()) == 1
 
 
 class TestAcknowledge:

@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.daemon import cards
+from reconciler.daemon import cards, news
+from reconciler.daemon.faces import card
+from reconciler.daemon.incidents import merge
+from reconciler.driver import Status
 from reconciler.errors import Permanent
 from reconciler.notify import Notice
-from tests.unit.core.memory import degraded, stack_file, thing
+from reconciler.plan import Plan, Stuck
+from reconciler.report import Report, Verdict
+from reconciler.resource import ResourceId
+from tests.unit.core.memory import NOW, degraded, stack_file, thing
 from tests.unit.daemon.house import House, commit
 
 
@@ -133,3 +139,16 @@ def test_a_held_plan_and_what_waits_for_it_are_one_card_with_the_command_that_le
     (notice,) = told(house)
     assert notice.title == "41 changes are held by the guard"
     assert any("to let it pass: reconciler approve" in line for line in notice.lines)
+
+
+def test_what_is_not_healthy_because_of_what_cannot_be_seen_stands_on_that_card() -> None:
+    """The two are in different systems, so that one can be seen while the other cannot."""
+    database, shop = ResourceId("vault", "Secret", "database"), ResourceId("k8s", "Deployment", "shop")
+    plan = Plan("web", "c1", stuck=(Stuck(database, Status.REFUSED, "vault cannot be seen: 503", unknown=True),)).sealed()
+    report = Report(
+        "web", "c1", "resync", Verdict.FAILED, NOW, NOW, plan, plan, health={shop: degraded("crash loop")}, above={shop: (database,)}
+    )
+    (one,) = news.found(report)
+    assert (one.key, dict(one.part.hurt)) == ("unseen:vault", {str(shop): f"{shop}: crash loop; depends on {database}"})
+    (step,) = merge("web", [], [one], NOW)
+    assert card(step.incident).lines == ("503", "web: 1 resource unknown", f"{shop}: crash loop; depends on {database}")

@@ -1,0 +1,38 @@
+"""Tells by what a live value is called whether it may be a secret, so that it is not written where people read. Pure.
+
+A secret that git refers to is known by its fingerprint; this is about the others, which a hand put into a system in clear.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from reconciler.resource import split_pointer
+
+SECRET = re.compile(
+    r"(pass(wd|word|phrase)?|token|secret|((private|api|secret|access)[_-]?)key|credentials?|webhook([_-]?url)?)$", re.IGNORECASE
+)
+
+
+def named(called: Any, value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every value with what it is called: its key, or the name beside it, as in the environment of a container."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from named(value.get("name", key) if key == "value" else key, item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from named(called, item)
+    else:
+        yield called, value
+
+
+def tells(called: Any, value: Any) -> bool:
+    """Say whether something in ``value`` is called as secrets are."""
+    return any(SECRET.search(str(key)) and isinstance(item, str) and item for key, item in named(called, value))
+
+
+def may_tell(pointer: str, value: Any) -> bool:
+    """Say whether the value at ``pointer`` may be a secret, where nobody knows what stands beside it."""
+    *before, last = split_pointer(pointer) if pointer else [""]
+    nameless = last == "value" and before[-1:] and before[-1].isdigit()
+    return tells(last, value) or bool(nameless and isinstance(value, str) and value)
