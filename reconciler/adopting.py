@@ -23,7 +23,7 @@ from reconciler.registry import Catalog
 from reconciler.report import by_whom
 from reconciler.resource import JSONObject, ResourceId, SecretRef, get, is_sealed, join_pointer, put
 from reconciler.stack import Stack
-from reconciler.telltales import tells
+from reconciler.telltales import called, tells
 
 HIDDEN = "(hidden)"
 KEYS = ("name", "containerPort", "port", "mountPath", "devicePath", "key", "host", "path", "ip", "topologyKey", "type", "id")
@@ -139,7 +139,7 @@ def _steps(change: Change, document: Document, *, envelope: bool, over: bool) ->
     refused: list[Refused] = []
     for path, value, old in _changes(below, written, wanted, live):
         secret, asked = change.id.kind == "Secret" and not envelope, get(wanted, _pointer(path[len(below) :]))
-        reason = _forbidden(path, value, old, asked, called=_called(document.data, path), secret=secret)
+        reason = _forbidden(path, value, old, asked, name=called(document.data, _pointer(path)), secret=secret)
         reason = reason or ("" if over else _expression(old))
         if reason:
             refused.append(Refused(_pointer(path), reason))
@@ -199,13 +199,7 @@ def _names(*lists: Sequence[Any]) -> Any:
     return None
 
 
-def _called(data: Any, path: Path) -> Any:
-    """Give what a value is called: its key, or the name beside it, as with the environment of a container."""
-    beside = get(data, _pointer(path[:-1])) if path[-1:] == ("value",) else None
-    return beside.get("name", "") if isinstance(beside, dict) else path[-1] if path else ""
-
-
-def _forbidden(path: Path, value: Any, written: Any, wanted: Any, *, called: Any, secret: bool) -> str:
+def _forbidden(path: Path, value: Any, written: Any, wanted: Any, *, name: str, secret: bool) -> str:
     """Say why a field may never be taken over; nothing when it may."""
     if any(str(part).startswith("reconciler/") for part in path):
         return "steers the reconciler and is not read from a system"
@@ -213,7 +207,7 @@ def _forbidden(path: Path, value: Any, written: Any, wanted: Any, *, called: Any
         return "the values of a Secret are not read; put the new one where the old one comes from"
     if is_sealed(value) or is_sealed(wanted) or HIDDEN in _texts(value) or any(_reads_secret(text) for text in _texts(written)):
         return "is a secret, which git only refers to; put the new value where the reference leads"
-    if tells(called, value):
+    if tells(name, value):
         return "looks like a secret, which may not stand in git in clear; write a ${vault(path, key)} reference"
     return ""
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from reconciler.resource import split_pointer
+from reconciler.resource import get, split_pointer
 
 SECRET = re.compile(
     r"(pass(wd|word|phrase)?|token|secret|((private|api|secret|access)[_-]?)key|credentials?|webhook([_-]?url)?)$", re.IGNORECASE
@@ -29,6 +29,13 @@ def named(called: Any, value: Any) -> Iterator[tuple[Any, Any]]:
 def tells(called: Any, value: Any) -> bool:
     """Say whether something in ``value`` is called as secrets are."""
     return any(SECRET.search(str(key)) and isinstance(item, str) and item for key, item in named(called, value))
+
+
+def called(data: Any, pointer: str) -> str:
+    """Give what the value at ``pointer`` in ``data`` is called: its key, or the name beside it."""
+    above, _, last = pointer.rpartition("/")
+    beside = get(data, above) if above and last == "value" else None
+    return str(beside.get("name", last)) if isinstance(beside, dict) else last
 
 
 def may_tell(pointer: str, value: Any) -> bool:

@@ -6,16 +6,17 @@ its own. A system that cannot be seen is one incident for all stacks, and so is 
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.ranking import because, consequences, ranked
-from reconciler.driver import Change, Status
+from reconciler.driver import Change, FieldDiff, Status
 from reconciler.plan import Held
 from reconciler.policy import pending
 from reconciler.report import Report, Verdict, change_line, diff_lines, drifted, summary
 from reconciler.report import repaired as written_back
 from reconciler.resource import ResourceId, is_sealed
+from reconciler.telltales import called, tells
 
 ENDED = " has ended ("
 """What the plan's note on a DriftException says when its last day is over."""
@@ -23,6 +24,7 @@ UNSEEN = re.compile(r"(?:(?P<target>\S+) )?cannot be seen: (?P<why>.*)", re.DOTA
 STORE = re.compile(r"the secret store cannot be (?:seen|opened): (?P<why>.*)", re.DOTALL)
 WAITS = re.compile(r"waits for (?P<id>\S+): ")
 JUDGED = tuple(sort for sort in Sort if sort not in (Sort.REJECTED, Sort.SOURCE, Sort.REWRITTEN, Sort.COMMIT, Sort.FLAPPING))
+HIDDEN = "(not shown)"
 ADVICE = "stop the other, take the resource out of git, or name the field in reconciler/ignore"
 
 
@@ -216,7 +218,7 @@ def _flapping(report: Report, flapping: Collection[str]) -> Iterator[Found]:
     """Tell once a day of a fight with another hand; each single repair is no news any more."""
     for change in drifted(report.plan):
         if str(change.id) in flapping:
-            lines = (change_line(change), *diff_lines(change.diffs, 2), ADVICE)
+            lines = (change_line(change), *diff_lines(_discreet(change), 2), ADVICE)
             part = _part(report, f"{change.id} is changed again and again", {line: line for line in lines})
             yield Found(f"flapping:{report.stack}:{change.id}:{report.finished:%Y-%m-%d}", Sort.FLAPPING, part, lasting=False)
 
@@ -247,12 +249,18 @@ def _adoptable(change: Change) -> bool:
 
 
 def _drift_line(word: str, change: Change) -> str:
-    return f"{word}: {change_line(change)}; " + "; ".join(diff_lines(change.diffs, 2))
+    return f"{word}: {change_line(change)}; " + "; ".join(diff_lines(_discreet(change), 2))
 
 
 def _details(changes: Iterable[Change]) -> tuple[str, ...]:
     """Give every field of some changes, for the thread."""
-    return tuple(f"{change_line(change)}: {line}" for change in changes for line in diff_lines(change.diffs))
+    return tuple(f"{change_line(change)}: {line}" for change in changes for line in diff_lines(_discreet(change)))
+
+
+def _discreet(change: Change) -> list[FieldDiff]:
+    """Give the fields of a change, without what a hand put there that is called as secrets are."""
+    diffs = [(one, called(change.live, one.path)) for one in change.diffs]
+    return [replace(one, before=HIDDEN) if tells(name, one.before) and not is_sealed(one.before) else one for one, name in diffs]
 
 
 def _stuck(report: Report, roots: _Roots) -> Iterator[Found]:

@@ -8,7 +8,7 @@ import yaml
 
 from reconciler.acknowledging import Acknowledgement
 from reconciler.daemon.acks import document
-from reconciler.telltales import may_tell, tells
+from reconciler.telltales import called, may_tell, tells
 
 ENV = "/spec/template/spec/containers/0/env"
 
@@ -48,3 +48,10 @@ def test_a_document_to_commit_names_such_a_field_and_accepts_whatever_stands_the
     assert spec["values"] == {"/replicas": 5}
     assert spec["fields"] == [f"{ENV}/0/value", "/spec/token", "/list"]
     assert "hunter2" not in text
+
+
+def test_a_value_is_called_by_its_key_or_by_the_name_beside_it() -> None:
+    data = {"env": [{"name": "DB_PASSWORD", "value": "x"}, {"value": "y"}], "value": "z"}
+    names = [called(data, pointer) for pointer in ("/env/0/value", "/env/0/name", "/env/1/value", "/env/7/value", "/value", "", "/a/b")]
+    assert names == ["DB_PASSWORD", "name", "value", "value", "value", "", "b"]
+    assert called(None, "/env/0/value") == "value"

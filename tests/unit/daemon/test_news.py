@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.daemon import cards
 from reconciler.daemon.faces import MOST
 from reconciler.driver import Evidence
 from reconciler.errors import Permanent
@@ -214,3 +215,12 @@ def test_each_incident_has_a_key_of_its_own_so_that_a_board_can_keep_its_news_to
     house.passes(1)
     house.told()
     assert [one.key for one in house.mailbox.got] == ["rejected:mail", "drift:mail"]
+
+
+def test_what_a_hand_put_into_a_system_in_clear_is_not_told_when_its_name_says_that_it_is_a_secret(house: House) -> None:
+    begin(house, thing("a", annotations={"drift": "report"}, tags={"api_token": "x", "colour": "blue"}))
+    house.system.objects["Thing/a"].content["tags"] = {"api_token": "c4n4ry", "colour": "red"}
+    (notice,) = step(house)
+    assert notice.lines[0].endswith("/tags/api_token: (not shown) → x; /tags/colour: red → blue")
+    with house.store.transaction() as connection:
+        assert not any("c4n4ry" in str(one.parts) for one in cards.known(connection, house.time.now))
