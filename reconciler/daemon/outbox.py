@@ -19,7 +19,7 @@ from reconciler.daemon.cards import Card, OwedNote
 from reconciler.daemon.faces import card as face
 from reconciler.daemon.incidents import Incident, Part
 from reconciler.errors import Permanent, StoreError, Transient
-from reconciler.notify import Blind, Board, Button, Closed, Gone, Notice, Place, Sink
+from reconciler.notify import Board, Button, Closed, Gone, Notice, Place, Sink
 from reconciler.state import Store
 from reconciler.turns import Turn
 
@@ -186,7 +186,9 @@ class Outbox:
             return None
         try:
             return board.find(mark, datetime.fromisoformat(tried).timestamp() - SLACK, thread)
-        except Blind as error:
+        except Closed:
+            raise
+        except Permanent as error:  # we may not look, or nobody understands that we do
             log.warning("it is not known whether a notice arrived, and the board cannot be searched; it may appear twice: %s", error)
             return None
 

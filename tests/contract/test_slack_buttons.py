@@ -1,5 +1,7 @@
 """From a card to its end by a button: a daemon on a system in memory, an emulated Slack, and real requests between them."""
 
+import hashlib
+import hmac
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from pydantic import SecretStr
 from slack_sdk.models.blocks import Block
 
 from reconciler.daemon import cards
@@ -353,6 +356,16 @@ class TestTheDoor:
 
             assert acks.granted(connection, "mail") == ()
 
+    def test_goes_by_the_secret_of_the_settings_as_they_are_now(self, drifted: Site) -> None:
+        body = drifted.slack.pressed(drifted.cards()[-1]["ts"], FIX, ADA)
+        for secret, status in (("another", 401), ("", 401), (drifted.slack.signing_secret, 200)):
+            settings = drifted.daemon.workshop.settings
+            slack = settings.notify.slack.model_copy(update={"signing_secret": SecretStr(secret)})
+            notify = settings.notify.model_copy(update={"slack": slack})
+            drifted.daemon.workshop.settings = settings.model_copy(update={"notify": notify})
+            forged = {**drifted.slack.signed(body), **(signed_with("", body, drifted) if not secret else {})}
+            assert self.post(drifted, body, forged) == status
+
     def test_refuses_what_came_before(self, drifted: Site) -> None:
         body = drifted.slack.pressed(drifted.cards()[-1]["ts"], FIX, ADA)
         headers = drifted.slack.signed(body)
@@ -377,6 +390,13 @@ class TestTheDoor:
 def preformatted(message: JSONObject) -> list[str]:
     rich = [one for block in message["blocks"] if block["type"] == "rich_text" for one in block["elements"]]
     return [text["text"] for one in rich for text in one["elements"]]
+
+
+def signed_with(secret: str, body: bytes, site: Site) -> dict[str, str]:
+    """Sign a body as somebody does who knows, or guesses, the secret."""
+    stamp = str(int(site.time.now.timestamp()))
+    mac = hmac.new(secret.encode(), b"v0:" + stamp.encode() + b":" + body, hashlib.sha256).hexdigest()
+    return {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={mac}"}
 
 
 def wait_for(true: Any) -> None:

@@ -47,11 +47,20 @@ def slack_routes(daemon: Daemon) -> list[BaseRoute]:
         return repository is not None and repository.propose
 
     answers = Answers(daemon.store, daemon.asked, users, clock.now, daemon.planned, whisper, pushes)
-    return [slack_route(answers, Seal(SecretValue(slack.signing_secret.get_secret_value())), lambda: clock.now().timestamp())]
+    seal = Seal(SecretValue(slack.signing_secret.get_secret_value()))
+
+    def sealed() -> Seal | None:
+        secret = daemon.workshop.settings.notify.slack.signing_secret.get_secret_value()
+        if not secret:
+            return None  # with an empty secret anybody could sign
+        seal.secret = SecretValue(secret)
+        return seal
+
+    return [slack_route(answers, sealed, lambda: clock.now().timestamp())]
 
 
-def slack_route(answers: Answers, seal: Seal, now: Callable[[], float] = time.time) -> Route:
-    """Give the route. ``now`` gives seconds of the epoch."""
+def slack_route(answers: Answers, sealed: Callable[[], Seal | None], now: Callable[[], float] = time.time) -> Route:
+    """Give the route. ``sealed`` gives what knows Slack's requests as the settings are now, if any; ``now`` seconds of the epoch."""
 
     async def pressed(request: Request) -> Response:
         stamps, signatures = request.headers.getlist("x-slack-request-timestamp"), request.headers.getlist("x-slack-signature")
@@ -64,7 +73,8 @@ def slack_route(answers: Answers, seal: Seal, now: Callable[[], float] = time.ti
             return Response(status_code=413)
         except (TimeoutError, ClientDisconnect):
             return Response(status_code=408)
-        if not seal.fresh(stamps[0].encode("latin-1"), signatures[0].encode("latin-1"), body, now()):
+        seal = sealed()
+        if seal is None or not seal.fresh(stamps[0].encode("latin-1"), signatures[0].encode("latin-1"), body, now()):
             return Response(status_code=401)
         return await _answered(answers, body)
 
