@@ -1,6 +1,7 @@
 """What the server's refusals come to mean, with canned answers in the place of the network."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from reconciler.errors import DriverError, Permanent, Transient
 from reconciler_vault.answers import Raced
 from reconciler_vault.client import Vault
 from reconciler_vault.config import VaultConfig
+from reconciler_vault.tokens import Token, TokenLife
 
 SCOPE = Scope(owner="test/client")
 Canned = tuple[int, Any, dict[str, str]]
