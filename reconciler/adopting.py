@@ -6,7 +6,8 @@ stand in clear; an expression is not written over unless that is asked for. Whet
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -26,6 +27,7 @@ from reconciler.stack import Stack
 from reconciler.telltales import called, tells
 
 HIDDEN = "(hidden)"
+INEXPRESSIBLE = "cannot be expressed: "
 KEYS = ("name", "containerPort", "port", "mountPath", "devicePath", "key", "host", "path", "ip", "topologyKey", "type", "id")
 """What tells the items of a list apart, in the order in which it is looked for; most are the merge keys of Kubernetes' own lists."""
 
@@ -258,20 +260,46 @@ def _pointer(path: Path) -> str:
 def _written(
     desired: Desired, stack: Stack, content: bytes, document: Document, steps: Sequence[Step], kinds: Catalog, engine: Engine
 ) -> tuple[bytes, list[str], list[Refused]]:
-    """Make the changes one after the other; leave out those that the file or the kind cannot bear."""
-    text, taken, refused = content.decode(), list[str](), list[Refused]()
-    for path, value in steps:
+    """Make as many of the changes as the file and the kind can bear: all at once where that goes, because some make sense only together."""
+
+    def made(numbers: Collection[int]) -> str:
+        text = content.decode()
+        for number in sorted(numbers):  # the order matters: what goes out of a list goes from its end
+            text = edit(text, document.index, *steps[number])
+        _loaded(desired, stack, kinds, engine, {document.file: text.encode()})
+        return text
+
+    everything, faults = range(len(steps)), dict[int, str]()
+    text, kept = _first_that_goes(made, [everything]) or _one_by_one(made, everything, faults)
+    apart = [number for number, fault in faults.items() if fault.startswith(INEXPRESSIBLE)]
+    if len(apart) > 1:
+        groups = [[*kept, *apart], *([*kept, *(one for one in apart if one != out)] for out in apart if len(apart) > 2)]
+        text, kept = _first_that_goes(made, groups) or (text, kept)
+    refused = [Refused(_pointer(steps[number][0]), fault) for number, fault in faults.items() if number not in kept]
+    return text.encode(), [_pointer(steps[number][0]) for number in sorted(kept)], refused
+
+
+def _first_that_goes(made: Callable[[Collection[int]], str], groups: Iterable[Collection[int]]) -> tuple[str, Collection[int]] | None:
+    """Give the text with the first group of changes that can be made together, and the group; None when none can."""
+    for group in groups:
+        with suppress(CannotEdit, InputError):
+            return made(group), group
+    return None
+
+
+def _one_by_one(made: Callable[[Collection[int]], str], numbers: Iterable[int], faults: dict[int, str]) -> tuple[str, Collection[int]]:
+    """Make the changes one after the other, and leave out, with the reason in ``faults``, those that cannot be."""
+    text, kept = made(()), list[int]()
+    for number in numbers:
         try:
-            changed = edit(text, document.index, path, value)
-            _loaded(desired, stack, kinds, engine, {document.file: changed.encode()})
+            text = made([*kept, number])
         except CannotEdit as error:
-            refused.append(Refused(_pointer(path), str(error)))
+            faults[number] = str(error)
         except InputError as error:
-            refused.append(Refused(_pointer(path), f"cannot be expressed: {error.problems[0].message}"))
+            faults[number] = f"{INEXPRESSIBLE}{error.problems[0].message}"
         else:
-            text = changed
-            taken.append(_pointer(path))
-    return text.encode(), taken, refused
+            kept.append(number)
+    return text, kept
 
 
 def _loaded(desired: Desired, stack: Stack, kinds: Catalog, engine: Engine, files: JSONObject) -> Stack:

@@ -56,5 +56,8 @@ path "auth/kubernetes/role/mailserver" {
   capabilities = ["read", "create", "update", "delete"]
 }
 
+# The stack declares no identity groups. A group may give away any policy: name it, with "read", "create", "update" and "delete" on
+# identity/group/name/<name>.
+
 # The stack declares no mounts. To have them made and tuned, add "read" on sys/mounts and sys/auth, "update" on sys/mounts/<path> and
 # sys/mounts/<path>/tune, and, for auth methods, "update" with "sudo" on sys/auth/<path> and sys/auth/<path>/tune. Disabling is never needed.

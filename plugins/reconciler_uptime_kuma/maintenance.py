@@ -116,14 +116,14 @@ class Maintenance(Named):
     def _fits_its_strategy(self) -> Self:
         needed = NEEDS[self.strategy]
         bounded = ("start", "end") if self.strategy not in ("manual", "single") else ()
-        for field in needed:
-            if not getattr(self, field):
-                raise ValueError(f"a maintenance of strategy {self.strategy} needs {field}")
-        for field in _FIELDS:
-            if field not in (*needed, *bounded) and getattr(self, field):
-                raise ValueError(f"a maintenance of strategy {self.strategy} has no {field}; leave it out")
+        kind = f"a maintenance of strategy {self.strategy}"
+        faults = [f"{kind} needs {field}" for field in needed if not getattr(self, field)]
+        strange = [field for field in _FIELDS if field not in (*needed, *bounded) and getattr(self, field)]
+        faults += [f"{kind} has no {field}; leave it out" for field in strange]
         if self.start and self.end and self.end <= self.start:
-            raise ValueError(f"it ends {self.end}, which is not after its start {self.start}")
+            faults.append(f"it ends {self.end}, which is not after its start {self.start}")
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     def requires(self, name: str) -> tuple[ResourceId, ...]:

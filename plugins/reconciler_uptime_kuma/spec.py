@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -118,35 +118,36 @@ class Monitor(Named):
             raise ValueError(
                 f"type {self.type!r} is not known" + (f"; did you mean {close[0]}?" if close else f"; use one of {', '.join(SHAPES)}")
             )
-        self._check_targets()
-        self._check_extra()
+        faults = [*self._target_faults(), *self._extra_faults()]
         if self.parent and self.parent == (info.context or {}).get("name"):
-            raise ValueError("parent names the monitor itself, which would make Uptime Kuma hang; name its group")
+            faults.append("parent names the monitor itself, which would make Uptime Kuma hang; name its group")
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
-    def _check_targets(self) -> None:
+    def _target_faults(self) -> Iterator[str]:
         needed, _ = SHAPES[self.type]
         for field in needed:
             if not getattr(self, field):
-                raise ValueError(f"a {self.type} monitor needs {field}")
+                yield f"a {self.type} monitor needs {field}"
         for field in sorted({*TARGETS, "push_base"} - knows(self.type) - ({"push_base"} if self.type == "push" else set())):
             if getattr(self, field) != type(self).model_fields[field].default:
-                raise ValueError(f"a {self.type} monitor has no {field}; leave it out")
-        if "url" in needed and "://" not in self.url:
-            raise ValueError(f"url {self.url!r} has no scheme; write https://…")
+                yield f"a {self.type} monitor has no {field}; leave it out"
+        if "url" in needed and self.url and "://" not in self.url:
+            yield f"url {self.url!r} has no scheme; write https://…"
 
-    def _check_extra(self) -> None:
+    def _extra_faults(self) -> Iterator[str]:
         for key in self.extra:
             if key in MANAGED or key in COMPUTED:
-                raise ValueError(f"extra.{key} is not for extra; use the field of its own, or leave it out")
-            if not isinstance(self.extra[key], SecretRef) and any(find_secrets(self.extra[key])):
-                raise ValueError(f"extra.{key} holds a secret reference inside a list or object; write the whole value as one text")
-            if key not in EXTRAS:
+                yield f"extra.{key} is not for extra; use the field of its own, or leave it out"
+            elif not isinstance(self.extra[key], SecretRef) and any(find_secrets(self.extra[key])):
+                yield f"extra.{key} holds a secret reference inside a list or object; write the whole value as one text"
+            elif key not in EXTRAS:
                 close = get_close_matches(key, EXTRAS, n=1)
-                raise ValueError(f"extra.{key} is no column of a monitor" + (f"; did you mean {close[0]}?" if close else ""))
+                yield f"extra.{key} is no column of a monitor" + (f"; did you mean {close[0]}?" if close else "")
         for key in REQUIRED_EXTRAS.get(self.type, ()):
             if not self.extra.get(key):
-                raise ValueError(f"a {self.type} monitor needs extra.{key}")
+                yield f"a {self.type} monitor needs extra.{key}"
 
     def exports(self, name: str) -> JSONObject:
         """Offer ``pushUrl``, which whoever proves a push monitor calls; none where the token is a secret, or where it is not known."""

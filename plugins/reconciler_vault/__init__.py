@@ -5,7 +5,7 @@ Importing this package reads no vendor library; the driver is loaded when a targ
 
 from reconciler.driver import Plugin
 from reconciler_vault.config import VaultConfig
-from reconciler_vault.spec import KINDS
+from reconciler_vault.kinds import KINDS
 
 PLUGIN = Plugin(
     name="vault",

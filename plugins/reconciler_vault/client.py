@@ -111,8 +111,11 @@ class Vault:
     def _initialised(self) -> bool:
         """Ask the health of the server, which needs no token; a server that was never initialised calls itself sealed otherwise."""
         with self._translate("GET sys/health"), self._adapter("") as adapter:
-            headers = {"X-Vault-Namespace": ""}  # health is known in the root namespace only
-            return _reply(adapter.request("GET", "/v1/sys/health", headers=headers)).body.get("initialized") is not False
+            inside, adapter.namespace = adapter.namespace, None  # health is known in the root namespace only
+            try:
+                return _reply(adapter.request("GET", "/v1/sys/health")).body.get("initialized") is not False
+            finally:
+                adapter.namespace = inside
 
     def _send(self, method: str, path: str, token: Token, body: Mapping[str, Any] | None, params: Mapping[str, str] | None) -> Reply:
         headers = dict(MERGE) if method == "PATCH" else {}

@@ -1,9 +1,9 @@
 """The Vault driver: what the stack wants and owns, one keeper for each kind, and the store that expressions read secrets from.
 
 Whose an object is stands with the object where there is room for a mark: in ``custom_metadata`` of a secret, in a comment above the rules
-of a policy, behind the description of a mount. Roles have no room; for them a claim in the registry (see ``registry.py``) is the mark.
-Secrets and policies have a claim as well, which only says where to look: finding what a stack owns then needs no right to list
-everybody's secrets. Claims are made before their objects and taken away after them.
+of a policy, in the metadata of a group, behind the description of a mount. Roles have no room; for them a claim in the registry (see
+``registry.py``) is the mark. Secrets, policies and groups have a claim as well, which only says where to look: finding what a stack owns
+then needs no right to list everybody's secrets. Claims are made before their objects and taken away after them.
 
 No value is read to observe. ``read`` is the one exception, called by the core for the expressions of a write.
 """
@@ -22,6 +22,7 @@ from reconciler.writing import apply_each
 from reconciler_vault import notebook, told
 from reconciler_vault.client import Vault
 from reconciler_vault.config import VaultConfig
+from reconciler_vault.group_keeper import GroupKeeper
 from reconciler_vault.keeper import Keeper, Seen, natural_of
 from reconciler_vault.keepers import MountKeeper, PolicyKeeper, RoleKeeper
 from reconciler_vault.kv import KV, Metadata
@@ -45,6 +46,7 @@ class VaultDriver:
             "Mount": MountKeeper("Mount", registry, self._vault, Mount),
             "AuthMount": MountKeeper("AuthMount", registry, self._vault, AuthMount),
             "Policy": PolicyKeeper("Policy", registry, self._vault),
+            "IdentityGroup": GroupKeeper("IdentityGroup", registry, self._vault),
             "KubernetesRole": RoleKeeper("KubernetesRole", registry, self._vault, KubernetesRole),
             "AppRole": RoleKeeper("AppRole", registry, self._vault, AppRole),
             "Secret": SecretKeeper("Secret", registry, self._kv),

@@ -361,14 +361,3 @@ class AuthMount(MountBase):
     """An auth method."""
 
     table: ClassVar[str] = "sys/auth"
-
-
-KINDS: Mapping[str, type[Spec]] = {
-    "Secret": Secret,
-    "Policy": Policy,
-    "KubernetesRole": KubernetesRole,
-    "AppRole": AppRole,
-    "Mount": Mount,
-    "AuthMount": AuthMount,
-}
-"""The kinds by their names in git."""

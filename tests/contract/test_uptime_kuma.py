@@ -6,10 +6,26 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from uptime_kuma_world import FOLDER, MX, PAGER, PUSH, SECRETS, SMTP, WEB, UptimeKumaWorld, bench_on, changed, resource, serving
+from uptime_kuma_world import (
+    FOLDER,
+    MX,
+    PAGER,
+    PUBLIC,
+    PUSH,
+    SECRETS,
+    SMTP,
+    WEB,
+    UptimeKumaWorld,
+    behind_tls,
+    bench_on,
+    changed,
+    resource,
+    serving,
+)
 
 from reconciler.driver import Action, Health, Level, Observation, Ownership, Scope, Status
 from reconciler.errors import Permanent, Transient
@@ -187,6 +203,7 @@ class TestLostAnswers:
             with emulator.faults.during("no-answer", times=1, writes_only=True):
                 outcomes = bench.apply(plan)
             assert "no answer to add within 1 s" in outcomes[0].message
+            assert events(emulator, "loginByToken") == 1, "what was never answered may block the connection, so another is made"
             assert outcomes[0].status is Status.APPLIED
             assert len(emulator.snapshot()["monitors"]) == 1
 
@@ -286,6 +303,18 @@ class TestLogin:
         emulator.stop()
         with bench_on(emulator) as bench, pytest.raises(Transient, match="cannot connect"):
             bench.observe([])
+
+    def test_a_certificate_is_trusted_only_where_its_authority_is_known(self, emulator: UptimeKumaEmulator, tmp_path: Path) -> None:
+        with behind_tls(emulator, tmp_path) as (url, authority):
+            with bench_on(emulator, url=url) as bench, pytest.raises(Permanent, match=r"certificate is not trusted.*name its authority"):
+                bench.observe([])
+            with bench_on(emulator, url=url, ca_file=authority) as bench:
+                bench.converge([FOLDER, PUBLIC])
+
+    def test_a_list_of_many_megabytes_is_read(self) -> None:
+        rows = [{"id": number, "name": "big", "type": "group", "description": "x" * 1_000_000} for number in range(1, 7)]
+        with serving(monitors=rows) as emulator, bench_on(emulator) as bench:
+            bench.converge([FOLDER])
 
     def test_a_server_that_closes_every_connection_at_once_is_transient(self) -> None:
         async def slam(scope: Any, receive: Any, send: Any) -> None:

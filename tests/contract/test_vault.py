@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from vault_world import BY_HAND, PASSWORD, PLANTED, SHARED, TOKEN, EmulatedVault, resource, secret
+from pydantic import ValidationError
+from vault_world import BY_HAND, PASSWORD, PLANTED, SHARED, TOKEN, EmulatedVault, data, resource, secret
 
 from reconciler.driver import Action, Change, Level, Ownership, SecretVersion, Status
 from reconciler.errors import Permanent
@@ -15,6 +16,7 @@ from reconciler.testing import Bench, DriverContract, adopting, scope_for
 from reconciler_vault.driver import VaultDriver
 from reconciler_vault.emulator import VaultEmulator
 from reconciler_vault.emulator.wire import Call
+from reconciler_vault.group import IdentityGroup
 from reconciler_vault.spec import AppRole, Mount
 
 EMULATOR, WORLD = VaultEmulator, EmulatedVault
@@ -437,3 +439,39 @@ class TestNamesAndOwners:
         bench.converge([wanted])
         (seen,) = replace(bench, scope=replace(bench.scope, status_of=frozenset({wanted.id}))).observe([wanted])
         assert seen.status == {"role_id": world.peek()["AppRole approle/relay"][0]}
+
+
+class TestGroups:
+    GROUP = resource(IdentityGroup(name="Operators", policies=("dns", "mail"), metadata={"team": "mail"}), "operators")
+
+    def test_who_is_in_a_group_stays_when_what_it_gives_is_changed(self, world: EmulatedVault, bench: Bench) -> None:
+        world.ask("POST", "identity/group/name/OPERATORS", {"policies": ["dns"], "member_entity_ids": ["ada"]})
+        bench.converge([adopting(self.GROUP)])
+        group = data(world.ask("GET", "identity/group/name/operators"))
+        assert (group["policies"], group["member_entity_ids"]) == (["dns", "mail"], ["ada"])
+        assert {key for key in group["metadata"] if not key.startswith("reconciler")} == {"team"}
+        assert bench.observe([self.GROUP])[0].ownership is Ownership.OURS
+
+    def test_a_group_cannot_change_its_type_and_is_not_made_anew_for_it(self, world: EmulatedVault, bench: Bench) -> None:
+        bench.converge([self.GROUP])
+        (seen,) = bench.observe([resource(IdentityGroup(name="operators", type="external"), "operators")])
+        assert seen.refused == ("operators is an internal group, which cannot become external; choose another name, or delete it by hand")
+
+    def test_what_cannot_stand_in_its_metadata_is_refused_by_name(self) -> None:
+        for metadata, words in (
+            ({"reconciler-x": "y"}, "reconciler-x is kept for our mark"),
+            ({"team": "x" * 513}, "team: a key holds 1 to 128"),
+            ({f"k{number}": "v" for number in range(63)}, "at most 62 entries"),
+        ):
+            with pytest.raises(ValidationError, match=words):
+                IdentityGroup(name="a", metadata=metadata)
+
+
+def test_tuning_a_mount_does_not_state_its_version_again(world: EmulatedVault, bench: Bench) -> None:
+    """Stated again, a version starts an upgrade on some servers, during which nothing can be read."""
+    before, after = world.samples()[0].before, world.samples()[0].after
+    bench.converge([before])
+    heard, handle = list[Call](), world.emulator.system.handle
+    world.emulator.system.handle = lambda call: (heard.append(call), handle(call))[1]  # type: ignore[method-assign]
+    bench.converge([after])
+    assert [sorted(call.body) for call in heard if call.path.endswith("/tune")] == [["default_lease_ttl", "description", "max_lease_ttl"]]

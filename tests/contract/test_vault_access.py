@@ -309,6 +309,14 @@ class TestTrouble:
         with pytest.raises(Transient, match="not initialised; initialise and unseal it"):
             bench.observe([wanted()])
 
+    def test_a_server_that_was_never_initialised_says_so_to_who_works_in_a_namespace_too(
+        self, emulator: VaultEmulator, connect: Opener
+    ) -> None:
+        bench = connect(namespace="team")
+        emulator.system.initialised = False
+        with pytest.raises(Transient, match="not initialised; initialise and unseal it"):
+            bench.observe([wanted()])
+
     def test_a_standby_without_a_leader_pauses_the_whole_target(self, emulator: VaultEmulator, connect: Opener) -> None:
         bench = connect()
         emulator.system.standby = True

@@ -1,10 +1,23 @@
 """A world of Uptime Kuma for the contract: samples, a look behind the driver's back, and emulators that end in the background."""
 
+import asyncio
+import ssl
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from reconciler.driver import Driver, Mark
 from reconciler.resource import JSONObject, Resource, ResourceId, SecretRef, Spec
@@ -271,3 +284,56 @@ def bench_on(emulator: UptimeKumaEmulator, **config: Any) -> Iterator[Bench]:
         yield bench
     finally:
         bench.driver.close()
+
+
+@contextmanager
+def behind_tls(emulator: UptimeKumaEmulator, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Put a door with a certificate of its own before the emulator; gives its address and the file of its authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    authority, secret = folder / "authority.pem", folder / "key.pem"
+    authority.write_bytes(made.public_bytes(Encoding.PEM))
+    secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority, secret)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    inside = int(emulator.settings()["url"].rpartition(":")[2])
+    door = asyncio.run_coroutine_threadsafe(asyncio.start_server(partial(_pass, inside), "127.0.0.1", 0, ssl=context), loop).result(5)
+    try:
+        yield f"https://127.0.0.1:{door.sockets[0].getsockname()[1]}", authority
+    finally:
+        asyncio.run_coroutine_threadsafe(_shut(door), loop).result(5)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _pass(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carry both ways until one of the two ends it."""
+    near, far = await asyncio.open_connection("127.0.0.1", port)
+    ways = [asyncio.ensure_future(_pump(reader, far)), asyncio.ensure_future(_pump(near, writer))]
+    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    for one in (far, writer):
+        one.close()
+    await asyncio.gather(*ways, return_exceptions=True)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while block := await reader.read(65536):
+        writer.write(block)
+        await writer.drain()
+
+
+async def _shut(door: asyncio.Server) -> None:
+    door.close()
+    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    await asyncio.wait(left, timeout=3) if left else None

@@ -11,13 +11,14 @@ from reconciler.testing import Sample
 from reconciler_vault.config import VaultConfig
 from reconciler_vault.driver import VaultDriver
 from reconciler_vault.emulator import VaultEmulator
+from reconciler_vault.group import IdentityGroup
 from reconciler_vault.spec import AppRole, AuthMount, KubernetesRole, Mount, MountBase, Policy, Secret, TokenRole
 
 PLANTED = "planted-by-hand-4711"
 SHARED = "secret/platform"
 
 
-def resource(spec: Secret | Policy | TokenRole | MountBase, name: str) -> Resource:
+def resource(spec: Secret | Policy | IdentityGroup | TokenRole | MountBase, name: str) -> Resource:
     return Resource(ResourceId("vault", type(spec).__name__, name), spec)
 
 
@@ -82,6 +83,10 @@ class VaultWorld(ABC):
                 secret(password=PASSWORD, given=BY_HAND | {"required": False}),
                 secret(password=PASSWORD, token=TOKEN),
             ),
+            Sample(
+                resource(IdentityGroup(name="operators", policies=("mail",), metadata={"team": "mail"}), "operators"),
+                resource(IdentityGroup(name="operators", policies=("dns", "mail"), metadata={"floor": "2"}), "operators"),
+            ),
         )
 
     def peek(self) -> Mapping[str, tuple[str, JSONObject]]:
@@ -93,6 +98,9 @@ class VaultWorld(ABC):
                 found |= self._secrets(path[:-1]) if entry["type"] == "kv" and (entry["options"] or {}).get("version") == "2" else {}
         for name in data(self.ask("LIST", "sys/policies/acl")).get("keys", ()):
             found[f"Policy {name}"] = name, {"policy": data(self.ask("GET", f"sys/policies/acl/{name}")).get("policy")}
+        for name in data(self.ask("LIST", "identity/group/name")).get("keys", ()):
+            group = data(self.ask("GET", f"identity/group/name/{name}"))
+            found[f"IdentityGroup {name}"] = group["id"], {key: group[key] for key in ("type", "policies", "metadata", "member_entity_ids")}
         return found
 
     def _roles(self, mount: str) -> dict[str, tuple[str, JSONObject]]:
@@ -119,7 +127,7 @@ class VaultWorld(ABC):
                 yield folder + name
 
     def locate(self, resource: Resource) -> str:
-        assert isinstance(resource.spec, Secret | Policy | TokenRole | MountBase)
+        assert isinstance(resource.spec, Secret | Policy | IdentityGroup | TokenRole | MountBase)
         return f"{resource.id.kind} {resource.spec.natural}"
 
     def plant(self, resource: Resource) -> None:
@@ -128,6 +136,9 @@ class VaultWorld(ABC):
                 self.ask("POST", path.replace("/", "/data/", 1), {"data": {key: f"{PLANTED}-{key}" for key in keys}})
             case Policy(name=name, policy=policy):
                 self.ask("POST", f"sys/policies/acl/{name}", {"policy": policy})
+            case IdentityGroup(name=name, type=kind, policies=policies, metadata=metadata):
+                body = {"type": kind, "policies": list(policies), "metadata": dict(metadata)}
+                self.ask("POST", f"identity/group/name/{name}", body)
             case TokenRole() as role:
                 self.ask("POST", role.endpoint, role.native())
             case MountBase() as mount:
@@ -142,6 +153,8 @@ class VaultWorld(ABC):
             case Policy(name=name):
                 text = str(data(self.ask("GET", f"sys/policies/acl/{name}"))["policy"])
                 self.ask("POST", f"sys/policies/acl/{name}", {"policy": text.replace('"read"', '"read", "delete"')})
+            case IdentityGroup(name=name):
+                self.ask("POST", f"identity/group/name/{name}", {"policies": ["root-of-all"]})
             case TokenRole() as role:
                 self.ask("POST", role.endpoint, {"token_max_ttl": "99h"})
             case MountBase() as mount:
@@ -153,6 +166,8 @@ class VaultWorld(ABC):
                 self.ask("DELETE", path.replace("/", "/metadata/", 1))
             case Policy(name=name):
                 self.ask("DELETE", f"sys/policies/acl/{name}")
+            case IdentityGroup(name=name):
+                self.ask("DELETE", f"identity/group/name/{name}")
             case TokenRole() as role:
                 self.ask("DELETE", role.endpoint)
             case MountBase() as mount:

@@ -253,6 +253,17 @@ STEPS: tuple[tuple[str, str, JSONObject | None], ...] = (
     ("DELETE", "sys/policies/acl/default", None),
     ("GET", "nowhere/data/a", None),
     ("GET", "sys/internal/ui/mounts/kv/a/b", None),
+    ("DELETE", "identity/group/name/live-g", None),
+    ("GET", "identity/group/name/live-g", None),
+    ("POST", "identity/group/name/live-g", {"type": "internal", "policies": ["b", "a", "a"], "metadata": {"reconciler": "x", "t": "1"}}),
+    ("GET", "identity/group/name/Live-G", None),
+    ("POST", "identity/group/name/live-g", {"metadata": {"reconciler": "y"}}),
+    ("POST", "identity/group/name/Live-g", {"policies": []}),
+    ("GET", "identity/group/name/live-g", None),
+    ("POST", "identity/group/name/live-g", {"type": "external"}),
+    ("POST", "identity/group/name/live-g", {"metadata": {"k": "v" * 600}}),
+    ("DELETE", "identity/group/name/live-g", None),
+    ("DELETE", "identity/group/name/live-g", None),
     ("POST", "auth/approle/login", {"role_id": "x", "secret_id": "y"}),
     ("POST", "auth/kubernetes/login", {"jwt": "x"}),
     ("POST", "auth/kubernetes/login", {"jwt": "x", "role": "never"}),
@@ -306,7 +317,7 @@ def _steady(value: Any, path: str) -> Any:
         return {key: value[key] for key in ("name", "policy")}
     if isinstance(value, dict):
         kept = {key: item for key, item in value.items() if key not in ONLY_OPENBAO}
-        return {key: bool(item) if VOLATILE.search(key) else _steady(item, "") for key, item in kept.items()}
+        return {key: bool(item) if key == "id" or VOLATILE.search(key) else _steady(item, "") for key, item in kept.items()}
     return value
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from reconciler.resource import JSONObject
 from reconciler_vault.emulator import acl
 from reconciler_vault.emulator.auth import AuthMethod, Token, Tokens
+from reconciler_vault.emulator.identity import Groups
 from reconciler_vault.emulator.kv import KVEngine
 from reconciler_vault.emulator.wire import Call, Clock, Refused, denied, duration, unsupported
 
@@ -34,6 +35,7 @@ class System:
         self.methods: dict[str, JSONObject] = {}
         self.kv: dict[str, KVEngine] = {}
         self.auth: dict[str, AuthMethod] = {}
+        self.groups = Groups(self.clock)
         self.initialised, self.sealed, self.standby = True, False, False
         self._describe(self.methods, "token", {"type": "token", "description": "token based credentials"})
         self._describe(self.mounts, "sys", {"type": "system", "description": "system endpoints used for control, policy and debugging"})
@@ -41,6 +43,8 @@ class System:
     def handle(self, call: Call) -> JSONObject | None:
         """Answer one call; None for an answer without a body. Raises Refused."""
         if call.path == "sys/health" and call.verb == "GET":
+            if call.headers.get("x-vault-namespace", "").strip("/") not in ("", "root"):
+                raise Refused(400, "operation unavailable in namespaces")
             return self._health(call.params)
         if self.sealed or not self.initialised:
             raise Refused(503, "Vault is sealed")
@@ -93,6 +97,8 @@ class System:
             return self.tokens.serve(call.below("auth/token"))
         if call.path.startswith("auth/"):
             return self._to_auth(call)
+        if f"{call.path}/".startswith("identity/group/name/"):
+            return self.groups.serve(call.below("identity/group/name"))
         mount = self._mount_of(call.path)
         if mount is None:
             raise Refused(404, f'no handler for route "{call.path}". route entry not found.')

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from reconciler.load import load_stack
 from reconciler.registry import catalog
 from reconciler.resource import ResourceId, SecretRef, Text
+from reconciler_uptime_kuma.maintenance import Maintenance
 from reconciler_uptime_kuma.shapes import REQUIRED_EXTRAS, SHAPES
 from reconciler_uptime_kuma.spec import Monitor, Notification, derived_token
 
@@ -109,6 +110,17 @@ def test_json_in_a_text_column_has_one_spelling() -> None:
 def test_a_wish_that_cannot_be_meant_is_refused(spec: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         monitor(**spec)
+
+
+def test_all_that_is_wrong_with_a_wish_is_said_at_once() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Monitor.model_validate({"type": "http", "title": "w", "port": 25, "extra": {"ignoreTsl": True}})
+    for words in ("needs url", "has no port", "did you mean ignoreTls"):
+        assert words in str(caught.value)
+    with pytest.raises(ValidationError) as caught:
+        Maintenance.model_validate({"strategy": "single", "title": "m", "cron": "0 3 * * 1"})
+    for words in ("needs start", "needs end", "has no cron"):
+        assert words in str(caught.value)
 
 
 def test_a_notification_keeps_its_own_keys_out_of_config() -> None:

@@ -1,6 +1,7 @@
 """What the server's refusals come to mean, with canned answers in the place of the network."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from reconciler.errors import DriverError, Permanent, Transient
 from reconciler_vault.answers import Raced
 from reconciler_vault.client import Vault
 from reconciler_vault.config import VaultConfig
+from reconciler_vault.tokens import Token, TokenLife
 
 SCOPE = Scope(owner="test/client")
 Canned = tuple[int, Any, dict[str, str]]
@@ -150,3 +152,33 @@ def test_odd_names_are_quoted_and_a_listing_is_asked_for_in_plain_http() -> None
     assert wire.sent[-1].method is not None
     assert wire.sent[-1].method.upper() == "GET"
     assert wire.sent[-1].url == "https://vault/v1/secret/metadata/reconciler/Secret/a~1b%20%C3%BC%3F%23%25?list=true"
+
+
+class Giving:
+    """Gives a token of a minute at every login, and renews none."""
+
+    can_login, where = True, "vault"
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now, self.logins = now, 0
+
+    def login(self) -> Token:
+        self.logins += 1
+        return Token.lasting(f"token-{self.logins}", 60, self._now(), renewable=True)
+
+    def renewed(self, token: Token) -> Token | None:
+        return None
+
+    def is_dead(self, token: Token) -> bool:
+        raise AssertionError("nobody was refused")
+
+
+def test_a_token_at_the_end_of_all_its_renewals_is_replaced_before_a_call_is_refused() -> None:
+    time = [1000.0]
+    source = Giving(lambda: time[0])
+    life = TokenLife(source, lambda: time[0])
+    life._ended.set()  # nothing in the background: time stands still here
+    assert [life.good().value, life.good().value] == ["token-1", "token-1"]
+    time[0] += 45
+    assert life.good().value == "token-2"
+    assert life.good().value == "token-2"

@@ -11,7 +11,8 @@ from reconciler.resource import ResourceId, SecretRef
 from reconciler_vault import PLUGIN
 from reconciler_vault.config import VaultConfig
 from reconciler_vault.forms import seconds
-from reconciler_vault.spec import KINDS, AppRole, AuthMount, Generate, KubernetesRole, Mount, Policy, Secret
+from reconciler_vault.kinds import KINDS
+from reconciler_vault.spec import AppRole, AuthMount, Generate, KubernetesRole, Mount, Policy, Secret
 
 
 def no_secrets(ref: SecretRef) -> str:
@@ -32,7 +33,7 @@ class TestImporting:
         assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
     def test_the_plugin_names_all_kinds_and_says_that_it_keeps_secrets(self) -> None:
-        assert set(PLUGIN.kinds) == {"Secret", "Policy", "KubernetesRole", "AppRole", "Mount", "AuthMount"}
+        assert set(PLUGIN.kinds) == {"Secret", "Policy", "IdentityGroup", "KubernetesRole", "AppRole", "Mount", "AuthMount"}
         assert PLUGIN.keeps_secrets
 
     @pytest.mark.parametrize("model", [*KINDS.values(), VaultConfig])
