@@ -17,10 +17,11 @@ from reconciler.git import Credentials
 from reconciler.lanes import Lanes, Tempers
 from reconciler.observing import Observer, Seen
 from reconciler.registry import Catalog, catalog
+from reconciler.repositories import Repository
 from reconciler.resource import SecretValue
 from reconciler.resting import Rests
 from reconciler.retry import Retry
-from reconciler.settings import Repository, Settings
+from reconciler.settings import Settings
 from reconciler.signatures import SignaturePolicy
 from reconciler.source import GitSource
 from reconciler.targets import Targets

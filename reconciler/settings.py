@@ -8,100 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from reconciler.daemon.http.config import Http
 from reconciler.errors import SettingsError
+from reconciler.repositories import Forge, Repository, Section
 
 DEFAULT_FILE = Path("reconciler.yaml")
 SINGLE = "repository"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Signatures(_Section):
-    """Which commits must be signed, and by whom. Keys are read from outside of the repository."""
-
-    policy: Literal["none", "head", "strict"] = Field(
-        "none", description="`head`: the newest commit must be signed; `strict`: every new commit since the last good one, too."
-    )
-    allowed_signers: Path | None = Field(None, description="Allowed signers file for SSH signatures, as ssh-keygen(1) describes it.")
-    gpg_keys: Path | None = Field(None, description="File of OpenPGP public keys; a signature by any of them counts.")
-    gnupg_home: Path | None = Field(None, description="GnuPG home whose own trust settings count; instead of `gpg_keys`.")
-    since: str = Field(
-        "", pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})?$", description="`strict` begins after this commit; empty: at the first commit of all."
-    )
-
-    @model_validator(mode="after")
-    def _has_keys(self) -> Self:
-        if self.policy != "none" and not (self.allowed_signers or self.gpg_keys or self.gnupg_home):
-            raise ValueError("no signature can count without allowed_signers, gpg_keys or gnupg_home; set one of them")
-        if self.gpg_keys and self.gnupg_home:
-            raise ValueError("give gpg_keys or gnupg_home, not both")
-        return self
-
-
-class Forge(_Section):
-    """The program in front of a repository that shows commit statuses and pull requests."""
-
-    kind: Literal["", "github", "gitea", "gitlab"] = Field("", description="`github`, `gitea` (Forgejo, too) or `gitlab`; empty: none.")
-    url: str = Field(
-        "",
-        description="Address of its API: `https://api.github.com`, `https://git.example.com/api/v1`, `https://gitlab.example.com/api/v4`.",
-    )
-    token: SecretStr = Field(
-        SecretStr(""),
-        description="Token that may write commit statuses and comments, with `propose` also open pull requests; nothing else.",
-    )
-    repository: str = Field("", description="`owner/name`, or the whole path of a GitLab project.")
-    authors: tuple[str, ...] = Field(
-        (), description="Who may have a pull request from another repository planned. Those from branches of this one always are."
-    )
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if self.kind and not (self.url and self.token.get_secret_value()):
-            raise ValueError("url and token are needed with kind")
-        if self.url and not self.url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-            raise ValueError("url must begin with https://, or the token would be readable on the way")
-        return self
-
-
-class Repository(_Section):
-    """Where the desired state lives."""
-
-    url: str = Field("", description="Git URL (https, ssh or file). Empty: only --path works.")
-    branch: str = Field("main", description="The one branch that counts.")
-    tag: str = Field("", description="Follow this tag instead of a branch.")
-    depth: int = Field(0, ge=0, description="Commits that a new mirror begins with; 0: all of them.")
-    folder: str = Field("desired", description="Folder of the stacks inside the repository.")
-    poll: float = Field(60, ge=1, description="Seconds between looks at the branch.")
-    timeout: float = Field(60, gt=0, description="Seconds until a git command is given up.")
-    token: SecretStr = Field(SecretStr(""), description="Token for https, sent as a header; never part of the URL.")
-    username: str = Field("git", description="User name that goes with the token; most forges ignore it.")
-    ssh_key: Path | None = Field(None, description="Private key for ssh URLs.")
-    known_hosts: Path | None = Field(None, description="Host keys for ssh URLs; they are always checked.")
-    ca_file: Path | None = Field(None, description="Certificate authority of an https server that the system does not know.")
-    propose: bool = Field(
-        False,
-        description="Push what somebody acknowledges or adopts by a button as a new branch `reconciler/...`, and open a pull request where "
-        "there is a `forge`; the credentials must allow that. Without it the text is given in the thread.",
-    )
-    pull_requests: bool = Field(False, description="Plan what open pull requests would bring, as a comment there; needs `forge`.")
-    signatures: Signatures = Signatures()
-    forge: Forge = Field(Forge(), description="What is different of `forge` for this repository: at least its `repository` there.")
-
-    @model_validator(mode="after")
-    def _whole_history(self) -> Self:
-        if self.depth and self.signatures.policy == "strict":
-            raise ValueError("strict signatures need all of history; take depth out, or set signatures.policy to head")
-        return self
-
-
-class State(_Section):
+class State(Section):
     """What is remembered for people. Deleting it loses history only."""
 
     path: Path = Field(Path("reconciler.db"), description="SQLite file; WAL mode, one writer. The copy of the repository lies beside it.")
@@ -113,7 +31,7 @@ class State(_Section):
     keep_runs: int = Field(1000, ge=20, description="Runs of one stack that are kept at most.")
 
 
-class Engine(_Section):
+class Engine(Section):
     """How hard a pass tries."""
 
     attempts: int = Field(4, ge=1, le=20, description="Tries of one call that fails for a temporary reason.")
@@ -140,7 +58,7 @@ class Engine(_Section):
     )
 
 
-class Telemetry(_Section):
+class Telemetry(Section):
     """Where traces and logs go."""
 
     exporter: Literal["none", "console", "file", "otlp"] = Field("none", description="Where spans go.")
@@ -151,7 +69,7 @@ class Telemetry(_Section):
     log_format: Literal["text", "json"] = Field("text", description="json adds the trace id to each line.")
 
 
-class Slack(_Section):
+class Slack(Section):
     """Slack by an app of your own: one card for each incident, edited in place, with its details in the thread and buttons."""
 
     bot_token: SecretStr = Field(SecretStr(""), description="Bot token of the app, `xoxb-...`; empty: only `slack_webhook` counts.")
@@ -175,7 +93,7 @@ class Slack(_Section):
         return self
 
 
-class Notify(_Section):
+class Notify(Section):
     """Who hears of it."""
 
     slack_webhook: SecretStr = Field(SecretStr(""), description="Slack incoming webhook URL: the minimal way, without cards or buttons.")

@@ -15,8 +15,9 @@ if TYPE_CHECKING:  # a verb pays only for the rooms that it enters
     from reconciler.compose import Workshop
     from reconciler.desired import Desired
     from reconciler.registry import Catalog
+    from reconciler.repositories import Repository
     from reconciler.resource import ResourceId
-    from reconciler.settings import Repository, Settings
+    from reconciler.settings import Settings
     from reconciler.stack import Stack
     from reconciler.state import Store
 

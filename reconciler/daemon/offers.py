@@ -20,7 +20,7 @@ from reconciler.git import masked
 from reconciler.notify import Notice
 from reconciler.notify.forge import Forge, opened
 from reconciler.offering import Offer, adoption, lasting
-from reconciler.settings import Repository
+from reconciler.repositories import Repository
 from reconciler.state import Store
 
 log = logging.getLogger("reconciler.offers")

@@ -21,8 +21,9 @@ from reconciler.notify.comment import Planned, body, mark
 from reconciler.notify.forge import Forge, Pull
 from reconciler.notify.states import State
 from reconciler.proposals import ProposalSource
+from reconciler.repositories import Repository
 from reconciler.resource import digest
-from reconciler.settings import SINGLE, Repository
+from reconciler.settings import SINGLE
 from reconciler.state import Store
 from reconciler.tables import METADATA
 from reconciler.telemetry import span

@@ -12,8 +12,9 @@ from reconciler.daemon.pulls import Desk
 from reconciler.notify.forge import KINDS
 from reconciler.notify.forge import Forge as Client
 from reconciler.proposals import ProposalSource
+from reconciler.repositories import Forge, Repository
 from reconciler.resource import SecretValue
-from reconciler.settings import SINGLE, Forge, Repository, Settings
+from reconciler.settings import SINGLE, Settings
 from reconciler.state import Store
 
 PAUSE = 1.0

@@ -20,7 +20,8 @@ from reconciler.daemon.recording import recorder
 from reconciler.daemon.telling import outbox
 from reconciler.errors import Problem, SettingsError
 from reconciler.registry import Catalog, checked_config
-from reconciler.settings import DEFAULT_FILE, Repository, Settings, differing, files_named, load_settings
+from reconciler.repositories import Repository
+from reconciler.settings import DEFAULT_FILE, Settings, differing, files_named, load_settings
 from reconciler.telemetry import configure_logging
 
 log = logging.getLogger("reconciler.settings")

@@ -15,9 +15,10 @@ from reconciler.daemon.owners import Owners
 from reconciler.daemon.reception import Reception, client
 from reconciler.daemon.recording import recorder
 from reconciler.daemon.reload import heads
+from reconciler.repositories import Signatures
 from reconciler.sandbox.forge import ME, ForgeEmulator, Proposal
 from reconciler.sandbox.remote import Remote
-from reconciler.settings import Settings, Signatures
+from reconciler.settings import Settings
 from reconciler.state import Store
 from tests.unit.core.memory import STACK, thing
 from tests.unit.daemon.house import GOOD, House
