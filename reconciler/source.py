@@ -135,7 +135,7 @@ class GitSource:
             except SourceError as error:
                 before = self._anew(error) or before
             after = self._mirror.known(self._ref)
-            lost = bool(before) and not self.descends(after, before)
+            lost = bool(before) and not self._descends(after, before)
             if lost:
                 log.warning("%s: %s was rewritten: %s does not descend from %s", masked(self.url), self.what, after, before)
                 self._mirror.mark(REWRITTEN, after)
@@ -160,6 +160,10 @@ class GitSource:
 
     def descends(self, commit: str, ancestor: str) -> bool:
         """Say whether ``commit`` is ``ancestor`` or was made on top of it. False when the mirror does not know one of them."""
+        with self._lock, self._mirror.opened():  # while another process makes the mirror anew, none of its commits is known
+            return self._descends(commit, ancestor)
+
+    def _descends(self, commit: str, ancestor: str) -> bool:
         try:
             base = self._git.run("merge-base", "--", commit_id(commit), commit_id(ancestor), cwd=self.mirror)
         except SourceError:
@@ -196,7 +200,7 @@ class GitSource:
             return
         trusted = self._mirror.known(TRUSTED)
         verify(self._git, self.mirror, commit, trusted, self.signatures)
-        if not (trusted and self.descends(trusted, commit)):
+        if not (trusted and self._descends(trusted, commit)):
             self._mirror.mark(TRUSTED, commit)
 
     def trusted(self) -> str:

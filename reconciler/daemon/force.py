@@ -29,10 +29,14 @@ class Door(Protocol):
 
 @dataclass(slots=True)
 class Trouble:
-    """How often in a row a source could not be read, what was said of it last, when it was asked last and whether it answered."""
+    """How often in a row a source could not be read, what was said of it last, when it was asked last and whether it answered.
+
+    ``heard`` once it answered since the start.
+    """
 
     said: str = ""
     misses: int = 0
+    heard: bool = False
     answered: tuple[float, bool] = (-math.inf, False)
 
 

@@ -148,9 +148,9 @@ class Daemon:
         except InputError as error:
             self._reject(called(name), "", error.problems)
             desired, how = None, "rejected"
-        if where.misses >= MISSES:
+        if where.misses >= MISSES or not where.heard:  # what was told before a restart ends, too
             self._tell(called(name), Sort.SOURCE)
-        where.said, where.misses = "", 0
+        where.said, where.misses, where.heard = "", 0, True
         if desired is not None:
             commit = desired.revision.commit
             self.vitals.found(commit, began)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from reconciler.compose import Workshop, signatures_of
 from reconciler.daemon import cards, statuses
 from reconciler.desired import Desired, desired_from
-from reconciler.errors import InputError, Permanent, ReconcilerError, SourceError, Transient
+from reconciler.errors import InputError, Permanent, ReconcilerError, SourceError, StoreError, Transient
 from reconciler.notify import Closed, Gone
 from reconciler.notify.comment import Planned, body, mark
 from reconciler.notify.forge import Forge, Pull
@@ -38,6 +38,7 @@ PULLS = sa.Table(
 )
 CONTEXT = "reconciler"
 AGAIN, SHUT = 30.0, 900.0
+UNREADABLE, UNREAD = "Not planned: it cannot be read; see the log of the daemon", "unread"
 
 
 @dataclass(slots=True)
@@ -88,12 +89,16 @@ class Desk:
         return 1.0
 
     def _repository(self) -> Repository:
-        return self.workshop.settings.sources()[self.name]
+        """Give what the settings say of it; what they say of any, when it was taken out this moment."""
+        return self.workshop.settings.sources().get(self.name) or Repository()
 
     def _condition(self, message: str) -> None:
         name = "forge" if self.name == SINGLE else f"forge {self.name}"
-        with self.store.transaction() as connection:
-            cards.condition(connection, name, message, self.workshop.clock.now())
+        try:
+            with self.store.transaction() as connection:
+                cards.condition(connection, name, message, self.workshop.clock.now())
+        except StoreError as error:  # it is said at the next look
+            log.error("%s", error)
 
     # -- statuses --------------------------------------------------------------------------------------------------------------
 
@@ -118,41 +123,48 @@ class Desk:
         heads, head = source.heads(self.forge.refs), source.head()
         if (heads, head) != self._seen:
             base = source.fetch()
-            for one in self.forge.pulls():
-                self._consider(source, one, base)
-            self._seen = (heads, head)
+            read = [self._consider(source, one, base) for one in self.forge.pulls()]
+            self._seen = (heads, head) if all(read) else None
         with self.store.transaction() as connection:
             unshown = sa.select(PULLS).where(PULLS.c.source == self.name, PULLS.c.shown != PULLS.c.body)
             waiting = [dict(row._mapping) for row in connection.execute(unshown)]
         for row in waiting:
             self._show(row)
 
-    def _consider(self, source: ProposalSource, one: Pull, base: str) -> None:
-        """Plan one pull request, unless it was planned as it is."""
+    def _consider(self, source: ProposalSource, one: Pull, base: str) -> bool:
+        """Plan one pull request, unless it was planned as it is. Says whether that is settled; what could not be read is tried again."""
         if one.base != self._repository().branch:
-            return
+            return True
         if not one.ours and one.author not in self.workshop.settings.forges()[self.name].authors:
             log.info("pull request %d is by %s, who is not in forge.authors, from elsewhere; it is not planned", one.number, one.author)
-            return
+            return True
         with self.store.transaction() as connection:
             known = connection.execute(sa.select(PULLS).where(*self._of(one.number))).first()
         if known is not None and (known.head, known.base) == (one.head, base):
-            return
-        self.forge.status(one.head, f"{CONTEXT}/plan", "pending", "planning", "")
+            return True
+        if known is None or (known.head, known.base) != (one.head, UNREAD):
+            self.forge.status(one.head, f"{CONTEXT}/plan", "pending", "planning", "")
         with span("plan pull request", number=one.number):
-            text, state = self._comment(source, one, base)
-        values = {"head": one.head, "base": base, "body": text, "state": state, "at": self.workshop.clock.now().isoformat()}
+            text, state, read = self._comment(source, one, base)
+        values = {
+            "head": one.head,
+            "base": base if read else UNREAD,
+            "body": text,
+            "state": state,
+            "at": self.workshop.clock.now().isoformat(),
+        }
         with self.store.transaction() as connection:
             if known is None:
                 connection.execute(sa.insert(PULLS), {"source": self.name, "number": one.number, "comment": "", "shown": "", **values})
             else:
                 connection.execute(sa.update(PULLS).where(*self._of(one.number)).values(**values))
+        return read
 
     def _of(self, number: int) -> tuple["sa.ColumnElement[bool]", ...]:
         return PULLS.c.source == self.name, PULLS.c.number == number
 
-    def _comment(self, source: ProposalSource, one: Pull, base: str) -> tuple[str, State]:
-        """Give the comment on a pull request, and its state."""
+    def _comment(self, source: ProposalSource, one: Pull, base: str) -> tuple[str, State, bool]:
+        """Give the comment on a pull request, its state, and whether the request could be read."""
         folder, stacks = self._repository().folder, list[Planned]()
         trouble, doubts = "", tuple[str, ...]()
         try:
@@ -167,9 +179,10 @@ class Desk:
             stacks = [Planned(folder, problems=tuple(str(problem) for problem in error.problems))]
         except SourceError as error:
             log.warning("pull request %d cannot be read: %s", one.number, error)
-            trouble = "Not planned: it cannot be read; see the log of the daemon"
+            trouble = UNREADABLE
         text = body(self.workshop.settings.instance, one.head, base, stacks, self.forge.longest, trouble, doubts)
-        return text, "failure" if trouble or doubts or any(stack.bad for stack in stacks) else "success"
+        state: State = "failure" if trouble or doubts or any(stack.bad for stack in stacks) else "success"
+        return text, state, trouble != UNREADABLE
 
     def _now(self, source: ProposalSource, base: str) -> Desired | None:
         """Give what the branch asks for today; None when that cannot be read, so that every stack counts as touched."""

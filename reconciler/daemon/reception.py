@@ -51,7 +51,7 @@ class Reception:
         settings = self.workshop.settings
         sources, forges = settings.sources(), settings.forges()
         for name, desk in list(self._open.items()):
-            if name not in forges or desk.of != (forges[name], sources[name]):
+            if name not in forges or desk.of != (forges[name], sources[name]) or not desk.thread.is_alive():
                 desk.stop.set()
                 del self._open[name]
         for name, forge in forges.items():

@@ -11,7 +11,7 @@ import pytest
 from reconciler.daemon import cards
 from reconciler.daemon.pulls import Desk
 from reconciler.daemon.recording import recorder
-from reconciler.errors import Permanent, Transient
+from reconciler.errors import Permanent, StoreError, Transient
 from reconciler.notify import Closed, Gone
 from reconciler.notify.forge import KINDS, Forge, opened
 from reconciler.proposals import ProposalSource
@@ -254,6 +254,19 @@ class TestACommit:
         with site.store.transaction() as connection:
             assert cards.conditions(connection) == []
 
+    def test_is_told_later_when_the_database_cannot_be_written(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        site.daemon.accept(commit(SHA, mail=GOOD))
+        with monkeypatch.context() as broken:
+
+            def full() -> None:
+                raise StoreError("the disk is full")
+
+            broken.setattr(site.store, "transaction", full)
+            assert site.desk.once(pulls=False) == 30
+            site.desk._condition("the words of a forge that is shut")
+        site.desk.once(pulls=False)
+        assert site.forge.shown(SHA) == {"reconciler/mail": "pending"}
+
 
 class TestAPullRequest:
     def test_gets_its_plan_as_one_comment_and_nothing_is_written(self, site: Site) -> None:
@@ -323,6 +336,22 @@ class TestAPullRequest:
         site.desk.once()
         (text,) = site.comments(1)
         assert "Not planned: it conflicts with the branch" in text
+
+    def test_that_could_not_be_read_is_planned_as_soon_as_it_can_be(self, site: Site) -> None:
+        head = site.propose(1, GOOD + thing("b"))
+        ref = client(site.forge).refs.replace("*", "1")
+        site.git("push", "--quiet", "origin", f":{ref}")
+        for _ in range(2):
+            site.desk.once()
+            (text,) = site.comments(1)
+            assert "Not planned: it cannot be read" in text
+        failed = [one for one in site.forge.statuses if one["sha"] == head]
+        assert len(failed) == 2, "pending and what came of it, and no more while nothing changes"
+        site.git("push", "--quiet", "origin", f"{head}:{ref}")
+        site.desk.once()
+        (text,) = site.comments(1)
+        assert "1 to create" in text
+        assert site.forge.shown(head)["reconciler/plan"] == "success"
 
     def test_that_is_behind_is_planned_as_merged(self, site: Site) -> None:
         site.propose(1, GOOD + thing("b"))
