@@ -33,6 +33,8 @@ class Event:
     health: Mapping[ResourceId, Health] = field(default_factory=dict)
 
 
+EAGER = 4
+"""The first look after one that found a gate closed comes after this part of a poll: much is ready within a moment."""
 Listener: TypeAlias = Callable[[Event], None]
 
 
@@ -104,7 +106,7 @@ class Applier:
     def _await(self, gates: set[ResourceId]) -> None:
         """Look until every gate is healthy, or the deadline has come."""
         gates = {id for id in gates if id not in self.outcomes or self.outcomes[id].status is Status.APPLIED}
-        clock, pause = self.retry.clock, self.poll
+        clock, pause = self.retry.clock, self.poll / EAGER
         with span("wait", gates=len(gates)):
             while gates and not self.retry.stop.is_set():
                 self.health.update(self.observer.glance(self.seen, gates))
@@ -114,7 +116,7 @@ class Applier:
                 if not waiting or clock.monotonic() >= self.deadline:
                     return
                 clock.wait(self.retry.stop, min(pause, max(0.0, self.deadline - clock.monotonic())))
-                pause = min(pause * 1.5, 10.0)
+                pause = min(pause * (2 if pause < self.poll else 1.5), 10.0)
 
     def _waits(self, change: Change) -> str:
         """Say why this change must not be made; empty when it may."""

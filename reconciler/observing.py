@@ -31,7 +31,8 @@ NOTHING: Mapping[ResourceId, Resting] = MappingProxyType({})
 class Seen:
     """What one look found: the graph with every status filled in, the observations by target, and what could not be seen.
 
-    ``unmanaged`` says of each place that was seen as a whole how much of it is nobody's business here.
+    ``unmanaged`` says of each place that was seen as a whole how much of it is nobody's business here. ``at`` says of each target when its
+    look began (monotonic): what was written since is not in it.
     """
 
     stack: Stack
@@ -43,6 +44,7 @@ class Seen:
     blocked: Mapping[ResourceId, str] = field(default_factory=dict)
     transactional: frozenset[str] = frozenset()
     unmanaged: Mapping[str, int] = field(default_factory=dict)
+    at: Mapping[str, float] = field(default_factory=dict)
 
     def target(self, id: ResourceId) -> str:
         """Give the target that a wanted resource lives in."""
@@ -56,6 +58,14 @@ class Seen:
                 if self.stack.targets.get(one.id, target) == target:
                     found[one.id] = (target, one)
         return found
+
+    def outdated(self) -> set[str]:
+        """Name the targets that were not seen as a whole since the newest write of this pass, to whichever target that went."""
+        return {one for one in self.by_target if one in self.blind or self.at.get(one, -1.0) < self.scope.since}
+
+    def without(self, targets: Collection[str]) -> "Seen":
+        """Take what was seen of some targets for outdated."""
+        return replace(self, at={one: at for one, at in self.at.items() if one not in targets})
 
     def _elsewhere(self) -> list[str]:
         """Say what of ours stands in another target than git now says, and is left alone there."""
@@ -141,6 +151,18 @@ class Observer:
         """Look once more at some targets and keep what is known of the others."""
         return self._close_statuses(self._observe(seen, sorted(targets)))
 
+    def onward(self, seen: Seen, stack: Stack) -> Seen | None:
+        """Begin another round on what ``seen`` holds, and look only at what was not seen since the last write. See decision 0025.
+
+        Gives None where all must be seen anew: a status that some spec is made from may have moved, or no secret could be had.
+        """
+        if any(isinstance(one.spec, Unresolved) for one in stack.graph) or seen.secrets.trouble:
+            return None
+        marks = _marks(seen)
+        with span("secrets"):
+            seen = self.renewed(replace(seen, stack=stack))
+        return self.again(seen, seen.outdated()) if marks == _marks(seen) else None
+
     def renewed(self, seen: Seen) -> Seen:
         """Learn the versions of secrets anew: consumers of what this pass wrote to the store are written with, and judged by, the new."""
         unresolved = {id: reason for id, reason in seen.blocked.items() if isinstance(seen.graph.resources[id].spec, Unresolved)}
@@ -162,12 +184,16 @@ class Observer:
         for id in ids:
             by_target.setdefault(seen.target(id), []).append(seen.graph.resources[id])
         found: dict[ResourceId, Health] = {}
-        for target, resources in by_target.items():
-            observations, trouble = self._one(target, resources, seen.scope)
-            if not trouble:
-                wanted = {one.id for one in resources}
-                found.update({one.id: one.health for one in observations if one.id in wanted and one.live is not None})
+        for resources, (observations, _) in zip(by_target.values(), self._all(by_target, seen.scope), strict=True):
+            wanted = {one.id for one in resources}
+            found.update({one.id: one.health for one in observations if one.id in wanted and one.live is not None})
         return found
+
+    def _all(self, wanted: Mapping[str, Sequence[Resource]], scope: Scope) -> list[tuple[tuple[Observation, ...], str]]:
+        """Observe several targets at the same time. Gives what ``_one`` gives of each, in their order."""
+        contexts = [copy_context() for _ in wanted]
+        with ThreadPoolExecutor(max(1, min(self.workers, len(wanted)))) as pool:
+            return list(pool.map(lambda context, pair: context.run(self._one, *pair, scope), contexts, wanted.items()))
 
     def _store(self, stack: Stack) -> tuple[SecretStore | None, str, str]:
         """Open the driver that keeps secrets, when any are needed: the stack's own choice, else the first configured one.
@@ -202,17 +228,17 @@ class Observer:
         for one in seen.graph:
             if (target := seen.target(one.id)) in wanted and not isinstance(one.spec, Unresolved):
                 wanted[target].append(one)
-        contexts = [copy_context() for _ in targets]
-        work: Callable[[str], tuple[tuple[Observation, ...], str]] = lambda target: self._one(target, wanted[target], seen.scope)  # noqa: E731
-        with ThreadPoolExecutor(max(1, min(self.workers, len(targets)))) as pool:
-            results = list(pool.map(lambda context, target: context.run(work, target), contexts, targets))
+        if not targets:
+            return seen
+        began = self.retry.clock.monotonic()
+        results = self._all(wanted, seen.scope)
         by_target, blind = dict(seen.by_target), dict(seen.blind)
         for target, (observations, trouble) in zip(targets, results, strict=True):
             by_target[target] = observations
             blind.pop(target, None)
             if trouble:
                 blind[target] = trouble
-        return replace(seen, by_target=by_target, blind=blind)
+        return replace(seen, by_target=by_target, blind=blind, at={**seen.at, **dict.fromkeys(targets, began)})
 
     def _one(self, target: str, wanted: Sequence[Resource], scope: Scope) -> tuple[tuple[Observation, ...], str]:
         """Observe one target. Gives the observations, or none and the reason why not."""
@@ -246,6 +272,11 @@ class Observer:
         fresh = {seen.target(one.id) for one in waiting if not isinstance(resources[one.id].spec, Unresolved)}
         seen = replace(seen, graph=build(resources.values()), blocked=blocked, scope=replace(seen.scope, wanted=resources))
         return self._observe(seen, sorted(fresh)) if fresh else seen
+
+
+def _marks(seen: Seen) -> list[str]:
+    """Tell the present values of every secret from others: drivers may have compared with them inside their looks."""
+    return [seen.scope.fingerprint(ref) for one in seen.graph for ref in one.spec.secrets()]
 
 
 def _not_revealed(ref: SecretRef) -> SecretValue:
