@@ -6,7 +6,7 @@ Called by the engine only. A failure blocks the dependents of what failed and no
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from reconciler.driver import Change, Health, Level, Outcome, Status
@@ -80,7 +80,7 @@ class Applier:
             for outcomes in pool.map(lambda context, pair: context.run(self._write, *pair), contexts, ready.items()):
                 for outcome in outcomes:
                     self._settle(outcome)
-        self.seen = replace(self.seen, scope=replace(self.seen.scope, since=self.retry.clock.monotonic()))
+        self.seen = self.seen.written(self.retry.clock.monotonic())
         if any(self.observer.keeps_secrets(target) for target in ready):
             self.seen = self.observer.renewed(self.seen)
 

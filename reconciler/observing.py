@@ -3,7 +3,7 @@
 Called by the engine only. What cannot be seen is said to be so; it is never taken for absent.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
@@ -31,8 +31,8 @@ NOTHING: Mapping[ResourceId, Resting] = MappingProxyType({})
 class Seen:
     """What one look found: the graph with every status filled in, the observations by target, and what could not be seen.
 
-    ``unmanaged`` says of each place that was seen as a whole how much of it is nobody's business here. ``at`` says of each target when its
-    look began (monotonic): what was written since is not in it.
+    ``unmanaged`` says of each place that was seen as a whole how much of it is nobody's business here. ``waves`` counts what was
+    written in this pass, and ``at`` says of each target after how many of them it was looked at.
     """
 
     stack: Stack
@@ -44,7 +44,8 @@ class Seen:
     blocked: Mapping[ResourceId, str] = field(default_factory=dict)
     transactional: frozenset[str] = frozenset()
     unmanaged: Mapping[str, int] = field(default_factory=dict)
-    at: Mapping[str, float] = field(default_factory=dict)
+    waves: int = 0
+    at: Mapping[str, int] = field(default_factory=dict)
 
     def target(self, id: ResourceId) -> str:
         """Give the target that a wanted resource lives in."""
@@ -61,7 +62,11 @@ class Seen:
 
     def outdated(self) -> set[str]:
         """Name the targets that were not seen as a whole since the newest write of this pass, to whichever target that went."""
-        return {one for one in self.by_target if one in self.blind or self.at.get(one, -1.0) < self.scope.since}
+        return {one for one in self.by_target if one in self.blind or self.at.get(one) != self.waves}
+
+    def written(self, now: float) -> "Seen":
+        """Note that a wave was written, which ended ``now`` (monotonic, seconds)."""
+        return replace(self, scope=replace(self.scope, since=now), waves=self.waves + 1)
 
     def without(self, targets: Collection[str]) -> "Seen":
         """Take what was seen of some targets for outdated."""
@@ -161,7 +166,10 @@ class Observer:
         marks = _marks(seen)
         with span("secrets"):
             seen = self.renewed(replace(seen, stack=stack))
-        return self.again(seen, seen.outdated()) if marks == _marks(seen) else None
+        if marks != _marks(seen):
+            seen.secrets.close()
+            return None
+        return self.again(seen, seen.outdated())
 
     def renewed(self, seen: Seen) -> Seen:
         """Learn the versions of secrets anew: consumers of what this pass wrote to the store are written with, and judged by, the new."""
@@ -230,7 +238,6 @@ class Observer:
                 wanted[target].append(one)
         if not targets:
             return seen
-        began = self.retry.clock.monotonic()
         results = self._all(wanted, seen.scope)
         by_target, blind = dict(seen.by_target), dict(seen.blind)
         for target, (observations, trouble) in zip(targets, results, strict=True):
@@ -238,7 +245,7 @@ class Observer:
             blind.pop(target, None)
             if trouble:
                 blind[target] = trouble
-        return replace(seen, by_target=by_target, blind=blind, at={**seen.at, **dict.fromkeys(targets, began)})
+        return replace(seen, by_target=by_target, blind=blind, at={**seen.at, **dict.fromkeys(targets, seen.waves)})
 
     def _one(self, target: str, wanted: Sequence[Resource], scope: Scope) -> tuple[tuple[Observation, ...], str]:
         """Observe one target. Gives the observations, or none and the reason why not."""

@@ -20,6 +20,7 @@ from reconciler.daemon.force import REPOSITORY, SETTINGS, Door, InForce, Trouble
 from reconciler.daemon.heads import Head, Question, named, parts
 from reconciler.daemon.housekeeping import Housekeeper
 from reconciler.daemon.incidents import Found, Part, Sort
+from reconciler.daemon.lean import Settling
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.owners import Owners
 from reconciler.daemon.queue import Claim, KeyedQueue, WorkQueue
@@ -68,6 +69,7 @@ class Daemon:
     force: dict[str, InForce] = field(default_factory=dict)
     watchers: Watchers = field(init=False)
     owners: Owners = field(default_factory=Owners)
+    settling: Settling = field(default_factory=Settling)
     _troubles: dict[str, Trouble] = field(default_factory=dict)
     _rejected: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
@@ -280,6 +282,7 @@ class Daemon:
                 if claim is not None:
                     engine = self.workshop.renewed(engine)
                     self._claimed(engine, claim, seen)
+                    self.settling.settle()
 
     def _claimed(self, engine: Engine, claim: Claim, seen: list[Seen]) -> None:
         """Work on a claim; the engine leaves in ``seen`` what it saw last."""
