@@ -223,7 +223,7 @@ class Engine:
 
     def _guarded(self, seen: Seen, revision: str, approved: Collection[str]) -> Plan:
         resting = self.rests.of(seen.stack.name, self.retry.clock.monotonic())
-        plan = seen.plan(revision, self._applied(seen.stack.name), resting)
+        plan = seen.plan(revision, resting)
         nobody: Collection[str] = ()
         allowed = {*approved, *self._remembering(self.memory.approved, nobody)}
         now = self.retry.clock.now()

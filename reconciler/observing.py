@@ -31,8 +31,9 @@ NOTHING: Mapping[ResourceId, Resting] = MappingProxyType({})
 class Seen:
     """What one look found: the graph with every status filled in, the observations by target, and what could not be seen.
 
-    ``unmanaged`` says of each place that was seen as a whole how much of it is nobody's business here. ``waves`` counts what was
-    written in this pass, and ``at`` says of each target after how many of them it was looked at.
+    ``unmanaged`` says of each place that was seen as a whole how much of it is nobody's business here. ``applied`` is what is remembered as
+    having been as git wants it. ``waves`` counts what was written in this pass, and ``at`` says of each target after how many of them it
+    was looked at.
     """
 
     stack: Stack
@@ -44,6 +45,7 @@ class Seen:
     blocked: Mapping[ResourceId, str] = field(default_factory=dict)
     transactional: frozenset[str] = frozenset()
     unmanaged: Mapping[str, int] = field(default_factory=dict)
+    applied: Mapping[ResourceId, Applied] = field(default_factory=dict)
     waves: int = 0
     at: Mapping[str, int] = field(default_factory=dict)
 
@@ -85,7 +87,7 @@ class Seen:
         """Give the health of every wanted resource that exists."""
         return {id: one.health for id, (_, one) in self.observations().items() if id in self.graph.resources and one.live is not None}
 
-    def plan(self, revision: str, applied: Mapping[ResourceId, Applied], resting: Mapping[ResourceId, Resting] = NOTHING) -> Plan:
+    def plan(self, revision: str, resting: Mapping[ResourceId, Resting] = NOTHING) -> Plan:
         """Compare; pure from here on."""
         found = self.observations()
         targets = {id: target for id, (target, _) in found.items()} | dict(self.stack.targets)
@@ -94,7 +96,7 @@ class Seen:
             observations=observations,
             fingerprint=self.scope.fingerprint,
             targets=targets,
-            applied=applied,
+            applied=self.applied,
             exemptions=self.stack.exemptions,
             blocked=self.blocked,
             blind=self.blind,
@@ -124,12 +126,12 @@ class Observer:
     lanes: Lanes = field(default_factory=lambda: Lanes(900))
 
     def look(
-        self, stack: Stack, revision: str, remembered: Collection[str], applied: Iterable[ResourceId] = (), *, exact: bool = False
+        self, stack: Stack, revision: str, remembered: Collection[str], applied: Mapping[ResourceId, Applied], *, exact: bool = False
     ) -> Seen:
         """Look at everything the stack wants and owns.
 
-        ``remembered`` are targets that may hold some of it though git asks for nothing; ``applied`` is what was there once. ``exact`` says
-        that this pass may write, and so may learn from values which keys of a secret were rotated.
+        ``remembered`` are targets that may hold some of it though git asks for nothing; ``applied`` is what was as git wants it once.
+        ``exact`` says that this pass may write, and so may learn from values which keys of a secret were rotated.
         """
         unmanaged: dict[str, int] = {}
         owner = f"{self.instance}/{stack.name}"
@@ -149,7 +151,7 @@ class Observer:
         used = {stack.targets[id] for id in graph.resources}
         looked_at = sorted(used | set(remembered))
         whole = frozenset(one for one in looked_at if self._transactional(one))
-        seen = self._observe(Seen(stack, graph, scope, secrets, {}, {}, blocked, whole, unmanaged), looked_at)
+        seen = self._observe(Seen(stack, graph, scope, secrets, {}, {}, blocked, whole, unmanaged, applied), looked_at)
         return self._close_statuses(seen)
 
     def again(self, seen: Seen, targets: Collection[str]) -> Seen:
