@@ -12,7 +12,7 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, SettingsError, StoreError
 from reconciler.settings import State
 
 log = logging.getLogger("reconciler.lean")
@@ -63,9 +63,13 @@ def migrate(state: State) -> None:
 
     url = state.url.get_secret_value()
     if url or state.path.exists():
-        with suppress(ReconcilerError):
+        try:
             Store(state, read_only=True).close()
             return
+        except (StoreError, SettingsError):  # nobody answers, or it is broken: a second process would only wait as long
+            return
+        except ReconcilerError:  # it holds another schema, or none
+            pass
     with suppress(OSError, subprocess.TimeoutExpired):
         wanted = json.dumps({"path": str(state.path), "url": url})
         command = [sys.executable, "-P", "-m", "reconciler.migrations"]  # -P: never from where we happen to stand

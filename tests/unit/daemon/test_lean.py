@@ -70,6 +70,14 @@ def test_a_database_that_is_as_it_must_be_starts_no_process(tmp_path: Path, monk
     lean.migrate(state)
 
 
+def test_a_file_that_is_no_database_of_ours_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State(path=tmp_path / "letter.txt")
+    state.path.write_text("Dear Sir or Madam, " * 100)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
+    lean.migrate(state)
+    assert state.path.read_text().startswith("Dear")
+
+
 @pytest.mark.parametrize("executable", ["/nonexistent/python", "/bin/false"])
 def test_a_migration_that_cannot_be_made_aside_is_made_where_the_database_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executable: str
