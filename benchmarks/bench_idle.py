@@ -3,6 +3,7 @@
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -10,6 +11,7 @@ import yaml
 from benchmarks.common import PROGRAM, figure
 from reconciler.clock import Clock
 from reconciler.desired import desired_below
+from reconciler.errors import ReconcilerError
 from reconciler.registry import catalog
 from reconciler.sandbox.world import World
 from reconciler.state import Store
@@ -48,7 +50,7 @@ def _wait(database: Path) -> None:
     end = time.monotonic() + 120
     while time.monotonic() < end:
         time.sleep(1)
-        if database.exists():
+        with suppress(ReconcilerError):  # while the daemon makes the database
             store = Store(database, read_only=True)
             run = store.latest("mail")
             store.close()

@@ -110,7 +110,7 @@ class Applier:
         for outcome in found:
             self._settle(outcome)
         self._gates.moved(one.id for one in found if one.status is Status.APPLIED)
-        self.seen = replace(self.seen, scope=replace(self.seen.scope, since=now))
+        self.seen = self.seen.written(now)
         if self.observer.keeps_secrets(target):
             self.seen = self.observer.renewed(self.seen)
 

@@ -312,7 +312,10 @@ def open_database(where: Path | State, *, read_only: bool = False, heal: bool = 
 
 def unless_there(connection: sa.Connection, table: sa.Table) -> Any:
     """Give an INSERT that leaves a row with the same key as it is, also when another process writes the same at this moment."""
-    from sqlalchemy.dialects import postgresql, sqlite
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # two megabytes that only those pay who share
 
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table).on_conflict_do_nothing()
+        return postgresql.insert(table).on_conflict_do_nothing()
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table).on_conflict_do_nothing()

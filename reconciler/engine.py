@@ -154,7 +154,7 @@ class Engine:
             report, seen = self._pass(turn, stack, revision, reason, approved, shown)
             latest = report
             while _promising(latest) and report.rounds < self.settings.rounds and not self.retry.stop.is_set() and turn.held():
-                latest, seen = self._pass(turn, stack, revision, reason, approved)
+                latest, seen = self._pass(turn, stack, revision, reason, approved, before=seen)
                 report = _joined(report, latest)
             if not turn.held():
                 raise TurnLost(f"{stack.name}: another worker has the stack now; nothing more was written")
@@ -178,11 +178,18 @@ class Engine:
         return self._remembering(lambda: self.memory.applied(stack), {})
 
     def _pass(
-        self, turn: Turn, stack: Stack, revision: str, reason: str, approved: Collection[str], shown: str = ""
+        self,
+        turn: Turn,
+        stack: Stack,
+        revision: str,
+        reason: str,
+        approved: Collection[str],
+        shown: str = "",
+        before: Seen | None = None,
     ) -> tuple[Report, Seen]:
         clock = self.retry.clock
         started = clock.now()
-        seen = self._look(stack, revision, exact=True)
+        seen = self._look(stack, revision, exact=True, before=before)
         outcomes: dict[ResourceId, Outcome] = {}
         hush = Hush(self.observer)
         try:
@@ -204,9 +211,10 @@ class Engine:
         verdict = _verdict(remaining, outcomes, health, interrupted=interrupted)
         remaining = hush.end(seen, remaining, outcomes, interrupted=interrupted)
         report = Report(stack.name, revision, reason, verdict, started, clock.now(), plan, remaining, tuple(outcomes.values()), health)
-        return replace(report, above=_above(seen, report)), seen
+        return replace(report, above=_above(seen, report)), seen.without(hush.touched)
 
-    def _look(self, stack: Stack, revision: str, *, exact: bool) -> Seen:
+    def _look(self, stack: Stack, revision: str, *, exact: bool, before: Seen | None = None) -> Seen:
+        """Look at everything; of what the round ``before`` saw, only at what it may not know the present state of."""
         self.listen(Event("observe", stack.name))
         known = self._applied(stack.name)
         targets = self.observer.targets
@@ -216,11 +224,12 @@ class Engine:
         if excused := self._remembering(lambda: self.memory.acknowledged(stack.name, self.retry.clock.now()), none):
             stack = replace(stack, exemptions=(*stack.exemptions, *excused))
         with span("observe", resources=len(stack.graph.resources)):
-            return self.observer.look(stack, revision, extra, known, exact=exact)
+            kept = self.observer.onward(before, stack) if before is not None else None
+            return kept or self.observer.look(stack, revision, extra, known, exact=exact)
 
     def _guarded(self, seen: Seen, revision: str, approved: Collection[str]) -> Plan:
         resting = self.rests.of(seen.stack.name, self.retry.clock.monotonic())
-        plan = seen.plan(revision, self._applied(seen.stack.name), resting)
+        plan = seen.plan(revision, resting)
         nobody: Collection[str] = ()
         allowed = {*approved, *self._remembering(self.memory.approved, nobody)}
         now = self.retry.clock.now()

@@ -11,6 +11,8 @@ from reconciler.driver import Change, Health, Level
 from reconciler.graph import Graph
 from reconciler.resource import ResourceId
 
+EAGER = 4
+"""The first look after one that found a gate closed comes after this part of a poll: much is ready within a moment."""
 SLOWEST = 10.0
 """Seconds between two looks at a target at most."""
 UNSEEN = Health(Level.UNKNOWN, "cannot be seen")
@@ -84,9 +86,9 @@ class Gates:
         self.health = {**self.health, **look.health}
         self._stale -= look.health.keys()
         self._looked |= look.asked
-        pause = self._pause.get(target, self.poll)
+        pause = self._pause.get(target, self.poll / EAGER)
         self._next[target] = now + min(pause, max(0.0, deadline - now))
-        self._pause[target] = min(pause * 1.5, SLOWEST)
+        self._pause[target] = min(pause * (2 if pause < self.poll else 1.5), SLOWEST)
 
     def _of(self, id: ResourceId) -> Health:
         return UNSEEN if id in self._stale else self.health.get(id, UNSEEN)

@@ -32,7 +32,9 @@ NOTHING: Mapping[ResourceId, Resting] = MappingProxyType({})
 class Seen:
     """What one look found: the graph with every status filled in, the observations by target, and what could not be seen.
 
-    ``unmanaged`` says of each place that was seen as a whole how much of it is nobody's business here.
+    ``unmanaged`` says of each place that was seen as a whole how much of it is nobody's business here. ``applied`` is what is remembered as
+    having been as git wants it. ``waves`` counts what was written in this pass, and ``at`` says of each target after how many of them it
+    was looked at.
     """
 
     stack: Stack
@@ -44,6 +46,9 @@ class Seen:
     blocked: Mapping[ResourceId, str] = field(default_factory=dict)
     transactional: frozenset[str] = frozenset()
     unmanaged: Mapping[str, int] = field(default_factory=dict)
+    applied: Mapping[ResourceId, Applied] = field(default_factory=dict)
+    waves: int = 0
+    at: Mapping[str, int] = field(default_factory=dict)
 
     def target(self, id: ResourceId) -> str:
         """Give the target that a wanted resource lives in."""
@@ -58,6 +63,18 @@ class Seen:
                     found[one.id] = (target, one)
         return found
 
+    def outdated(self) -> set[str]:
+        """Name the targets that were not seen as a whole since the newest write of this pass, to whichever target that went."""
+        return {one for one in self.by_target if one in self.blind or self.at.get(one) != self.waves}
+
+    def written(self, now: float) -> "Seen":
+        """Note that a wave was written, which ended ``now`` (monotonic, seconds)."""
+        return replace(self, scope=replace(self.scope, since=now), waves=self.waves + 1)
+
+    def without(self, targets: Collection[str]) -> "Seen":
+        """Take what was seen of some targets for outdated."""
+        return replace(self, at={one: at for one, at in self.at.items() if one not in targets})
+
     def _elsewhere(self) -> list[str]:
         """Say what of ours stands in another target than git now says, and is left alone there."""
         return [
@@ -71,7 +88,7 @@ class Seen:
         """Give the health of every wanted resource that exists."""
         return {id: one.health for id, (_, one) in self.observations().items() if id in self.graph.resources and one.live is not None}
 
-    def plan(self, revision: str, applied: Mapping[ResourceId, Applied], resting: Mapping[ResourceId, Resting] = NOTHING) -> Plan:
+    def plan(self, revision: str, resting: Mapping[ResourceId, Resting] = NOTHING) -> Plan:
         """Compare; pure from here on."""
         found = self.observations()
         targets = {id: target for id, (target, _) in found.items()} | dict(self.stack.targets)
@@ -80,7 +97,7 @@ class Seen:
             observations=observations,
             fingerprint=self.scope.fingerprint,
             targets=targets,
-            applied=applied,
+            applied=self.applied,
             exemptions=self.stack.exemptions,
             blocked=self.blocked,
             blind=self.blind,
@@ -110,12 +127,12 @@ class Observer:
     lanes: Lanes = field(default_factory=lambda: Lanes(900))
 
     def look(
-        self, stack: Stack, revision: str, remembered: Collection[str], applied: Iterable[ResourceId] = (), *, exact: bool = False
+        self, stack: Stack, revision: str, remembered: Collection[str], applied: Mapping[ResourceId, Applied], *, exact: bool = False
     ) -> Seen:
         """Look at everything the stack wants and owns.
 
-        ``remembered`` are targets that may hold some of it though git asks for nothing; ``applied`` is what was there once. ``exact`` says
-        that this pass may write, and so may learn from values which keys of a secret were rotated.
+        ``remembered`` are targets that may hold some of it though git asks for nothing; ``applied`` is what was as git wants it once.
+        ``exact`` says that this pass may write, and so may learn from values which keys of a secret were rotated.
         """
         unmanaged: dict[str, int] = {}
         owner = f"{self.instance}/{stack.name}"
@@ -135,12 +152,27 @@ class Observer:
         used = {stack.targets[id] for id in graph.resources}
         looked_at = sorted(used | set(remembered))
         whole = frozenset(one for one in looked_at if self._transactional(one))
-        seen = self._observe(Seen(stack, graph, scope, secrets, {}, {}, blocked, whole, unmanaged), looked_at)
+        seen = self._observe(Seen(stack, graph, scope, secrets, {}, {}, blocked, whole, unmanaged, applied), looked_at)
         return self._close_statuses(seen)
 
     def again(self, seen: Seen, targets: Collection[str]) -> Seen:
         """Look once more at some targets and keep what is known of the others."""
         return self._close_statuses(self._observe(seen, sorted(targets)))
+
+    def onward(self, seen: Seen, stack: Stack) -> Seen | None:
+        """Begin another round on what ``seen`` holds, and look only at what was not seen since the last write. See decision 0025.
+
+        Gives None where all must be seen anew: a status that some spec is made from may have moved, or no secret could be had.
+        """
+        if any(isinstance(one.spec, Unresolved) for one in stack.graph) or seen.secrets.trouble:
+            return None
+        marks = _marks(seen)
+        with span("secrets"):
+            seen = self.renewed(replace(seen, stack=stack))
+        if marks != _marks(seen):
+            seen.secrets.close()
+            return None
+        return self.again(seen, seen.outdated())
 
     def renewed(self, seen: Seen) -> Seen:
         """Learn the versions of secrets anew: consumers of what this pass wrote to the store are written with, and judged by, the new."""
@@ -225,13 +257,15 @@ class Observer:
         for one in seen.graph:
             if (target := seen.target(one.id)) in wanted and not isinstance(one.spec, Unresolved):
                 wanted[target].append(one)
+        if not targets:
+            return seen
         by_target, blind = dict(seen.by_target), dict(seen.blind)
         for target, (observations, trouble) in self._side_by_side(wanted, seen.scope).items():
             by_target[target] = observations
             blind.pop(target, None)
             if trouble:
                 blind[target] = trouble
-        return replace(seen, by_target=by_target, blind=blind)
+        return replace(seen, by_target=by_target, blind=blind, at={**seen.at, **dict.fromkeys(targets, seen.waves)})
 
     def _side_by_side(self, wanted: Mapping[str, Sequence[Resource]], scope: Scope) -> dict[str, tuple[tuple[Observation, ...], str]]:
         """Observe several targets at the same time."""
@@ -271,6 +305,11 @@ class Observer:
         fresh = {seen.target(one.id) for one in waiting if not isinstance(resources[one.id].spec, Unresolved)}
         seen = replace(seen, graph=build(resources.values()), blocked=blocked, scope=replace(seen.scope, wanted=resources))
         return self._observe(seen, sorted(fresh)) if fresh else seen
+
+
+def _marks(seen: Seen) -> list[str]:
+    """Tell the present values of every secret from others: drivers may have compared with them inside their looks."""
+    return [seen.scope.fingerprint(ref) for one in seen.graph for ref in one.spec.secrets()]
 
 
 def _not_revealed(ref: SecretRef) -> SecretValue:

@@ -21,9 +21,13 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Hush:
-    """The quiet of one pass: ``begin`` before its first write, ``end`` after its last look."""
+    """The quiet of one pass: ``begin`` before its first write, ``end`` after its last look.
+
+    ``touched`` names the targets that ``end`` changed something in.
+    """
 
     observer: Observer
+    touched: set[str] = field(default_factory=set)
     _notes: list[str] = field(default_factory=list)
 
     def begin(self, seen: Seen, plan: Plan) -> None:
@@ -49,6 +53,7 @@ class Hush:
             if reason:
                 self._notes.append(_stays(target, found, reason))
             else:
+                self.touched.add(target)
                 with span(f"unquiet {target}", resources=len(found.ids)):
                     self._try(target, "it stays quiet", seen, lambda driver, scope: driver.unquiet(scope))
         return replace(remaining, notes=tuple(sorted({*remaining.notes, *self._notes})))

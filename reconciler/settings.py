@@ -37,7 +37,11 @@ class Engine(Section):
     attempts: int = Field(4, ge=1, le=20, description="Tries of one call that fails for a temporary reason.")
     backoff: float = Field(0.5, ge=0, description="Seconds before the second try; doubles each time, with jitter.")
     backoff_max: float = Field(30, ge=0, description="Longest wait between tries, in seconds; a server's own wish up to this is honoured.")
-    poll: float = Field(0.5, gt=0, description="Seconds between looks while something that was written becomes healthy.")
+    poll: float = Field(
+        0.5,
+        gt=0,
+        description="Seconds between looks while what was written becomes healthy; the first ones at a gate come sooner.",
+    )
     rounds: int = Field(5, ge=1, description="Passes run in a row while each makes the next possible.")
     workers: int = Field(8, ge=1, description="Targets observed and written at the same time.")
     stacks: int = Field(2, ge=1, description="Stacks that one daemon converges side by side; `--workers` wins.")

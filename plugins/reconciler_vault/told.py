@@ -5,6 +5,7 @@ systems while nobody reads the secret. What is not named here stays untold.
 """
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ from reconciler_vault import shape
 from reconciler_vault.spec import KeySpec
 
 FAULT = "fault"
+MOST_PROVEN = 256
+"""Private keys that are remembered, each by its digest, with the half that is public anyway."""
+_proven: dict[bytes, dict[str, str]] = {}
 _MAP = re.compile(r"^(?P<host>\[[A-Za-z0-9.:-]+\](?::\w+)?|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\w+)?)[ \t]+[^\s:]+:\S", re.MULTILINE)
 """A line of a password map: a host, then user:password (postconf(5), smtp_sasl_password_maps). What is no host is not told."""
 
@@ -48,6 +52,17 @@ def _password_map(text: str) -> dict[str, str]:
 
 
 def _private_key(text: str) -> dict[str, str]:
+    """Tell the public half. To prove that the primes of a key are primes takes a tenth of a second, so it is proven once for each key."""
+    seal = hashlib.sha256(text.encode()).digest()
+    if seal not in _proven:
+        told = _public_half(text)  # what is no key is not remembered: it may be a word that somebody could guess from its digest
+        if len(_proven) >= MOST_PROVEN:
+            _proven.clear()
+        _proven[seal] = told
+    return dict(_proven[seal])
+
+
+def _public_half(text: str) -> dict[str, str]:
     from cryptography.exceptions import UnsupportedAlgorithm  # takes 0.1 s to import, and few secrets hold keys
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa

@@ -20,6 +20,9 @@ def command(ctx: click.Context, path: Path | None, workers: int | None) -> int:
     New settings are taken when their file, or one that they name, changes. SIGHUP makes it read them, and look at the repository, now;
     SIGTERM lets the write under way finish and ends it.
     """
+    from reconciler.daemon import lean
+
+    lean.begin()
     from reconciler import telemetry
     from reconciler.daemon.service import daemon
     from reconciler.state import Store
@@ -30,6 +33,7 @@ def command(ctx: click.Context, path: Path | None, workers: int | None) -> int:
     telemetry.configure(settings.telemetry.exporter, file=settings.telemetry.file, endpoint=settings.telemetry.endpoint)
     from reconciler.daemon.recording import recorder
 
+    lean.migrate(settings.state)
     store = Store(settings.state, heal=True, news=recorder(settings))
     service = daemon(settings, store, path=path, workers=workers or settings.engine.stacks)
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -21,6 +21,7 @@ from reconciler.daemon.force import REPOSITORY, SETTINGS, Door, InForce, Trouble
 from reconciler.daemon.heads import Head, Question, named, parts
 from reconciler.daemon.housekeeping import Housekeeper
 from reconciler.daemon.incidents import Found, Part, Sort
+from reconciler.daemon.lean import Settling
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.owners import Owners
 from reconciler.daemon.queue import Claim, KeyedQueue, WorkQueue
@@ -42,8 +43,7 @@ from reconciler.telemetry import span, trace_id
 log = logging.getLogger("reconciler.daemon")
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
 MISSES = 3
-ANSWER_MOST = 90.0
-"""Seconds that a worker waits for what a source has to say; its own time limit ends most looks before."""
+ANSWER_MOST = 90.0  # seconds that a worker waits for what a source has to say; its own time limit ends most looks before
 
 
 @dataclass(slots=True)
@@ -69,6 +69,7 @@ class Daemon:
     force: dict[str, InForce] = field(default_factory=dict)
     watchers: Watchers = field(init=False)
     owners: Owners = field(default_factory=Owners)
+    settling: Settling = field(default_factory=Settling)
     _troubles: dict[str, Trouble] = field(default_factory=dict)
     _rejected: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
@@ -292,6 +293,7 @@ class Daemon:
                 if claim is not None:
                     engine = self.workshop.renewed(engine)
                     self._claimed(engine, claim, seen)
+                    self.settling.settle()
 
     def _claimed(self, engine: Engine, claim: Claim, seen: list[Seen]) -> None:
         """Work on a claim; the engine leaves in ``seen`` what it saw last."""

@@ -1,16 +1,18 @@
 """What only a store that several processes share has to promise: turns that can be lost, one sender, one migration."""
 
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from threading import Event
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from reconciler.daemon import cards
+from reconciler.daemon import cards, lean
 from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
 from reconciler.database import PostgresDatabase
@@ -55,6 +57,26 @@ def test_daemons_that_start_at_once_on_an_empty_database_make_the_schema_once(ur
     for one in stores:
         assert one.runs() == []
         one.close()
+
+
+def test_daemons_that_let_another_process_make_the_schema_may_start_at_once_too(url: SecretStr) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: lean.migrate(State(url=url)), range(3)))
+    Store(State(url=url), read_only=True).close()  # a reader makes nothing
+
+
+def test_a_password_is_never_on_the_command_line_of_a_migration(url: SecretStr, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[Any, Any]] = []
+    run = subprocess.run
+
+    def note(command: Any, **more: Any) -> Any:
+        started.append((command, more.get("env")))
+        return run(command, **more)
+
+    monkeypatch.setattr(subprocess, "run", note)
+    lean.migrate(State(url=url))
+    assert len(started) == 1
+    assert PASSWORD not in repr(started)
 
 
 def test_a_pass_that_loses_its_turn_writes_nothing_more_and_records_nothing(store: Store, postgres: PostgresServer) -> None:

@@ -58,6 +58,27 @@ def test_it_keeps_what_was_used_last_within_its_bytes(parsed: list[str]) -> None
     assert parsed == ["b"]
 
 
+def test_of_each_file_it_keeps_the_two_contents_that_were_used_last(parsed: list[str]) -> None:
+    memory = Remembered()
+    in_force, proposal = b"k: in-force\n", b"k: proposal\n"
+    for content in (in_force, proposal, in_force, b"k: newer\n"):
+        memory.read("x", content)
+    parsed.clear()
+    memory.read("x", in_force)
+    assert parsed == [], "it was used after the proposal"
+    memory.read("x", proposal)
+    assert parsed == ["x"]
+
+
+def test_it_does_not_grow_with_the_history_of_a_repository() -> None:
+    memory = Remembered()
+    for number in range(100):
+        for name in ("a", "b"):
+            memory.read(name, f"k: {number:04}\n".encode())
+    assert len(memory) == 4
+    assert memory.bytes == 4 * len(b"k: 0000\n")
+
+
 def test_loading_a_whole_stack_changes_nothing_of_what_is_remembered() -> None:
     revision = WorkingTree().read(ROOT, "desired/mail")
     desired = desired_from(revision, "desired")

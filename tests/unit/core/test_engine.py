@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from reconciler.errors import Permanent, PlanChanged, Transient, TurnLost
 from reconciler.report import Verdict
 from reconciler.settings import Engine as EngineSettings
 from reconciler.state import Store
-from tests.unit.core.memory import Bench, FakeTime, Object, System, degraded, mem, progressing, stack_file, thing
+from tests.unit.core.memory import Bench, FakeTime, Object, System, degraded, mem, progressing, stack_file, stack_of, thing
 
 CANARY = "c4n4ry-v4lue"
 
@@ -200,6 +202,42 @@ def test_what_needs_another_waits_until_that_is_healthy() -> None:
     assert [event.stage for event in bench.heard].count("wait") == 4
 
 
+def test_a_gate_is_looked_at_soon_and_then_less_and_less_often() -> None:
+    bench = Bench(time=FakeTime(), settings=EngineSettings(attempts=1, poll=2))
+    bench.system.health["Thing/a"] = [*[progressing()] * 7, Health()]
+    assert bench.run(thing("a") + thing("b", annotations={"depends-on": "mem/Thing/a"})).verdict is Verdict.CONVERGED
+    assert bench.time.waits == [0.5, 1, 2, 3, 4.5, 6.75, 10]
+
+
+@dataclass(slots=True)
+class Meeting(System):
+    """A system whose listings, once there is somebody to meet, come back together with another's or not at all."""
+
+    other: Barrier | None = None
+
+    def list(self) -> tuple[dict[str, Object], bool]:
+        if self.other is not None:
+            self.other.wait(5)
+        return System.list(self)
+
+
+def test_gates_in_several_systems_are_looked_at_side_by_side() -> None:
+    bench = Bench(system=Meeting(), pool=Meeting())
+    systems = (bench.system, bench.pool)
+
+    def meet(event: Any) -> None:
+        barrier = Barrier(2) if event.stage == "outcome" else None  # from the first wave to the look at what the second needs
+        for one in systems:
+            if event.stage in ("outcome", "wait"):
+                one.other = barrier
+
+    gated = thing("last", annotations={"depends-on": ["mem/Thing/a", "pool/Thing/b"]})
+    engine = replace(bench.engine(), listen=meet)
+    report = engine.converge(stack_of(thing("a") + thing("b", group="pool/v1") + gated, bench.catalog), "r1", reason="test")
+    assert report.verdict is Verdict.CONVERGED
+    assert outcomes(report)["last"][0] == "applied"
+
+
 def test_a_gate_that_never_becomes_healthy_ends_at_the_deadline_with_a_reason() -> None:
     bench = Bench()
     bench.system.health["Thing/a"] = [progressing("0/1 ready")]
@@ -286,6 +324,97 @@ def test_a_secret_that_this_pass_itself_rotates_reaches_its_consumers_in_the_sam
     assert {outcome.status for outcome in report.outcomes} == {Status.APPLIED}
     assert [bench.system.objects[f"Thing/{name}"].content["text"] for name in ("user", "late")] == ["another", "another"]
     assert bench.plan(text).in_sync
+
+
+GENERATED = thing("user", text="${vault('app', 'password')}") + thing("made", kind="Secret", path="app")
+"""A secret that the first round makes, and who reads it, which only the second can write."""
+
+
+def looks_by_round(bench: Bench, text: str, heard: Any = lambda event, number: None) -> list[list[str]]:
+    """Run a pass; give for each round the targets that were looked at between its beginning and its plan."""
+    rounds: list[list[str]] = []
+    engine, systems = bench.engine(), {"mem": bench.system, "pool": bench.pool}
+    before: dict[str, int] = {}
+
+    def listen(event: Any) -> None:
+        now = {name: one.calls.count("list") for name, one in systems.items() if one is not None}
+        if event.stage == "observe":
+            before.clear()
+            before.update(now)
+        elif event.stage == "plan":
+            rounds.append([name for name, count in now.items() if count > before[name]])
+        heard(event, len(rounds))
+
+    report = replace(engine, listen=listen).converge(stack_of(text), "r1", reason="test")
+    assert report.verdict is Verdict.CONVERGED
+    return rounds
+
+
+def test_a_second_round_begins_with_what_the_first_has_just_verified() -> None:
+    assert looks_by_round(Bench(), GENERATED) == [["mem"], []]
+
+
+def test_a_second_round_looks_at_what_the_first_did_not_see_since_its_last_write() -> None:
+    bench = Bench(pool=System())
+    assert looks_by_round(bench, GENERATED + thing("other", group="pool/v1")) == [["mem", "pool"], []], "both were written to"
+    bench = Bench(pool=System())
+    bench.run(thing("other", group="pool/v1"))
+    assert looks_by_round(bench, GENERATED + thing("other", group="pool/v1")) == [["mem", "pool"], ["pool"]]
+
+
+def test_what_was_changed_by_hand_in_a_target_that_was_not_written_to_is_seen_by_the_second_round() -> None:
+    bench = Bench(pool=System())
+    assert bench.pool is not None
+    bench.run(thing("other", group="pool/v1", size=5))
+    pool = bench.pool
+
+    def meddle(event: Any, number: int) -> None:
+        if event.stage == "verify" and number == 1:
+            pool.objects["Thing/other"].content["size"] = 77
+
+    looks_by_round(bench, GENERATED + thing("other", group="pool/v1", size=5), meddle)
+    assert pool.objects["Thing/other"].content["size"] == 5
+
+
+def test_a_secret_that_another_hand_writes_between_two_rounds_makes_the_second_look_at_everything() -> None:
+    bench = Bench()
+
+    def rotate(event: Any, number: int) -> None:
+        if event.stage == "verify" and number == 1:
+            bench.system.keep_secret("app", password="another")
+
+    assert looks_by_round(bench, GENERATED, rotate) == [["mem"], ["mem"]]
+    assert bench.system.objects["Thing/user"].content["text"] == "another"
+
+
+def test_a_spec_made_from_a_status_is_made_from_the_present_one_in_every_round() -> None:
+    bench = Bench()
+    bench.system.status["Thing/gate"] = {"address": "first"}
+    asks = thing("asks", text='${status("mem/Thing/gate").address}')
+
+    def move(event: Any, number: int) -> None:
+        if event.stage == "verify" and number == 1:
+            bench.system.status["Thing/gate"] = {"address": "second"}
+
+    looks = looks_by_round(bench, GENERATED + thing("gate") + asks, move)
+    assert looks[-1] == ["mem"]
+    assert bench.system.objects["Thing/asks"].content["text"] == "second"
+
+
+def test_a_target_that_could_not_be_seen_is_looked_at_again_by_the_next_round() -> None:
+    bench = Bench(pool=System(), settings=EngineSettings(attempts=1))
+    assert bench.pool is not None
+    pool = bench.pool
+
+    def blind(event: Any, number: int) -> None:
+        if event.stage == "outcome" and number == 1:
+            pool.on_read = [Transient("pool: 503 try again")]
+
+    text = GENERATED + thing("other", group="pool/v1")
+    bench.run(thing("other", group="pool/v1"))
+    pool.objects.clear()
+    assert looks_by_round(bench, text, blind) == [["mem", "pool"], ["pool"]]
+    assert pool.objects.keys() == {"Thing/other"}
 
 
 def test_a_plan_that_moved_since_it_was_shown_is_not_applied() -> None:

@@ -93,6 +93,15 @@ def test_just_what_watches_the_change_is_quiet_from_before_the_first_write_until
     assert report.remaining.notes == ()
 
 
+def test_where_a_round_ended_the_quiet_the_next_one_looks_again(house: House) -> None:
+    secret = thing("made", kind="Secret", path="app") + thing("user", text="${vault('app', 'password')}")
+    report = house.run(files(*world(2), secret))
+    assert (report.verdict, report.rounds) == (Verdict.CONVERGED, 2)
+    calls = house.system.calls
+    between = calls[calls.index("unquiet") : calls.index("create Thing/user")]
+    assert "list" in between, "what a watcher shows may be another thing now"
+
+
 def test_a_change_that_nobody_watches_and_one_of_a_watcher_itself_need_no_quiet(house: House) -> None:
     assert house.run(files(*world()[:-3], thing("alone2"), *world()[-3:])).verdict is Verdict.CONVERGED
     resized = thing("near", group="eye/v1", annotations={"depends-on": "mem/Thing/door"}, size=5)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from reconciler.errors import Permanent
 from reconciler.resource import SecretValue
+from reconciler_vault import told
 from reconciler_vault.generate import make
 from reconciler_vault.kv import Metadata
 from reconciler_vault.shape import check, faults
@@ -51,6 +52,39 @@ class TestShape:
 
     def test_a_key_that_is_missing_is_not_judged(self) -> None:
         check("secret/mail", {}, {"a": wish(pattern="x")})
+
+
+class TestTold:
+    def test_a_private_key_is_proven_once_and_only_its_public_half_is_remembered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loaded: list[bytes] = []
+
+        def load(data: bytes, password: None) -> Any:
+            loaded.append(data)
+            return load_pem_private_key(data, password)
+
+        monkeypatch.setattr("cryptography.hazmat.primitives.serialization.load_pem_private_key", load)
+        monkeypatch.setattr(told, "_proven", {})
+        rules = {"key": wish(form="private-key")}
+        one, other = (make(Generate(type="rsa-2048")) for _ in range(2))
+        first = told.facts_of({"key": one}, rules)
+        first["key"]["public"] = "scribbled on"
+        again, another = told.facts_of({"key": one}, rules), told.facts_of({"key": other}, rules)
+        assert again["key"]["public"] not in ("scribbled on", another["key"]["public"])
+        assert len(loaded) == 2
+        lines = {line for value in (one, other) for line in value.reveal().splitlines()}
+        assert not [line for line in lines if line in repr(told._proven)]
+
+    def test_what_is_no_key_is_forgotten_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(told, "_proven", {})
+        assert "fault" in told.facts_of({"key": SecretValue("hush-hush")}, {"key": wish(form="private-key")})["key"]
+        assert told._proven == {}
+
+    def test_not_more_keys_are_remembered_than_a_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(told, "_proven", {})
+        monkeypatch.setattr(told, "MOST_PROVEN", 2)
+        for _ in range(5):
+            told.facts_of({"key": make(Generate(type="ed25519"))}, {"key": wish(form="private-key")})
+            assert len(told._proven) <= 2
 
 
 class TestGenerate:
