@@ -222,7 +222,8 @@ def report_lines(report: Report) -> Iterator[str]:
     yield f"{report.stack}{revision}: {report.verdict} in {report.seconds:.1f} s ({report.reason})"
     yield from (f"  {problem}" for problem in report.problems)
     for one in report.outcomes:
-        yield f"  {one.status}: {one.id}{f': {one.message}' if one.message else ''}"
+        said = one.message.removeprefix(f"{one.id}: ")
+        yield f"  {one.status}: {one.id}{f': {said}' if said else ''}"
     for held in report.remaining.held:
         yield f"  held by {held.guard}: {change_line(held.change)}: {held.reason}"
     for stuck in report.remaining.stuck:

@@ -13,7 +13,8 @@ from reconciler_k8s import applyset
 from reconciler_k8s.answers import NotFound
 from reconciler_k8s.client import APPLY, JSON_PATCH, MERGE_PATCH, METADATA, WHOLE, Call, Cluster, Served
 from reconciler_k8s.health import condition
-from reconciler_k8s.ownership import Seal, Wish, field_manager, make_wish
+from reconciler_k8s.ownership import Wish, field_manager, make_wish
+from reconciler_k8s.seals import Seal
 from reconciler_k8s.sight import found_in, unserved
 from reconciler_k8s.spec import KubernetesObject, config_hash
 
@@ -105,7 +106,7 @@ class Writer:
     def _wish(self, resource: Resource) -> Wish:
         assert isinstance(resource.spec, KubernetesObject)
         hashed = config_hash(resource.spec, self.content, self.scope.fingerprint)
-        return make_wish(resource, self.scope, Seal.of(self.scope), self.applied.id, hashed)
+        return make_wish(resource, self.scope, Seal.of(self.scope.fingerprint), self.applied.id, hashed)
 
     def _serving(self, change: Change) -> Served:
         if change.desired is None:
