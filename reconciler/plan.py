@@ -188,11 +188,11 @@ def _judge(resource: Resource, seen: Observation | None, inputs: Inputs) -> Chan
     if target in inputs.blind:
         return Stuck(id, Status.REFUSED, f"{target} cannot be seen: {inputs.blind[target]}", unknown=True)
     if seen is not None and seen.unknown:
-        return Stuck(id, Status.REFUSED, f"cannot be seen: {seen.unknown.removeprefix(f'{id}: ')}", unknown=True)
+        return Stuck(id, Status.REFUSED, f"cannot be seen: {seen.unknown}", unknown=True)
     if id in inputs.blocked:
         return Stuck(id, Status.BLOCKED, inputs.blocked[id])
     if seen is not None and seen.refused:
-        return Stuck(id, Status.REFUSED, seen.refused.removeprefix(f"{id}: "))
+        return Stuck(id, Status.REFUSED, seen.refused)
     if seen is None or seen.live is None:
         return _create(resource, target, seen, inputs)
     if seen.ownership is not Ownership.OURS and not resource.policy.adopt:
@@ -322,7 +322,8 @@ def _waiting(
         if (earlier or gate) and resource.id not in reasons:
             cause = earlier or gate
             assert cause is not None
-            reasons[resource.id] = f"waits for {cause}: {reasons.get(cause) or sick[cause]}"
+            said = (reasons.get(cause) or sick[cause]).removeprefix(f"{cause}: ")
+            reasons[resource.id] = f"waits for {cause}: {said}"
             yield resource.id, reasons[resource.id]
 
 

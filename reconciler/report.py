@@ -99,6 +99,12 @@ def by_whom(evidence: Evidence | None) -> str:
     return " ".join(part for part in parts if part)
 
 
+def about(id: ResourceId, text: str) -> str:
+    """Give ``driver/Kind/name: text``; an error that names its resource already, as every one does, names it once."""
+    text = text.removeprefix(f"{id}: ")
+    return f"{id}: {text}" if text else str(id)
+
+
 def change_line(change: Change) -> str:
     """Give ``~ driver/Kind/name (update, drift, by …)``."""
     details = ", ".join(part for part in (change.action.value, change.cause.value, by_whom(change.evidence)) if part)
@@ -130,7 +136,7 @@ def plan_lines(plan: Plan, *, fields: bool = True) -> Iterator[str]:
         if fields and held.change.action is not Action.DELETE:
             yield from (f"      {line}" for line in diff_lines(held.change.diffs))
     for stuck in plan.stuck:
-        yield f"{'unknown' if stuck.unknown else stuck.status.value}: {stuck.id}: {stuck.reason}"
+        yield f"{'unknown' if stuck.unknown else stuck.status.value}: {about(stuck.id, stuck.reason)}"
     yield from (f"note: {note}" for note in plan.notes)
     yield f"{plan.stack}: {summary(plan)}; {plan.unchanged} unchanged{beside(plan)}; digest {plan.digest[:12]}"
 
@@ -150,7 +156,10 @@ def plan_markdown(plan: Plan) -> str:
             fields = "<br>".join(_cell(line) for line in diff_lines(change.diffs, 6)) if change.action is not Action.DELETE else ""
             lines.append(f"| {SYMBOLS[change.action]} {change.action} | `{change.id}` | {_cell(why or change.cause.value)} | {fields} |")
         lines.append("")
-    lines += [f"- **{'unknown' if one.unknown else one.status.value}** `{one.id}`: {_cell(one.reason)}" for one in plan.stuck]
+    lines += [
+        f"- **{'unknown' if one.unknown else one.status.value}** `{one.id}`: {_cell(one.reason.removeprefix(f'{one.id}: '))}"
+        for one in plan.stuck
+    ]
     lines += [f"- note: {_cell(note)}" for note in plan.notes]
     return "\n".join([*lines, "", f"{plan.unchanged} unchanged{beside(plan)} · digest `{plan.digest[:12]}`"])
 
@@ -222,12 +231,11 @@ def report_lines(report: Report) -> Iterator[str]:
     yield f"{report.stack}{revision}: {report.verdict} in {report.seconds:.1f} s ({report.reason})"
     yield from (f"  {problem}" for problem in report.problems)
     for one in report.outcomes:
-        said = one.message.removeprefix(f"{one.id}: ")
-        yield f"  {one.status}: {one.id}{f': {said}' if said else ''}"
+        yield f"  {one.status}: {about(one.id, one.message)}"
     for held in report.remaining.held:
         yield f"  held by {held.guard}: {change_line(held.change)}: {held.reason}"
     for stuck in report.remaining.stuck:
-        yield f"  {'unknown' if stuck.unknown else stuck.status.value}: {stuck.id}: {stuck.reason}"
+        yield f"  {'unknown' if stuck.unknown else stuck.status.value}: {about(stuck.id, stuck.reason)}"
     for id, health in sorted(report.health.items()):
         yield f"  {health.level.name.lower()}: {id}: {health.message}"
     yield from (f"  note: {note}" for note in report.remaining.notes)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from reconciler.driver import Action, Evidence, FieldDiff
 from reconciler.report import (
+    about,
     by_whom,
     diff_lines,
     drifted,
@@ -17,6 +18,7 @@ from reconciler.report import (
     short,
     summary,
 )
+from reconciler.resource import ResourceId
 from tests.unit.core.memory import Bench, Object, degraded, stack_file, thing
 
 
@@ -118,3 +120,8 @@ def test_drift_is_listed_whether_it_is_repaired_or_only_reported() -> None:
     bench.run(wish)
     bench.system.objects["Thing/a"].content["size"] = 9
     assert [(one.id.name, one.action) for one in drifted(bench.plan(wish))] == [("a", Action.UPDATE)]
+
+
+def test_a_resource_is_named_once_though_its_error_names_it_too() -> None:
+    assert about(ResourceId.parse("k8s/Service/a/b"), "k8s/Service/a/b: was refused") == "k8s/Service/a/b: was refused"
+    assert about(ResourceId.parse("k8s/Service/a/b"), "") == "k8s/Service/a/b"
