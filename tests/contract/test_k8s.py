@@ -1075,3 +1075,22 @@ class TestWatching:
         with world.fail("server-error"), pytest.raises(Transient):
             next(driver.watch(bench.scope, Event()))
         driver.close()
+
+
+def test_a_port_that_was_put_back_still_goes_when_git_drops_it(world: KubernetesWorld, bench: Bench) -> None:
+    wanted = [HOME, resource(service(SMTP, IMAPS))]
+    bench.converge(wanted)
+    ports = live(world, wanted[1])["spec"]["ports"]
+    world.patch(wanted[1], {"spec": {"ports": [{**ports[0], "port": 26}, ports[1]]}})
+    bench.converge(wanted)
+    fewer = [HOME, resource(service(IMAPS))]
+    bench.converge(fewer)
+    assert [port["port"] for port in live(world, fewer[1])["spec"]["ports"]] == [993]
+
+
+def test_a_strategy_that_was_reset_goes_back_to_its_default_when_git_drops_it(world: KubernetesWorld, bench: Bench) -> None:
+    bench.converge([HOME, resource(deployment())])
+    bench.converge([HOME, resource(deployment(strategy={"type": "Recreate"}))])
+    last = [HOME, resource(deployment())]
+    bench.converge(last)
+    assert live(world, last[1])["spec"]["strategy"]["type"] == "RollingUpdate"
