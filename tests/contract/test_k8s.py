@@ -466,7 +466,9 @@ def test_a_port_that_somebody_renumbered_is_put_back(world: KubernetesWorld, ben
     wanted = [HOME, resource(service(SMTP, IMAPS))]
     bench.converge(wanted)
     world.patch(wanted[1], {"spec": {"ports": [{**SMTP, "port": 2525}, IMAPS]}})
-    assert change_of(bench, wanted, wanted[1]).action is Action.UPDATE
+    change = change_of(bench, wanted, wanted[1])
+    assert change.action is Action.UPDATE
+    assert [one.path for one in change.diffs] == ["/spec/ports/0/port"]
     bench.converge(wanted)
     assert [port["port"] for port in live(world, wanted[1])["spec"]["ports"]] == [25, 993]
 
