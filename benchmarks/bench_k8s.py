@@ -22,7 +22,8 @@ from reconciler_k8s.applyset import ApplySet
 from reconciler_k8s.client import Cluster
 from reconciler_k8s.config import KubernetesConfig
 from reconciler_k8s.driver import KubernetesDriver
-from reconciler_k8s.ownership import PART_OF, Seal, field_manager, make_wish
+from reconciler_k8s.ownership import PART_OF, field_manager, make_wish
+from reconciler_k8s.seals import Seal
 
 COUNT = 5000
 BESIDE = 300
@@ -159,7 +160,7 @@ def _beside_kubectl() -> list[dict[str, object]]:
 
 
 def _bodies(wanted: Sequence[Resource]) -> list[JSONObject]:
-    part_of, seal = ApplySet(cluster.OWNER, "default").id, Seal.of(cluster.scope())
+    part_of, seal = ApplySet(cluster.OWNER, "default").id, Seal.of(cluster.scope().fingerprint)
     return [make_wish(one, cluster.scope(), seal, part_of, "").body(lambda ref: "") for one in wanted]
 
 

@@ -16,7 +16,8 @@ from reconciler_k8s.applyset import ApplySet, write
 from reconciler_k8s.client import Cluster
 from reconciler_k8s.config import KubernetesConfig
 from reconciler_k8s.emulator import KubernetesEmulator
-from reconciler_k8s.ownership import Seal, field_manager, make_wish
+from reconciler_k8s.ownership import field_manager, make_wish
+from reconciler_k8s.seals import Seal
 from reconciler_k8s.spec import KubernetesObject
 from reconciler_k8s.write import contents_of
 
@@ -70,7 +71,7 @@ def fill(emulator: KubernetesEmulator, wanted: list[Resource]) -> None:
     """Apply the stack as the driver does, without its way over the network."""
     applied = ApplySet(OWNER, "default")
     for one in wanted:
-        wish = make_wish(one, scope(), Seal.of(scope()), applied.id, "")
+        wish = make_wish(one, scope(), Seal.of(scope().fingerprint), applied.id, "")
         emulator.apply(wish.body(lambda ref: ""), field_manager(OWNER))
     cluster = Cluster(KubernetesConfig(**emulator.settings()))
     write(cluster, applied, contents_of(wanted))

@@ -4,7 +4,7 @@ Pure: bytes in, data out. Knows YAML and nothing of resources.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -192,3 +192,13 @@ def _descend(node: yaml.Node, path: Sequence[str | int]) -> int:
             break
         line, node = child[0].start_mark.line + 1, child[1]
     return line
+
+
+def nameless(kind: str, data: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Say where and what is wrong with a document that has no name, in the words of what its writer may have meant."""
+    if kind.endswith("List") and "items" in data:
+        return ["kind"], f"a {kind} is no resource; write its items as documents of their own, --- between them"
+    metadata = data.get("metadata")
+    if isinstance(metadata, dict) and "generateName" in metadata:
+        return ["metadata", "generateName"], f"{kind} needs metadata.name; a generated name would be another object at each apply"
+    return ["metadata", "name"], f"{kind} needs metadata.name, a text"

@@ -23,7 +23,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[Pa
             message = f"is not a field here{did_you_mean(str(path[-1]), _fields(model, path[:-1]))}"
         else:
             text = one["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-            message = text[:1].lower() + text[1:]
+            message = text if text[1:2].isupper() else text[:1].lower() + text[1:]  # "SRV takes data" begins with a name
         if (key := (str(path), message)) not in said:
             said.add(key)
             yield path, message

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ValidationError
 
 from reconciler.checks import check
-from reconciler.documents import Document, line_of, read
+from reconciler.documents import Document, line_of, nameless, read
 from reconciler.driver import Plugin
 from reconciler.errors import InputError, Problem
 from reconciler.expressions import Environment, Expression, ExpressionError, parse, partial, render
@@ -190,7 +190,7 @@ class _Loader:
         if not isinstance(api_version, str) or not isinstance(kind, str):
             self._problem(document, [], "a document needs apiVersion and kind")
         elif not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
-            self._problem(document, ["metadata", "name"], f"{kind} needs metadata.name, a text")
+            self._problem(document, *nameless(kind, data))
         else:
             try:
                 plugin, spec = self.catalog.find(api_version, kind)

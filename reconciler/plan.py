@@ -322,7 +322,8 @@ def _waiting(
         if (earlier or gate) and resource.id not in reasons:
             cause = earlier or gate
             assert cause is not None
-            reasons[resource.id] = f"waits for {cause}: {reasons.get(cause) or sick[cause]}"
+            said = (reasons.get(cause) or sick[cause]).removeprefix(f"{cause}: ")
+            reasons[resource.id] = f"waits for {cause}: {said}"
             yield resource.id, reasons[resource.id]
 
 

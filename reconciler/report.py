@@ -101,6 +101,12 @@ def by_whom(evidence: Evidence | None) -> str:
     return " ".join(part for part in parts if part)
 
 
+def about(id: ResourceId, text: str) -> str:
+    """Give ``driver/Kind/name: text``; an error that names its resource already, as every one does, names it once."""
+    text = text.removeprefix(f"{id}: ")
+    return f"{id}: {text}" if text else str(id)
+
+
 def change_line(change: Change) -> str:
     """Give ``~ driver/Kind/name (update, drift, by …)``."""
     details = ", ".join(part for part in (change.action.value, change.cause.value, by_whom(change.evidence)) if part)
@@ -234,7 +240,7 @@ def report_lines(report: Report) -> Iterator[str]:
     yield f"{report.stack}{revision}: {report.verdict} in {report.seconds:.1f} s ({report.reason})"
     yield from (f"  {problem}" for problem in report.problems)
     for one in report.outcomes:
-        yield f"  {one.status}: {one.id}{f': {one.message}' if one.message else ''}"
+        yield f"  {one.status}: {about(one.id, one.message)}"
     for held in report.remaining.held:
         yield f"  held by {held.guard}: {change_line(held.change)}: {held.reason}"
     yield from (f"  {status}: {who}: {reason}" for status, who, reason in stuck_rows(report.remaining.stuck))

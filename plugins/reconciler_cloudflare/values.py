@@ -6,7 +6,7 @@ import re
 import idna
 
 _CANONICAL = re.compile(r"[a-z0-9_*-]{1,63}(?:\.[a-z0-9_*-]{1,63})*")
-_FORBIDDEN = re.compile(r'[\s@"();,\\]')
+_FORBIDDEN = re.compile(r'[\s@"();,:\\]')
 _BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
 _PARAMETER = re.compile(r'(?:^|(?<=\s))(?P<name>[a-z0-9-]+)(?:=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s"\\]*)))?(?=\s|$)')

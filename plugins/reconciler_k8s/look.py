@@ -30,7 +30,6 @@ from reconciler_k8s.ownership import (
     FINGERPRINTS,
     HASH,
     PART_OF,
-    Seal,
     Wish,
     claims,
     differs_by_config_hash,
@@ -39,7 +38,19 @@ from reconciler_k8s.ownership import (
     in_sync,
     make_wish,
 )
-from reconciler_k8s.sight import Found, Prediction, content_of, found_in, handle_of, reset_for, unserved, with_kind, with_rotations
+from reconciler_k8s.seals import Seal
+from reconciler_k8s.sight import (
+    Found,
+    Prediction,
+    completed,
+    content_of,
+    found_in,
+    handle_of,
+    reset_for,
+    unserved,
+    with_kind,
+    with_rotations,
+)
 from reconciler_k8s.spec import KubernetesObject, config_hash
 from reconciler_k8s.taking import refusal
 
@@ -99,7 +110,7 @@ class Look:
         return self._with_status(done)
 
     def _wish(self, wanted: Sequence[Resource]) -> None:
-        seal = Seal.of(self.scope)
+        seal = Seal.of(self.scope.fingerprint)
         content, part_of = content_of(self.scope.wanted.values()), self.applied.id
         for one in wanted:
             assert isinstance(one.spec, KubernetesObject)
@@ -342,7 +353,7 @@ class Look:
                 wish, spec=wish.spec.without(("/spec/strategy",) if wish.spec.full_kind == "Deployment" else ("/spec/ports",))
             )
             _, answer = self._dry_run(trimmed, uid, force=force)
-            prediction.answer = overlaid(answer, reset)
+            prediction.answer = overlaid(answer, completed(reset))
 
     def _dry_run(self, wish: Wish, uid: str | None, *, force: bool) -> tuple[int, JSONObject]:
         served, spec = self._serving(wish), wish.spec

@@ -1,5 +1,6 @@
-"""What kinds are called in resource ids, so that two groups of one cluster never meet in one name. Pure."""
+"""What kinds are called in resource ids, so that two groups of one cluster never meet in one name; and which names servers take. Pure."""
 
+import re
 from functools import cache
 
 BUILT_IN_GROUPS = frozenset(
@@ -53,3 +54,30 @@ def full_kind(api_version: str, kind: str) -> str:
 def qualified(group: str, kind: str) -> str:
     """Give the kind that ids have: alone for a group of Kubernetes' own, ``Kind.group`` for any other. The version is no part of it."""
     return kind if built_in(group) else f"{kind}.{group}"
+
+
+LABELS = frozenset({"Namespace", "Service"})
+"""Kinds whose names become one label of a host name."""
+FREE = frozenset({"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "APIService", "CSIDriver"})
+"""Kinds of Kubernetes' own that take other names, too, such as ``system:node``."""
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
+_DATA_KEY = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._-]{1,253}")
+
+
+def name_problem(kind: str, name: str) -> str:
+    """Say what no server would take in the name of a kind of Kubernetes' own; empty when nothing is wrong with it.
+
+    The rules are those of overview/working-with-objects/names. They matter before anything is asked: an object whose namespace comes in
+    the same plan is seen by no server until half of the plan is written.
+    """
+    if kind in FREE:
+        return ""
+    if kind in LABELS:
+        return "" if re.fullmatch(_LABEL, name) else "must be a DNS label: lower-case letters, digits and -, at most 63"
+    return "" if _SUBDOMAIN.fullmatch(name) else "must be a DNS name: labels of lower-case letters, digits and -, dots between them"
+
+
+def key_problem(key: str) -> str:
+    """Say what no server would take in a key of a ConfigMap or Secret; empty when nothing is wrong with it."""
+    return "" if _DATA_KEY.fullmatch(key) else "is no key: write letters, digits, -, _ and . only, at most 253"

@@ -4,7 +4,6 @@ Pure. A field that somebody else changed has left the entry of our field manager
 reads no value. The rules of ``managedFields`` are those of Kubernetes' server-side apply (reference/using-api/server-side-apply).
 """
 
-import hmac
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -14,8 +13,9 @@ from functools import lru_cache
 from typing import Any
 
 from reconciler.driver import Evidence, Mark, Ownership, Scope
-from reconciler.resource import JSONObject, Resource, SecretRef
+from reconciler.resource import JSONObject, Resource
 from reconciler_k8s.references import pod_template
+from reconciler_k8s.seals import Seal
 from reconciler_k8s.spec import CONFIG_HASH, KubernetesObject
 
 PART_OF = "applyset.kubernetes.io/part-of"
@@ -29,22 +29,6 @@ KEY_DEFAULTS: Mapping[str, Any] = {"protocol": "TCP"}
 def field_manager(owner: str) -> str:
     """Give the one field manager of a stack; two stacks under one name would overwrite each other without a word."""
     return f"reconciler:{owner}"
-
-
-@dataclass(frozen=True, slots=True)
-class Seal:
-    """Keyed digests for annotations, so that nobody who may read metadata can guess at the content of a Secret."""
-
-    key: bytes
-
-    @classmethod
-    def of(cls, scope: Scope) -> "Seal":
-        """Borrow the key of the fingerprints: one of a reference that reads nothing is the same in every pass."""
-        return cls(scope.fingerprint(SecretRef("reconciler/k8s", ())).encode())
-
-    def __call__(self, text: str) -> str:
-        """Give 20 hex digits."""
-        return hmac.digest(self.key, text.encode(), "sha256").hex()[:20]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +74,7 @@ def make_wish(resource: Resource, scope: Scope, seal: Seal, part_of: str, config
     spec = resource.spec.without(resource.policy.ignore)
     prints = {"/".join(path): scope.fingerprint(ref) for path, ref in spec.references}
     if spec.full_kind == "Secret":
-        plain = {f"data/{key}": f"git:{seal(value)}" for key, value in spec.manifest.get("data", {}).items() if isinstance(value, str)}
+        plain = {f"data/{key}": seal.of_git(value) for key, value in spec.manifest.get("data", {}).items() if isinstance(value, str)}
         prints = {**plain, **prints}
     rest = json.dumps([prints, config_hash], sort_keys=True) if prints or config_hash else ""
     hashed = f"{seal(wanted(resource))}.{seal(rest)}"

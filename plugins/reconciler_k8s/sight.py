@@ -109,6 +109,14 @@ def reset_for(manifest: JSONObject, refusal: str) -> JSONObject | None:
     return None
 
 
+def completed(reset: JSONObject) -> JSONObject:
+    """Give what such a patch leads to: the server fills in the defaults of a port, so that they are no difference."""
+    ports = reset["spec"].get("ports")
+    if ports is None:
+        return reset
+    return {"spec": {"ports": [{"protocol": "TCP", "targetPort": port.get("port"), **port} for port in ports]}}
+
+
 @dataclass(slots=True)
 class Prediction:
     """What the server says an apply would do to one live object."""

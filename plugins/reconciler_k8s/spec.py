@@ -16,8 +16,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from reconciler.cel import compiled
 from reconciler.resource import Fingerprint, JSONObject, ResourceId, SecretRef, Spec, digest, put, seal
-from reconciler_k8s.names import built_in, full_kind, split_version
+from reconciler_k8s.names import built_in, full_kind, key_problem, name_problem, split_version
 from reconciler_k8s.references import ids_required
+from reconciler_k8s.seals import Seal
 
 PREFIX = "reconciler/"
 RESTART = "reconciler/restart-on-change"
@@ -148,10 +149,16 @@ class KubernetesObject(Spec):
         return self.full_kind == "Secret" or bool(self._refs)
 
     def canonical(self, fingerprint: Fingerprint) -> JSONObject:
-        """Give the manifest with fingerprints in the place of secrets."""
-        if not self._refs:
-            return self.manifest
-        return fold(seal(self.manifest, fingerprint), lambda text: text)
+        """Give the manifest with fingerprints in the place of secrets, be they references or values that stand plain in a Secret."""
+        if self.full_kind == "Secret":
+            return self._sealed(fingerprint)
+        return seal(self.manifest, fingerprint) if self._refs else self.manifest
+
+    def _sealed(self, fingerprint: Fingerprint) -> JSONObject:
+        of_git = Seal.of(fingerprint).of_git
+        data = {key: of_git(value) for key, value in self.manifest.get("data", {}).items() if isinstance(value, str)}
+        whole = fold(seal(self.manifest, fingerprint), lambda text: text)
+        return {**whole, "data": {**whole["data"], **data}} if data else whole
 
     def secrets(self) -> tuple[SecretRef, ...]:
         """List every reference, in document order."""
@@ -271,6 +278,9 @@ def _check_kind(document: JSONObject, problems: list[tuple[Loc, str]]) -> None:
         problems.append((("metadata", "namespace"), f"a {kind} belongs to the whole cluster; take the namespace out"))
     if known and kind in NAMESPACED and not metadata.get("namespace"):
         problems.append((("metadata", "namespace"), f"a {kind} lives in a namespace; name it"))
+    name = metadata.get("name")
+    if known and isinstance(name, str) and kind in CLUSTER_SCOPED | NAMESPACED and (wrong := name_problem(kind, name)):
+        problems.append((("metadata", "name"), wrong))
     for part in ("labels", "annotations"):
         values = metadata.get(part)
         if values is not None and not isinstance(values, dict):
@@ -297,6 +307,7 @@ def _check_data(manifest: JSONObject, problems: list[tuple[Loc, str]]) -> None:
             problems.append(((part,), "must be a mapping"))
             continue
         manifest[part] = {key: "" if value is None else value for key, value in values.items()}
+        problems += [((part, str(key)), wrong) for key in values if (wrong := key_problem(str(key)))]
         for key, value in manifest[part].items():
             size += _check_value(KubernetesObject.kind_of(manifest), part, str(key), value, problems)
     if size > LARGEST_DATA:

@@ -22,7 +22,8 @@ from reconciler_k8s import applyset
 from reconciler_k8s.answers import Forbidden, NotFound
 from reconciler_k8s.client import METADATA, METADATA_LIST, Call, Cluster, Served
 from reconciler_k8s.expected import left_alone
-from reconciler_k8s.ownership import PART_OF, Seal, Wish, evidence_of, field_manager, in_sync, make_wish
+from reconciler_k8s.ownership import PART_OF, Wish, evidence_of, field_manager, in_sync, make_wish
+from reconciler_k8s.seals import Seal
 from reconciler_k8s.sight import content_of, found_in
 from reconciler_k8s.spec import KubernetesObject, config_hash
 
@@ -43,7 +44,7 @@ class Expired(Exception):
 
 def wishes_of(scope: Scope, part_of: str) -> dict[ResourceId, Wish]:
     """Work out what every wanted object of this driver must look like."""
-    seal, content = Seal.of(scope), content_of(scope.wanted.values())
+    seal, content = Seal.of(scope.fingerprint), content_of(scope.wanted.values())
     return {
         id: make_wish(one, scope, seal, part_of, config_hash(one.spec, content, scope.fingerprint))
         for id, one in scope.wanted.items()

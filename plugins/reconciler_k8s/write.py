@@ -13,7 +13,8 @@ from reconciler_k8s import applyset
 from reconciler_k8s.answers import NotFound
 from reconciler_k8s.client import APPLY, JSON_PATCH, MERGE_PATCH, METADATA, WHOLE, Call, Cluster, Served
 from reconciler_k8s.health import condition
-from reconciler_k8s.ownership import Seal, Wish, field_manager, make_wish
+from reconciler_k8s.ownership import Wish, field_manager, make_wish
+from reconciler_k8s.seals import Seal
 from reconciler_k8s.sight import found_in, unserved
 from reconciler_k8s.spec import KubernetesObject, config_hash
 
@@ -105,7 +106,7 @@ class Writer:
     def _wish(self, resource: Resource) -> Wish:
         assert isinstance(resource.spec, KubernetesObject)
         hashed = config_hash(resource.spec, self.content, self.scope.fingerprint)
-        return make_wish(resource, self.scope, Seal.of(self.scope), self.applied.id, hashed)
+        return make_wish(resource, self.scope, Seal.of(self.scope.fingerprint), self.applied.id, hashed)
 
     def _serving(self, change: Change) -> Served:
         if change.desired is None:
@@ -137,10 +138,17 @@ class Writer:
         return None
 
     def _reset(self, change: Change, served: Served, version: str | None) -> str | None:
-        """Clear the way for an apply; gives the version that this made, where versions are guarded."""
+        """Clear the way for an apply; gives the version that this made, where versions are guarded.
+
+        The patch leaves an entry of ours beside that of our applies, and a field that both own would stay when git drops it.
+        """
         guard = {"metadata": {"resourceVersion": version}} if version is not None else {}
-        answer = self._patch(change, served, MERGE_PATCH, {**change.handle["reset"], **guard})
-        return str(answer["metadata"]["resourceVersion"]) if version is not None else None
+        metadata = self._patch(change, served, MERGE_PATCH, {**change.handle["reset"], **guard})["metadata"]
+        manager, entries = field_manager(self.scope.owner), metadata.get("managedFields") or []
+        kept = [one for one in entries if (one.get("manager"), one.get("operation")) != (manager, "Update") or one.get("subresource")]
+        if kept and len(kept) < len(entries):
+            metadata = self._patch(change, served, JSON_PATCH, _owned_by(kept, metadata["resourceVersion"]))["metadata"]
+        return str(metadata["resourceVersion"]) if version is not None else None
 
     def _take(self, change: Change, served: Served, version: str | None) -> str | None:
         """Rename the entries of the managers that we replace to ours, so that what git leaves out goes at our first apply.
@@ -161,10 +169,7 @@ class Writer:
         for one in taken:
             _unite(merged, one.get("fieldsV1") or {})
         ours = {**taken[0], "manager": field_manager(self.scope.owner), "operation": "Apply", "fieldsV1": merged}
-        patch = [
-            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
-            {"op": "replace", "path": "/metadata/managedFields", "value": [*(one for one in entries if one not in taken), ours]},
-        ]
+        patch = _owned_by([*(one for one in entries if one not in taken), ours], metadata["resourceVersion"])
         answer = self._patch(change, served, JSON_PATCH, patch)
         return str(answer["metadata"]["resourceVersion"]) if version is not None else None
 
@@ -247,6 +252,14 @@ def contents_of(resources: Sequence[Resource]) -> applyset.Contents:
     specs = [one.spec for one in resources if isinstance(one.spec, KubernetesObject)]
     kinds = {".".join(part for part in (spec.kind, spec.api_version.rpartition("/")[0]) if part) for spec in specs}
     return applyset.Contents(frozenset(kinds), frozenset(spec.manifest["metadata"].get("namespace", "") for spec in specs) - {""})
+
+
+def _owned_by(entries: Sequence[JSONObject], version: str) -> list[JSONObject]:
+    """Give the JSON patch that writes who owns what, if the object is still at ``version``."""
+    return [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+        {"op": "replace", "path": "/metadata/managedFields", "value": list(entries)},
+    ]
 
 
 def _unite(target: JSONObject, fields: JSONObject) -> None:

@@ -217,6 +217,15 @@ def test_a_foreign_record_in_an_exclusive_set_is_reported_and_left_alone(world: 
     assert 'MX example.com "0 mx.evil.example"' in plan.notes[0]
 
 
+def test_a_foreign_record_beside_a_wish_that_claims_no_set_is_not_spoken_of(world: CloudflareWorld, bench: Bench) -> None:
+    mine = txt("spf", "v=spf1 -all", name=ZONE)
+    bench.converge([mine])
+    world.zone.post({"name": "@", "type": "TXT", "content": "verification=1"})
+    plan = bench.plan([mine])
+    assert not plan.changes
+    assert not plan.notes
+
+
 def test_email_routing_beside_our_own_exchange_is_reported(world: CloudflareWorld) -> None:
     locked = {"name": "@", "type": "MX", "content": "route1.mx.cloudflare.net", "priority": 5, "meta": {"read_only": True}}
     world.reload(zones={ZONE: {"records": [locked]}})
@@ -321,6 +330,11 @@ def test_a_proxy_is_switched_on_and_off_on_the_same_record_with_its_ttl(world: C
         bench.converge([record("x", name="x.example.com", type="A", content="192.0.2.1", ttl=300, proxied=proxied)])
         seen.append((only(world)["proxied"], only(world)["ttl"]))
     assert seen == [(False, 300), (True, 1), (False, 300)]
+
+
+def test_a_proxied_record_is_made_as_one(world: CloudflareWorld, bench: Bench) -> None:
+    bench.converge([record("x", name="x.example.com", type="A", content="192.0.2.1", proxied=True)], passes=1)
+    assert only(world)["proxied"] is True
     assert len(world.zone.records) == 1
 
 

@@ -151,6 +151,12 @@ def test_a_zone_that_the_token_cannot_see_hides_only_its_own_records(world: Clou
         bench.driver.observe([lost], bench.scope)
 
 
+def test_a_configured_zone_that_the_token_cannot_see_is_said_though_nothing_of_it_is_wanted(world: CloudflareWorld) -> None:
+    zones = {**world.emulator.settings()["zones"], "example.net": ""}
+    with opened(world, zones=zones) as bench, pytest.raises(Permanent, match=r"example\.net"):
+        bench.driver.observe([txt("x", "text")], bench.scope)
+
+
 def test_other_stacks_records_are_foreign(world: CloudflareWorld, bench: Bench) -> None:
     world.zone.post({"name": "x", "type": "TXT", "content": "text", "comment": mark("x", "test/other")})
     (seen,) = bench.observe([txt("x", "text")])

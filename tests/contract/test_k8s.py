@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from reconciler.driver import Action, Cause, Driver, Level, Observation, Ownership, Status
 from reconciler.errors import Permanent, Transient
+from reconciler.report import plan_text
 from reconciler.resource import JSONObject, Resource, ResourceId, ResourcePolicy, SecretRef
 from reconciler.testing import Bench, DriverContract, Sample, scope_for
 from reconciler_k8s import watch
@@ -465,7 +466,9 @@ def test_a_port_that_somebody_renumbered_is_put_back(world: KubernetesWorld, ben
     wanted = [HOME, resource(service(SMTP, IMAPS))]
     bench.converge(wanted)
     world.patch(wanted[1], {"spec": {"ports": [{**SMTP, "port": 2525}, IMAPS]}})
-    assert change_of(bench, wanted, wanted[1]).action is Action.UPDATE
+    change = change_of(bench, wanted, wanted[1])
+    assert change.action is Action.UPDATE
+    assert [one.path for one in change.diffs] == ["/spec/ports/0/port"]
     bench.converge(wanted)
     assert [port["port"] for port in live(world, wanted[1])["spec"]["ports"]] == [25, 993]
 
@@ -609,6 +612,7 @@ def test_adoption_removes_what_the_former_manager_had_and_says_so_before(world: 
     assert [
         note for note in bench.plan(wanted).notes if "takes over from kubectl-client-side-apply, whose other fields go: data.LEFT" in note
     ]
+    assert not [note for note in bench.plan(wanted).notes if "data.LOG" in note]
     bench.converge(wanted)
     assert live(world, wanted[1])["data"] == {"LOG": "info"}
 
@@ -642,6 +646,29 @@ def test_a_changed_config_map_restarts_only_the_pods_that_ask_for_it(world: Kube
     plan = bench.plan([HOME, resource(config_map(LOG="debug")), resource(asking), resource(other)])
     assert [str(one.id) for one in plan.changes] == ["k8s/ConfigMap/mail/postfix", "k8s/Deployment/mail/mailserver"]
     assert [one.path for one in plan.changes[1].diffs] == ["/spec/template/metadata/annotations/reconciler~1config-hash"]
+
+
+def test_a_value_of_a_secret_that_somebody_changed_is_shown_by_whom_and_put_back(world: KubernetesWorld, bench: Bench) -> None:
+    wanted = [HOME, resource(secret(password=RELAY, user="plain"))]
+    bench.converge(wanted)
+    world.patch(wanted[1], {"data": {"password": encode("stolen"), "user": encode("stolen")}})
+    shown = {one.path: one.before for one in change_of(bench, wanted, wanted[1]).diffs}
+    assert shown == {"/data/password": "secret:changed by kubectl-edit", "/data/user": "secret:changed by kubectl-edit"}
+    bench.converge(wanted)
+    assert live(world, wanted[1])["data"] == {"password": encode(PASSWORD), "user": encode("plain")}
+
+
+def test_a_value_that_stands_plain_in_git_is_in_no_plan(world: KubernetesWorld, bench: Bench) -> None:
+    first = [HOME, resource(secret(user="plain-canary"))]
+    again = [HOME, resource(secret(user="plain-canary-2"))]
+    anew = [HOME, resource({**secret(user="plain-canary-2"), "type": "example.org/other"}, replace=True)]
+    for wanted in (first, again, anew):
+        shown = plan_text(bench.plan(wanted))
+        assert "git:" in shown
+        assert "plain-canary" not in shown
+        assert encode("plain-canary")[:12] not in shown
+        bench.converge(wanted)
+    assert live(world, anew[1])["data"] == {"user": encode("plain-canary-2")}
 
 
 def test_a_refused_secret_says_which_field_and_no_value(world: KubernetesWorld, bench: Bench) -> None:
@@ -1076,3 +1103,22 @@ class TestWatching:
         with world.fail("server-error"), pytest.raises(Transient):
             next(driver.watch(bench.scope, Event()))
         driver.close()
+
+
+def test_a_port_that_was_put_back_still_goes_when_git_drops_it(world: KubernetesWorld, bench: Bench) -> None:
+    wanted = [HOME, resource(service(SMTP, IMAPS))]
+    bench.converge(wanted)
+    ports = live(world, wanted[1])["spec"]["ports"]
+    world.patch(wanted[1], {"spec": {"ports": [{**ports[0], "port": 26}, ports[1]]}})
+    bench.converge(wanted)
+    fewer = [HOME, resource(service(IMAPS))]
+    bench.converge(fewer)
+    assert [port["port"] for port in live(world, fewer[1])["spec"]["ports"]] == [993]
+
+
+def test_a_strategy_that_was_reset_goes_back_to_its_default_when_git_drops_it(world: KubernetesWorld, bench: Bench) -> None:
+    bench.converge([HOME, resource(deployment())])
+    bench.converge([HOME, resource(deployment(strategy={"type": "Recreate"}))])
+    last = [HOME, resource(deployment())]
+    bench.converge(last)
+    assert live(world, last[1])["spec"]["strategy"]["type"] == "RollingUpdate"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from reconciler.driver import Mark
+from reconciler.invalid import explain
 from reconciler.resource import JSONObject, SecretRef
 from reconciler_cloudflare.data import MODELS
 from reconciler_cloudflare.spec import DNSRecord, body_of, describe, form_of, join_comment, key_of, patch_of, split_comment
@@ -209,3 +210,9 @@ def test_a_comment_without_a_mark_is_all_remark() -> None:
 def test_a_record_is_described_in_one_short_line() -> None:
     assert describe(form(type="MX", content="a.example.com", priority=1)) == 'MX example.com "1 a.example.com"'
     assert len(describe(form(type="TXT", content="x" * 500))) < 90
+
+
+def test_a_problem_that_begins_with_a_name_keeps_its_capitals() -> None:
+    with pytest.raises(ValidationError) as caught:
+        DNSRecord.model_validate({"zone": "example.com", "name": "a.example.com", "type": "SRV", "content": "1 2 3 host"})
+    assert [text for path, text in explain(caught.value, DNSRecord) if path == ["content"]] == ["SRV takes data, not content"]

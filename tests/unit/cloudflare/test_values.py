@@ -99,7 +99,19 @@ def test_a_host_has_one_spelling(name: str, canonical: str) -> None:
     assert host(canonical) == canonical
 
 
-@pytest.mark.parametrize("name", ["", "a..b", "a b.example.com", "user@example.com", "x" * 64 + ".com", ".".join(["abcdefgh"] * 30)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a..b",
+        "http://a.example.com",
+        "a.example.com:25",
+        "a b.example.com",
+        "user@example.com",
+        "x" * 64 + ".com",
+        ".".join(["abcdefgh"] * 30),
+    ],
+)
 def test_what_is_no_host_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"host name|characters"):
         host(name)

@@ -309,6 +309,15 @@ def test_a_document_without_a_name_is_refused(metadata: str) -> None:
     assert problems(f"apiVersion: mem/v1\nkind: Thing\nmetadata: {metadata}\n") == ["all.yaml:3: Thing needs metadata.name, a text"]
 
 
+def test_what_has_no_name_for_a_reason_is_told_what_to_do_instead() -> None:
+    assert problems("apiVersion: v1\nkind: List\nitems: []\n") == [
+        "all.yaml:2: a List is no resource; write its items as documents of their own, --- between them"
+    ]
+    assert problems("apiVersion: v1\nkind: Pod\nmetadata:\n  generateName: x-\n") == [
+        "all.yaml:4: Pod needs metadata.name; a generated name would be another object at each apply"
+    ]
+
+
 def test_a_document_without_a_kind_is_refused() -> None:
     assert problems("metadata: {name: a}\n") == ["all.yaml:1: a document needs apiVersion and kind"]
 

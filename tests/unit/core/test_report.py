@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from reconciler.driver import Action, Evidence, FieldDiff, Status
 from reconciler.plan import Plan, Stuck
 from reconciler.report import (
+    about,
     by_whom,
     diff_lines,
     drifted,
@@ -19,6 +20,7 @@ from reconciler.report import (
     stuck_rows,
     summary,
 )
+from reconciler.resource import ResourceId
 from tests.unit.core.memory import Bench, Object, degraded, mem, stack_file, thing
 
 
@@ -131,3 +133,8 @@ def test_what_cannot_be_seen_for_one_reason_is_told_once() -> None:
         ("blocked", "mem/Thing/w1", "waits for mem/Thing/1: mem cannot be seen: no token"),
     ]
     assert plan_text(Plan("test", "", stuck=tuple(stuck))).count("no token") == 3
+
+
+def test_a_resource_is_named_once_though_its_error_names_it_too() -> None:
+    assert about(ResourceId.parse("k8s/Service/a/b"), "k8s/Service/a/b: was refused") == "k8s/Service/a/b: was refused"
+    assert about(ResourceId.parse("k8s/Service/a/b"), "") == "k8s/Service/a/b"

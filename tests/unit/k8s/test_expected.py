@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from reconciler.driver import Scope
 from reconciler.resource import JSONObject, Resource, ResourceId, ResourcePolicy
 from reconciler_k8s.expected import STORAGE, left_alone, quantity
-from reconciler_k8s.ownership import Claim, Seal, Wish, make_wish
+from reconciler_k8s.ownership import Claim, Wish, make_wish
 from reconciler_k8s.rights import right_of
+from reconciler_k8s.seals import Seal
 from reconciler_k8s.spec import KubernetesObject
 from reconciler_k8s.taking import refusal
 
@@ -25,7 +26,7 @@ def wish(kind: str = "Deployment", api: str = "apps/v1", *, spec: JSONObject | N
     whole = {"apiVersion": api, "kind": kind, "metadata": {"name": "a", "namespace": "n", **notes}, "spec": spec or {"replicas": 2}}
     name, found = KubernetesObject.from_document(whole)
     made = Resource(ResourceId("k8s", kind, name), found, policy=ResourcePolicy(**policy))
-    return make_wish(made, SCOPE, Seal.of(SCOPE), "applyset-x-v1", "")
+    return make_wish(made, SCOPE, Seal.of(SCOPE.fingerprint), "applyset-x-v1", "")
 
 
 def entry(manager: str, subresource: str = "", /, **fields: Any) -> JSONObject:

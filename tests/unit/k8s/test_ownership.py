@@ -8,7 +8,8 @@ from reconciler.driver import Ownership, Scope
 from reconciler.resource import JSONObject, Resource, ResourceId
 from reconciler_k8s.emulator.merging import encode, fields_of
 from reconciler_k8s.emulator.shapes import ANY, named
-from reconciler_k8s.ownership import Claim, Seal, claims, covers, evidence_of, in_sync, make_wish, ownership_of
+from reconciler_k8s.ownership import Claim, claims, covers, evidence_of, in_sync, make_wish, ownership_of
+from reconciler_k8s.seals import Seal
 from reconciler_k8s.spec import KubernetesObject
 
 TEXT = st.text("abcxyz./-", min_size=1, max_size=6)
@@ -45,7 +46,7 @@ def wish_and_metadata(**changes: Any) -> tuple[Any, JSONObject, Scope]:
     name, spec = KubernetesObject.from_document(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "n"}, "data": {"x": "1"}}
     )
-    wish = make_wish(Resource(ResourceId("k8s", "ConfigMap", name), spec), scope, Seal.of(scope), "applyset-x-v1", "")
+    wish = make_wish(Resource(ResourceId("k8s", "ConfigMap", name), spec), scope, Seal.of(scope.fingerprint), "applyset-x-v1", "")
     body = wish.body(str)
     fields = encode(
         frozenset(

@@ -100,6 +100,18 @@ class TestProblems:
     def test_data_of_a_secret_that_is_not_base64(self) -> None:
         assert problems(document("Secret", data={"a": "not base64!"})) == [("data/a", "is not base64; use stringData for plain text")]
 
+    @pytest.mark.parametrize(("kind", "name"), [("Deployment", "Web_1"), ("ConfigMap", "-a"), ("Service", "a.b"), ("ConfigMap", "a" * 254)])
+    def test_a_name_that_no_server_takes(self, kind: str, name: str) -> None:
+        assert [where for where, _ in problems(document(kind, name=name))] == ["metadata/name"]
+
+    @pytest.mark.parametrize(("kind", "name"), [("Role", "system:node"), ("ConfigMap", "kube-root-ca.crt"), ("Service", "a-1")])
+    def test_a_name_that_servers_take(self, kind: str, name: str) -> None:
+        assert spec(document(kind, name=name)).manifest["metadata"]["name"] == name
+
+    @pytest.mark.parametrize("key", ["weird key", "..", "a/b", "", "x" * 254])
+    def test_a_key_that_no_server_takes(self, key: str) -> None:
+        assert problems(document(data={key: "x"})) == [(f"data/{key}", "is no key: write letters, digits, -, _ and . only, at most 253")]
+
     def test_more_than_a_cluster_stores(self) -> None:
         assert "1048576" in problems(document(data={"a": "x" * 1_048_577}))[0][1]
 
