@@ -21,6 +21,8 @@ from reconciler_k8s.spec import KubernetesObject, config_hash
 ORDER = {"Namespace": 0, "CustomResourceDefinition": 1}
 POLL = 0.05
 """Seconds between two looks at something that the server finishes by itself."""
+TRIES = 4
+"""So often an object is looked at and deleted while its controllers keep changing it."""
 
 
 @dataclass(slots=True)
@@ -219,6 +221,13 @@ class Writer:
     # -- deletes -------------------------------------------------------------------------------------------------------------
 
     def _delete(self, change: Change) -> str | None:
+        """Delete an object of ours. A controller may write its status between our look and our word: then we look again."""
+        for _ in range(TRIES - 1):
+            with suppress(Conflict):
+                return self._delete_as_seen(change)
+        return self._delete_as_seen(change)
+
+    def _delete_as_seen(self, change: Change) -> str | None:
         served = self._serving(change)
         metadata = self._metadata(change, served)
         if metadata is None:
