@@ -92,7 +92,7 @@ class Client(Calls):
             if self._loop is None or self._thread is None:
                 return
             with suppress(TimeoutError):
-                asyncio.run_coroutine_threadsafe(self._wire.close(), self._loop).result(self._config.timeout)
+                asyncio.run_coroutine_threadsafe(_ended(self._wire.close()), self._loop).result(self._config.timeout)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -117,6 +117,19 @@ class _Json:
     @staticmethod
     def loads(text: str | bytes, **_: Any) -> Any:
         return orjson.loads(text)
+
+
+async def _ended(closing: Coroutine[Any, Any, None]) -> None:
+    """Close, and let all that is under way on this loop end, so that no socket is left behind when it stops."""
+    try:
+        await closing
+    finally:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for one in others:
+            one.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        for _ in range(3):  # a transport says that it is closed one turn of the loop after it was told to
+            await asyncio.sleep(0)
 
 
 class _Wire:
