@@ -21,6 +21,7 @@ from reconciler.resource import JSONObject
 from reconciler.writing import may_write
 from reconciler_uptime_kuma.answers import accepted
 from reconciler_uptime_kuma.calls import Calls
+from reconciler_uptime_kuma.carrier import Carrier
 from reconciler_uptime_kuma.config import UptimeKumaConfig
 from reconciler_uptime_kuma.dialect import CLASSIC, Dialect
 from reconciler_uptime_kuma.login import Login, SocketLogin
@@ -140,6 +141,7 @@ class _Wire:
         self._url = config.url.rstrip("/")
         self._tls = ssl.create_default_context(cafile=str(config.ca_file)) if config.ca_file is not None else None
         self._socket: socketio.AsyncClient | None = None
+        self._carrier: Carrier | None = None
         self._changed = asyncio.Event()
         self._pushed: dict[str, Any] = {}
         self._beats: dict[int, JSONObject] = {}
@@ -209,10 +211,15 @@ class _Wire:
         return found
 
     async def close(self) -> None:
-        """Close the socket, if there is one."""
+        """Close the socket, if there is one, and what carries it: the library lets go of a connection that failed half-way."""
         socket, self._socket = self._socket, None
-        if socket is not None:
-            await socket.disconnect()
+        carrier, self._carrier = self._carrier, None
+        try:
+            if socket is not None:
+                await socket.disconnect()
+        finally:
+            if carrier is not None:
+                await carrier.close()
 
     # -- connecting ----------------------------------------------------------------------------------------------------------
 
@@ -227,7 +234,8 @@ class _Wire:
         await self.close()
         self._pushed, self._beats, self._stale = {}, {}, set()
         self._lost = lost = asyncio.get_running_loop().create_future()
-        self._socket = socket = self._new_socket(lost)
+        self._carrier = carrier = Carrier()
+        self._socket = socket = self._new_socket(lost, carrier)
         try:
             await self._dial(socket)
             # 2.x takes no call before its first push: an earlier one is dropped without an answer.
@@ -245,11 +253,13 @@ class _Wire:
         except TypeError:  # the library takes the code of a close for the first message
             raise Transient(f"{self._url}: closed the connection at once; it may be starting") from None
 
-    def _new_socket(self, lost: asyncio.Future[None]) -> socketio.AsyncClient:
+    def _new_socket(self, lost: asyncio.Future[None], carrier: Carrier) -> socketio.AsyncClient:
         options: dict[str, Any] = {"max_msg_size": MAX_MESSAGE}
         if self._tls is not None:
             options["ssl"] = self._tls
-        socket = socketio.AsyncClient(reconnection=False, handle_sigint=False, websocket_extra_options=options, json=_Json)
+        socket = socketio.AsyncClient(
+            reconnection=False, handle_sigint=False, http_session=carrier, websocket_extra_options=options, json=_Json
+        )
         for event in (*LISTS, "autoLogin", *(NEWS if self._listen is not None else ())):
             socket.on(event, partial(self._keep, event))
         socket.on("info", self._on_info)

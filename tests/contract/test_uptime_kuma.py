@@ -316,6 +316,28 @@ class TestLogin:
         with serving(monitors=rows) as emulator, bench_on(emulator) as bench:
             bench.converge([FOLDER])
 
+    def test_a_connection_that_came_to_nothing_is_closed_though_the_driver_lives_on(self) -> None:
+        gone = threading.Event()
+
+        async def mute(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.accept"})
+                while (await receive())["type"] != "websocket.disconnect":
+                    pass
+                gone.set()
+
+        server = AppServer(mute)
+        server.start()
+        driver = UptimeKumaDriver(UptimeKumaConfig(url=server.url, username="a", timeout=0.5))
+        try:
+            with pytest.raises(Transient):
+                driver.observe([], Scope("test/x"))
+            assert gone.wait(5), "nobody may wait for the collector to find it"
+        finally:
+            driver.close()
+            server.stop()
+
     def test_a_server_that_closes_every_connection_at_once_is_transient(self) -> None:
         async def slam(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "websocket":
