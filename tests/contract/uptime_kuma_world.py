@@ -321,10 +321,14 @@ async def _pass(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamW
     """Carry both ways until one of the two ends it."""
     near, far = await asyncio.open_connection("127.0.0.1", port)
     ways = [asyncio.ensure_future(_pump(reader, far)), asyncio.ensure_future(_pump(near, writer))]
-    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    for one in (far, writer):
-        one.close()
-    await asyncio.gather(*ways, return_exceptions=True)
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for way in ways:
+            way.cancel()
+        for one in (far, writer):
+            one.close()
+        await asyncio.gather(*ways, far.wait_closed(), writer.wait_closed(), return_exceptions=True)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -334,6 +338,10 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def _shut(door: asyncio.Server) -> None:
+    """Close the door, and end whoever still stands in it: a loop that stops under them leaves their sockets behind."""
     door.close()
-    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    await asyncio.wait(left, timeout=3) if left else None
+    standing = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in standing:
+        one.cancel()
+    await asyncio.gather(*standing, return_exceptions=True)
+    await door.wait_closed()
