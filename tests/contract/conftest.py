@@ -23,7 +23,7 @@ THINNED = ("cloudflare", "kubernetes")
 
 def imported() -> list[Path]:
     """Give the files that this process has imported of the libraries that the image holds in part, below site-packages."""
-    files = [Path(module.__file__) for name, module in list(sys.modules.items()) if name.split(".")[0] in THINNED and module.__file__]
+    files = [Path(module.__file__) for name, module in sys.modules.copy().items() if name.split(".")[0] in THINNED and module.__file__]
     return [Path(*file.parts[file.parts.index("site-packages") + 1 :]) for file in files]
 
 
