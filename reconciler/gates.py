@@ -28,7 +28,7 @@ class Look:
 
 @dataclass(slots=True)
 class Gates:
-    """``health`` is what was seen last; ``poll`` the seconds until the second look at a target, with each one half as long again."""
+    """``health`` is what was seen last; ``poll`` is the pace of looks at a target: sooner at first, then ever slower."""
 
     graph: Graph
     health: Mapping[ResourceId, Health]

@@ -138,11 +138,10 @@ class Secrets:
         store = self.store
         try:
             self._ask(lambda scope: store.note(path, note, scope))
-        except Permanent as error:
-            self._coarse[path] = str(error)
-            return
-        except DriverError:
-            pass  # the tags are good for this pass, and the next one makes them again
+        except DriverError as error:  # unless it is refused for good, the tags serve this pass, and the next one makes them again
+            if isinstance(error, Permanent):
+                self._coarse[path] = str(error)
+                return
         self.versions = {**self.versions, path: SecretVersion(note.version, frozenset(reading.values), note)}
         self._notes[path] = note
 

@@ -5,6 +5,7 @@ there; people and other tools put the other values in.
 """
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -40,9 +41,9 @@ class VaultSpec(Spec):
         return name, cls.model_validate(({cls.named_by: name} if cls.named_by else {}) | (document.get("spec") or {}))
 
     @property
+    @abstractmethod
     def natural(self) -> str:
         """What the object is called in the system, unique within its kind."""
-        raise NotImplementedError
 
 
 class Generate(BaseModel):

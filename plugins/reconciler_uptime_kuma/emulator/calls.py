@@ -1,5 +1,6 @@
 """The calls about monitors, notifications, tags and keys: what each answers, and what it pushes before and after."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import Any
 
@@ -19,22 +20,22 @@ _ENGLISH = {
 }
 
 
-class Calls:
+class Calls(ABC):
     """The handlers ``on_<event>``. What they need of the sockets comes from the subclass."""
 
     store: Store
 
+    @abstractmethod
     async def push(self, event: str, *args: Any, to: str = ROOM) -> None:
         """Send an event to one client, or to all of the user's."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def check(self, id: int) -> None:
         """Check a monitor and push the heartbeat."""
-        raise NotImplementedError
 
+    @abstractmethod
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something after the answer has been sent."""
-        raise NotImplementedError
 
     @property
     def modern(self) -> bool:
