@@ -53,6 +53,7 @@ class Outbox:
     def exchange(self, other: "Outbox") -> None:
         """Send as that one would from now on."""
         self.sink, self.pace, self.debounce, self.name, self.before = other.sink, other.pace, other.debounce, other.name, other.before
+        self.address = other.address
 
     def run(self, stop: Event) -> None:
         """Send until ``stop`` is set, then one more at most; what is left waits in the store for the next start."""
