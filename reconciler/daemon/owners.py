@@ -31,6 +31,7 @@ class Owners:
         """Forget the repositories that are not followed any more: their stacks may move."""
         self._owner = {name: source for name, source in self._owner.items() if source in sources}
         self._has = {source: names for source, names in self._has.items() if source in sources}
+        self._keep()
 
     def claim(self, name: str, desired: Desired) -> None:
         """Let the repository of ``desired`` have a stack. Raises InputError naming both when another one has it."""

@@ -27,6 +27,8 @@ def daemon(settings: Settings, store: Store, *, path: Path | None = None, worker
     """Make a daemon that watches ``path``, or the repository of the settings. Raises SettingsError."""
     workshop = Workshop(settings)
     owners = Owners(cache_of(settings) / "stacks.json" if path is None else None)
+    if path is None:
+        owners.follow(frozenset(settings.sources()))
     head, post, queue = _head(settings, workshop, path), outbox(settings, store, workshop.clock), queue_of(store, workers)
     made = Daemon(workshop, store, head, post, listen, workers=workers, queue=queue, owners=owners)
     if path is None:

@@ -323,6 +323,14 @@ class TestOwners:
     def desired(self, source: str, *names: str) -> Desired:
         return Desired(Revision("c", {}), "desired", names, source=source)
 
+    def test_a_stack_may_move_when_its_repository_is_followed_no_more_also_over_a_restart(self, tmp_path: Path) -> None:
+        Owners(tmp_path / "stacks.json").claim("mail", self.desired("one", "mail"))
+        owners = Owners(tmp_path / "stacks.json")
+        owners.follow(frozenset({"two"}))
+        again = Owners(tmp_path / "stacks.json")
+        again.claim("mail", self.desired("two", "mail"))
+        assert again.of("mail") == "two"
+
     def test_a_stack_of_two_repositories_is_refused_to_the_second_naming_both(self) -> None:
         owners = Owners()
         owners.claim("mail", self.desired("one", "mail"))
