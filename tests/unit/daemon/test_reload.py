@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -10,20 +11,31 @@ import pytest
 import yaml
 
 from reconciler.compose import Workshop
+from reconciler.daemon.incidents import Part
 from reconciler.daemon.loop import Daemon
 from reconciler.daemon.recording import recorder
 from reconciler.daemon.reload import Reloader
 from reconciler.daemon.service import daemon
+from reconciler.daemon.statuses import unshown
 from reconciler.driver import Observation, Outcome
 from reconciler.notify.slack import SlackSink
+from reconciler.plan import Plan
 from reconciler.registry import Catalog
+from reconciler.report import Report, Verdict
 from reconciler.settings import Settings, load_settings
 from reconciler.state import Store
 from reconciler.targets import Targets
-from tests.unit.core.memory import CATALOG
+from tests.unit.core.memory import CATALOG, NOW
+from tests.unit.daemon.house import commit
 from tests.unit.test_source import Upstream
 
 CANARY = "t0ken-c4n4ry"
+RECORD = """
+apiVersion: cloudflare/v1
+kind: DNSRecord
+metadata: {name: www}
+spec: {zone: example.org, name: www.example.org, type: A, content: 192.0.2.1}
+"""
 
 
 class Place:
@@ -108,6 +120,23 @@ class TestTaking:
         assert isinstance(place.daemon.outbox.sink, SlackSink)
         assert place.daemon.outbox.pace > 1
 
+    def test_links_lead_where_the_new_settings_say(self, place: Place) -> None:
+        place.write(notify={"link": "https://new.example.org/{stack}"})
+        assert place.reloader.turn()
+        assert place.daemon.outbox.address(Part(run=1), "mail") == "https://new.example.org/mail"
+
+    def test_a_forge_that_is_new_is_owed_a_status_by_the_next_commit(self, place: Place) -> None:
+        owed = Report("mail", "a" * 40, "a commit", Verdict.CONVERGED, NOW, NOW, Plan("mail", "").sealed(), Plan("mail", "").sealed())
+        place.store.record(owed, {})
+        with place.store.transaction() as connection:
+            assert not list(unshown(connection)), "there is nobody to tell"
+        forge = {"kind": "github", "url": "https://api.example.org", "token": "t", "repository": "me/infra"}
+        place.write(forge=forge)
+        assert place.reloader.turn()
+        place.store.record(owed, {})
+        with place.store.transaction() as connection:
+            assert [one.stack for one in unshown(connection)] == ["mail"]
+
     def test_a_signal_reads_them_though_nothing_changed(self, place: Place, caplog: pytest.LogCaptureFixture) -> None:
         assert not place.reloader.turn(asked=True)
         assert "the settings were read anew: nothing changed" in caplog.text
@@ -167,6 +196,16 @@ class TestRepositories:
         assert place.reloader.turn()
         assert head.pairs()["repository"] == before
         assert head.pairs()["other"] != other_before
+
+    def test_one_that_is_taken_out_is_followed_no_more_and_nothing_of_it_is_in_force(self, place: Place) -> None:
+        other = Upstream(place.folder / "other")
+        place.write(repositories={"other": {"url": other.url}})
+        assert place.reloader.turn()
+        place.daemon.accept(replace(commit("c1", web=RECORD), source="other"))
+        assert set(place.daemon.force) == {"web"}
+        place.write(repositories={})
+        assert place.reloader.turn()
+        assert not place.daemon.force
 
 
 class Wire:
