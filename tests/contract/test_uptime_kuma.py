@@ -305,7 +305,7 @@ class TestLogin:
             bench.observe([])
 
     def test_a_certificate_is_trusted_only_where_its_authority_is_known(self, emulator: UptimeKumaEmulator, tmp_path: Path) -> None:
-        with behind_tls(emulator, tmp_path) as (url, authority):
+        with behind_tls(emulator.settings()["url"], tmp_path) as (url, authority):
             with bench_on(emulator, url=url) as bench, pytest.raises(Permanent, match=r"certificate is not trusted.*name its authority"):
                 bench.observe([])
             with bench_on(emulator, url=url, ca_file=authority) as bench:

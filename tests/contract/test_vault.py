@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -13,10 +14,13 @@ from reconciler.errors import Permanent
 from reconciler.resource import JSONObject, ResourceId
 from reconciler.sandbox.server import READS, Fault
 from reconciler.testing import Bench, DriverContract, adopting, scope_for
+from reconciler_vault.client import Vault
+from reconciler_vault.config import VaultConfig
 from reconciler_vault.driver import VaultDriver
 from reconciler_vault.emulator import VaultEmulator
 from reconciler_vault.emulator.wire import Call
 from reconciler_vault.group import IdentityGroup
+from reconciler_vault.kv import KV
 from reconciler_vault.spec import AppRole, Mount
 
 EMULATOR, WORLD = VaultEmulator, EmulatedVault
@@ -294,6 +298,25 @@ class TestWritingSecrets:
         world.emulator.ask("POST", "sys/mounts/old", {"type": "kv"})
         (stuck,) = bench.plan([secret("old/one", password=PASSWORD)]).stuck
         assert "old/ is not kv version 2" in stuck.reason
+
+    def test_where_no_engine_is_mounted_nothing_is_written_and_that_is_said(self, world: EmulatedVault, bench: Bench) -> None:
+        (outcome,) = bench.apply(bench.plan([secret("nowhere/one", password=PASSWORD)]))
+        assert outcome.status is Status.FAILED
+        assert outcome.message.startswith("nowhere/one: there is no secrets engine here")
+
+    def test_mounts_become_known_while_other_threads_look_among_them(self, world: EmulatedVault, bench: Bench) -> None:
+        world.emulator.ask("POST", "sys/mounts/apps", {"type": "kv", "options": {"version": "2"}})
+        kv = KV(Vault(VaultConfig.model_validate(world.settings())))
+        kv.metadata(SHARED, bench.scope)
+
+        class Interrupted(str):
+            """A path at which another thread has its turn while its mount is looked for."""
+
+            def startswith(self, *wanted: Any) -> bool:
+                kv.metadata("apps/one", bench.scope)
+                return super().startswith(*wanted)
+
+        assert kv.metadata(Interrupted(SHARED), bench.scope) is not None
 
 
 class TestLettingGo:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from uptime_kuma_world import behind_tls
 
 from reconciler.desired import desired_below
 from reconciler.driver import Scope, SecretNote, Status
@@ -345,6 +346,16 @@ class TestTrouble:
             connect(url="http://127.0.0.1:1").observe([])
         with pytest.raises(Permanent, match="this is not an address"):
             connect(url="vault.example.org").observe([])
+
+    def test_a_certificate_is_trusted_only_where_its_authority_is_known(
+        self, emulator: VaultEmulator, connect: Opener, tmp_path: Path
+    ) -> None:
+        with behind_tls(emulator.settings()["url"], tmp_path) as (url, authority):
+            with pytest.raises(Permanent, match=r"the certificate is not trusted .*set ca_file"):
+                connect(url=url).observe([])
+            bench = connect(url=url, ca_file=str(authority))
+            bench.observe([])
+            bench.driver.close()  # what it keeps open goes through the door
 
 
 class TestRights:
