@@ -271,6 +271,16 @@ class TestMonitors:
         row = only(emulator, "monitors")
         assert (row["type"], row["entanglement"], row["spin"]) == ("port", {"pairs": [1, None]}, 0.5)
 
+    def test_what_an_edit_without_it_would_reset_stays_as_people_put_it(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        port = resource("Monitor", "port", type="port", hostname="a", port=1)
+        bench.converge([port])
+        by_hand = {"proxyId": 3} | ({"retryOnlyOnStatusCodeFailure": True} if emulator.store.dialect.modern else {})
+        emulator.store.monitors[1] |= by_hand
+        bench.converge([changed(port, interval=90)])
+        row = only(emulator, "monitors")
+        assert {key: row[key] for key in by_hand} == by_hand
+        assert row["interval"] == 90
+
 
 class TestTrouble:
     def test_a_restart_in_the_middle_of_an_apply_loses_nothing_and_makes_nothing_twice(self, emulator: UptimeKumaEmulator) -> None:

@@ -98,6 +98,12 @@ class TestSeeingWithoutReading:
         assert seen.health.ok
         assert not bench.plan(wanted).changes
 
+    def test_a_key_that_need_not_be_there_degrades_nothing(self, world: EmulatedVault, bench: Bench) -> None:
+        wanted = [adopting(secret(SHARED, theirs=BY_HAND, relay={**BY_HAND, "required": False}))]
+        bench.converge(wanted)
+        (seen,) = bench.observe(wanted)
+        assert seen.health.ok
+
     def test_a_key_without_a_consumer_and_a_version_of_somebody_else_are_noted(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = [secret(password={"generate": {"type": "hex"}})]
         bench.converge(wanted)
@@ -122,7 +128,11 @@ class TestWritingSecrets:
         assert ("POST", "/v1/secret/data/platform") not in world.emulator.faults.requests
 
     def test_a_value_that_is_there_is_recorded_and_never_made_anew(self, world: EmulatedVault, bench: Bench) -> None:
-        bench.converge([adopting(secret(SHARED, theirs=PASSWORD))])
+        wanted = adopting(secret(SHARED, theirs=PASSWORD))
+        (seen,) = bench.observe([wanted])
+        assert seen.live is not None
+        assert seen.live["keys"] == {"theirs": "present, not recorded"}
+        bench.converge([wanted])
         assert versions(world, SHARED) == {"1": {"theirs": PLANTED}}
         assert custom(world, SHARED)["reconciler-key-theirs"].startswith("generated password ")
 

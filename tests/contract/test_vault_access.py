@@ -23,7 +23,7 @@ from reconciler_vault.config import VaultConfig
 from reconciler_vault.driver import VaultDriver
 from reconciler_vault.emulator import VaultEmulator, service_account_token
 from reconciler_vault.emulator.wire import Call
-from reconciler_vault.spec import Secret
+from reconciler_vault.spec import AuthMount, Secret
 
 PLATFORM = "secret/platform"
 REPOSITORY = Path(__file__).parents[2]
@@ -383,6 +383,14 @@ class TestRights:
         (outcome,) = bench.apply(bench.plan([wanted()]))
         assert not outcome.transient
         assert 'capability create and update on path "secret/data/mine"' in outcome.message
+
+    def test_where_a_write_takes_sudo_the_message_says_so(self, emulator: VaultEmulator, connect: Opener) -> None:
+        rules = 'path "sys/auth" { capabilities = ["read"] }\npath "sys/auth/*" { capabilities = ["create", "update"] }'
+        method = Resource(ResourceId("vault", "AuthMount", "machines"), AuthMount(path="machines", type="approle"))
+        bench = connect(auth=self.narrow(emulator, rules))
+        (outcome,) = bench.apply(bench.plan([method]))
+        assert 'the capability create and update on path "sys/auth/machines" with sudo' in outcome.message
+        assert not outcome.transient
 
     def test_claims_that_cannot_be_listed_blind_the_whole_target(self, emulator: VaultEmulator, connect: Opener) -> None:
         token = emulator.system.tokens.make(["default"], ttl=600)

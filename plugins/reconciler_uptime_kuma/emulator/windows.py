@@ -158,6 +158,8 @@ class Windows:
         if row["zone"] in (None, "", "SAME_AS_SERVER"):
             return
         try:
+            if row["zone"].startswith(("posix", "right/")) or row["zone"] in ("Factory", "localtime"):  # Node knows them not
+                raise ZoneInfoNotFoundError
             ZoneInfo(row["zone"])
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise Refused(f"Invalid time zone specified: {row['zone']}" if self.modern else "Invalid time value") from None
