@@ -18,6 +18,7 @@ from vault_world import BY_HAND, PLANTED, SHARED, EmulatedVault, secret
 from reconciler.driver import SecretNote, SecretVersion
 from reconciler.errors import Permanent, Transient
 from reconciler.resource import Resource, ResourceId, SecretRef, SecretValue, Spec
+from reconciler.secrets import Secrets
 from reconciler.testing import Bench, adopting, scope_for
 from reconciler_vault import notebook, told
 from reconciler_vault.driver import VaultDriver
@@ -116,6 +117,24 @@ class TestNotes:
         assert seen(bench).note == NOTE
         driver.provider(SHARED, [secret(SHARED, theirs={"pattern": "^y"})])
         assert seen(bench).note is None
+
+    @pytest.mark.parametrize("now", [[secret(SHARED, theirs=BY_HAND)], []], ids=["rule", "document"])
+    def test_a_rule_that_was_taken_out_of_git_lets_nobody_wait_any_more(self, bench: Bench, now: list[Resource]) -> None:
+        driver, reader = driver_of(bench), Resource(ResourceId("x", "Reader", "r"), Reader(text=SecretRef("x", ((SHARED, "theirs"),))))
+        asking = adopting(secret(SHARED, theirs={"pattern": "^smtp:", "consumers": ["a test"]}))
+        bench.converge([asking])
+        for wanted, said in ([asking], "theirs does not match the pattern ^smtp:"), (now, ""):
+            driver.provider(SHARED, wanted)
+            waiting = Secrets(driver, bench.scope, b"a long random text of this installation").prepare([reader], exact=True)
+            assert said in waiting[reader.id] if said else not waiting
+
+    def test_what_another_stack_declares_still_holds_for_who_only_reads_it(self, world: EmulatedVault, bench: Bench) -> None:
+        driver, asking = driver_of(bench), adopting(secret(SHARED, theirs={"pattern": "^smtp:", "consumers": ["a test"]}))
+        bench.converge([asking])
+        seen(bench)
+        driver.note(SHARED, NOTE, bench.scope)
+        assert driver.provider(SHARED, []) is None
+        assert driver.versions([SHARED], replace(bench.scope, owner="test/other"))[SHARED].note == NOTE
 
 
 class TestNotebook:
