@@ -30,7 +30,7 @@ from uptime_kuma_world import (
 from reconciler.driver import Action, Health, Level, Observation, Ownership, Scope, Status
 from reconciler.errors import Permanent, Transient
 from reconciler.resource import Resource
-from reconciler.sandbox.server import AppServer
+from reconciler.sandbox.server import AppServer, Fault
 from reconciler.testing import Bench, DriverContract, adopting
 from reconciler_uptime_kuma.config import UptimeKumaConfig
 from reconciler_uptime_kuma.driver import UptimeKumaDriver
@@ -221,6 +221,36 @@ class TestLostAnswers:
         assert outcome.transient
         assert bench.apply(plan)[0].status is Status.APPLIED
 
+    def test_where_it_cannot_be_seen_whether_an_add_was_stored_it_is_tried_again(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        plan = bench.plan([FOLDER])
+        blind = Fault("server-error", 99, matches=lambda _, event: event == "getMonitorList" and events(emulator, "add") > 0)
+        emulator.faults.active.append(blind)
+        with emulator.faults.during("error-after", times=1, writes_only=True):
+            outcome = bench.apply(plan)[0]
+        assert outcome.transient
+        assert "whether it was written cannot be seen" in outcome.message
+        emulator.faults.active.clear()
+        assert bench.apply(plan)[0].status is Status.APPLIED
+        assert len(emulator.snapshot()["monitors"]) == 1
+
+    def test_a_mark_that_is_taken_away_before_the_reading_back_is_said(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+
+        def strip(method: str, event: str) -> bool:
+            if event == "getMonitor" and events(emulator, "editMonitor") == 1:
+                emulator.store.monitors[1]["description"] = ""
+            return False
+
+        emulator.faults.active.append(Fault("meddler", matches=strip))
+        outcome = bench.apply(bench.plan([changed(FOLDER, interval=90)]))[0]
+        assert outcome.status is Status.FAILED
+        assert "does not carry our mark now; somebody else writes it, too" in outcome.message
+
+    def test_a_monitor_that_is_to_be_paused_is_made_paused_and_never_checks(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.apply(bench.plan([MX]))
+        assert emulator.snapshot()["monitors"][1]["active"] is False
+        assert events(emulator, "pauseMonitor") == 0
+
     def test_two_daemons_with_one_plan_make_one_monitor(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
         with bench_on(emulator) as second:
             plans = bench.plan([FOLDER, MX]), second.plan([FOLDER, MX])
@@ -369,6 +399,9 @@ class TestMeaning:
             bench.converge(resources)
             assert emulator.snapshot()["monitors"][2]["forceInactive"]
             assert not bench.plan(resources).changes
+            bench.converge([*resources[:2], changed(SMTP, interval=90)])
+            assert emulator.snapshot()["monitors"][2]["interval"] == 90
+            assert events(emulator, "resumeMonitor") == 0, "an edit does not touch what is paused by its group"
             bench.converge([PAGER, FOLDER, SMTP])
 
     def test_an_extra_column_taken_out_of_git_goes_back_to_its_default(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:

@@ -13,6 +13,7 @@ from requests.adapters import BaseAdapter
 from reconciler.driver import Scope
 from reconciler.errors import DriverError, Permanent, Transient
 from reconciler.resource import SecretValue
+from reconciler_vault import tokens
 from reconciler_vault.answers import Raced
 from reconciler_vault.client import Vault
 from reconciler_vault.config import VaultConfig
@@ -252,18 +253,21 @@ def test_odd_names_are_quoted_and_a_listing_is_asked_for_in_plain_http() -> None
 
 
 class Giving:
-    """Gives a token of a minute at every login, and renews none."""
+    """Gives a token of so many seconds at every login, a minute at first, and renews none."""
 
     can_login, where = True, "vault"
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now, self.logins = now, 0
+    def __init__(self, now: Callable[[], float], *, renewable: bool = True, ttl: int = 60) -> None:
+        self._now, self._renewable, self._ttl, self.logins = now, renewable, ttl, 0
+        self.trouble: list[DriverError] = []
 
     def login(self) -> Token:
         self.logins += 1
-        return Token.lasting(f"token-{self.logins}", 60, self._now(), renewable=True)
+        return Token.lasting(f"token-{self.logins}", self._ttl, self._now(), renewable=self._renewable)
 
     def renewed(self, token: Token) -> Token | None:
+        if self.trouble:
+            raise self.trouble.pop()
         return None
 
     def is_dead(self, token: Token) -> bool:
@@ -279,3 +283,33 @@ def test_a_token_at_the_end_of_all_its_renewals_is_replaced_before_a_call_is_ref
     time[0] += 45
     assert life.good().value == "token-2"
     assert life.good().value == "token-2"
+
+
+def test_a_token_that_cannot_be_renewed_is_replaced_at_nine_tenths_of_its_life_and_not_before() -> None:
+    time = [1000.0]
+    source = Giving(lambda: time[0], renewable=False)
+    life = TokenLife(source, lambda: time[0])
+    assert life.good().value == "token-1"
+    time[0] += 53
+    assert life.good().value == "token-1"
+    time[0] += 2
+    assert life.good().value == "token-2"
+
+
+def test_in_the_background_trouble_is_waited_out_and_the_token_is_seen_to_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "FIRST_PAUSE", 0.01)
+    source = Giving(time.monotonic, ttl=1)
+    source.trouble = [Transient("vault: sealed"), Transient("vault: sealed")]
+    life = TokenLife(source, time.monotonic)
+    life.good()
+    end = time.monotonic() + 10
+    while source.logins < 2:
+        assert time.monotonic() < end, "nobody saw to the token any more"
+        time.sleep(0.01)
+    life.close()
+
+
+def test_the_pauses_between_two_tries_grow_to_five_minutes_and_no_further() -> None:
+    life = TokenLife(Giving(time.monotonic), time.monotonic)
+    for trouble, most in ((1, 5), (2, 10), (3, 20), (7, 300), (1000, 300)):
+        assert most / 2 <= life.pause(trouble) <= most
