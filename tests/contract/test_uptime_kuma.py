@@ -233,12 +233,17 @@ class TestLostAnswers:
         assert bench.apply(plan)[0].status is Status.APPLIED
         assert len(emulator.snapshot()["monitors"]) == 1
 
-    def test_a_mark_that_is_taken_away_before_the_reading_back_is_said(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+    @pytest.mark.parametrize("deleted", [False, True])
+    def test_a_mark_that_is_taken_away_before_the_reading_back_is_said(
+        self, bench: Bench, emulator: UptimeKumaEmulator, deleted: bool
+    ) -> None:
         bench.converge([FOLDER])
 
         def strip(method: str, event: str) -> bool:
             if event == "getMonitor" and events(emulator, "editMonitor") == 1:
                 emulator.store.monitors[1]["description"] = ""
+                if deleted:
+                    emulator.store.delete(1)
             return False
 
         emulator.faults.active.append(Fault("meddler", matches=strip))

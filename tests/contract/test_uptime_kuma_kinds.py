@@ -117,6 +117,16 @@ class TestStatusPages:
         bench.converge([FOLDER, STATUS])
         assert only(emulator, "pages")["title"] == "Mail"
 
+    def test_a_page_that_was_made_although_the_answer_was_an_error_is_filled_at_once(
+        self, bench: Bench, emulator: UptimeKumaEmulator
+    ) -> None:
+        bench.converge([FOLDER])
+        plan = bench.plan([FOLDER, STATUS])
+        with emulator.faults.during("error-after", times=1, writes_only=True):
+            (outcome,) = bench.apply(plan)
+        assert outcome.status is Status.APPLIED, outcome.message
+        assert only(emulator, "pages")["title"] == "Mail"
+
     def test_an_address_that_somebody_changed_by_hand_is_changed_back(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
         bench.converge([FOLDER, STATUS])
         emulator.store.pages.rows[1]["slug"] = "elsewhere"

@@ -453,6 +453,21 @@ class TestNamesAndOwners:
         assert "claimed by another owner" in outcome.message
         assert "AppRole approle/relay" not in world.peek()
 
+    def test_what_another_stack_has_claimed_and_not_made_yet_is_left_to_it(self, world: EmulatedVault, bench: Bench) -> None:
+        claim, theirs = "secret/metadata/reconciler/AppRole:approle~1relay", {"reconciler": "reconciler:test/other:AppRole/relay"}
+        world.emulator.ask("POST", claim, {"custom_metadata": theirs})
+        (outcome,) = bench.apply(bench.plan([resource(AppRole(role="relay"), "relay")]))
+        assert "claimed by another owner" in outcome.message
+        assert "AppRole approle/relay" not in world.peek()
+        assert data(world.emulator.ask("GET", claim))["custom_metadata"] == theirs
+
+    def test_names_that_look_alike_in_a_claim_are_kept_apart(self, world: EmulatedVault, bench: Bench) -> None:
+        alike = [secret("secret/mail/a~1b", password=PASSWORD), secret("secret/mail/a/b", password=PASSWORD)]
+        bench.converge(alike)
+        bench.converge(alike[1:])
+        bench.apply(bench.plan(alike[1:]))
+        assert [name for name in world.peek() if name.startswith("Secret secret/mail/")] == ["Secret secret/mail/a/b"]
+
     def test_two_resources_for_one_object_are_refused(self, world: EmulatedVault, bench: Bench) -> None:
         twice = [secret(password=PASSWORD), replace(secret(token=TOKEN), id=ResourceId("vault", "Secret", "again"))]
         (stuck,) = bench.plan(twice).stuck

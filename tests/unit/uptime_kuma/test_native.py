@@ -8,7 +8,7 @@ from reconciler.resource import JSONObject, ResourceId, SecretRef
 from reconciler_uptime_kuma.answers import safe
 from reconciler_uptime_kuma.dialect import CLASSIC, COMPUTED, MANAGED, MODERN, Dialect
 from reconciler_uptime_kuma.marks import Tag
-from reconciler_uptime_kuma.native import VEIL, Links, monitor_live, monitor_payload, notification_live, resets
+from reconciler_uptime_kuma.native import VEIL, Links, monitor_live, monitor_payload, notification_config, notification_live, resets
 from reconciler_uptime_kuma.spec import Monitor, Notification
 
 TOKEN = SecretRef('${vault("a", "b")}', (("a", "b"),))
@@ -105,6 +105,10 @@ def test_a_live_value_that_may_be_a_secret_is_never_shown(wish: Any) -> None:
 def test_a_veiled_value_is_not_written() -> None:
     payload = monitor_payload(monitor(type="push", hostname="", port=None, push_token="secret:f1", extra={"tlsKey": VEIL}), MODERN, str)
     assert not payload.keys() & {"pushToken", "tlsKey"}
+    channel = Notification(title="hook", type="webhook", config={"webhookURL": "secret:f1", "key": VEIL, "webhookContentType": "json"})
+    written = notification_config(channel, Tag(Mark("lab/mail", "Notification", "hook")), str)
+    assert not written.keys() & {"webhookURL", "key"}
+    assert written["webhookContentType"] == "json"
 
 
 def test_an_extra_column_of_ours_that_git_dropped_is_seen_and_reset() -> None:
