@@ -434,6 +434,17 @@ class TestMeaning:
         assert "would make Uptime Kuma hang" in outcome.message
         assert not emulator.store.wedged
 
+    def test_what_is_there_again_after_its_deletion_was_accepted_is_not_called_deleted(
+        self, bench: Bench, emulator: UptimeKumaEmulator
+    ) -> None:
+        bench.converge([FOLDER])
+        plan, monitors = bench.plan([]), emulator.store.monitors
+        row = dict(monitors[1])
+        emulator.faults.active.append(Fault("put back", matches=lambda method, event: not monitors and bool(monitors.update({1: row}))))
+        outcome = bench.apply(plan)[0]
+        assert outcome.transient
+        assert "number 1 is still there" in outcome.message
+
     def test_deleting_what_is_gone_is_no_failure(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
         bench.converge([FOLDER])
         plan = bench.plan([])

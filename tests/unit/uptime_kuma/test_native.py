@@ -108,7 +108,7 @@ def test_a_veiled_value_is_not_written() -> None:
     channel = Notification(title="hook", type="webhook", config={"webhookURL": "secret:f1", "key": VEIL, "webhookContentType": "json"})
     written = notification_config(channel, Tag(Mark("lab/mail", "Notification", "hook")), str)
     assert not written.keys() & {"webhookURL", "key"}
-    assert written["webhookContentType"] == "json"
+    assert (written["webhookContentType"], written["applyExisting"]) == ("json", False), "nor is it put on every monitor there is"
 
 
 def test_an_extra_column_of_ours_that_git_dropped_is_seen_and_reset() -> None:
@@ -158,9 +158,21 @@ class TestNames:
     [
         "insert into `monitor` (`push_token`) values ('canary') - SQLITE_ERROR: table monitor has no column named x",
         "update `monitor` set `x` = 'canary - canary' where `id` = 1 - SQLITE_BUSY: database is locked",
+        "insert into `status_page` (`slug`) values ('canary') - Duplicate entry 'canary' for key 'slug'",
+        "insert into `status_page` (`slug`) values ('canary') - Duplicate entry 'it's - canary' for key 'slug'",
+        "insert into `status_page` (`slug`) values ('canary') - Duplicate entry 'a - 'b' canary' for key 'slug'",
+        "insert into `status_page` (`slug`) values ('canary') - Duplicate entry 'a - canary 'b' c' for key 'slug'",
+        "update `monitor` set `port` = 'canary' - Incorrect integer value: 'canary' for column `kuma`.`monitor`.`port` at row 1",
         "Headers must be valid JSON: Unexpected token 'o', \"canary\" is not valid JSON",
     ],
 )
 def test_an_error_text_loses_every_value_that_it_echoes(text: str) -> None:
     assert "canary" not in safe(text)
     assert safe(text)
+
+
+def test_an_error_text_still_says_what_is_wrong_and_where() -> None:
+    said = safe("insert into `status_page` (`slug`) values ('x') - Duplicate entry 'x' for key 'slug'")
+    assert said == "Duplicate entry '…' for key 'slug'"
+    said = safe("insert into `monitor` (`name`) values ('x') - Data too long for column 'name' at row 1")
+    assert said == "Data too long for column 'name' at row 1"
