@@ -445,6 +445,13 @@ class TestMeaning:
         assert outcome.transient
         assert "number 1 is still there" in outcome.message
 
+    def test_a_deletion_whose_answer_was_lost_is_seen_to_be_done(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        plan = bench.plan([])
+        with emulator.faults.during("cut-after", times=1, writes_only=True):
+            assert bench.apply(plan)[0].status is Status.APPLIED
+        assert not emulator.snapshot()["monitors"]
+
     def test_deleting_what_is_gone_is_no_failure(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
         bench.converge([FOLDER])
         plan = bench.plan([])
