@@ -183,6 +183,29 @@ class TestMarks:
         with serving(monitors=twins) as emulator, bench_on(emulator) as bench:
             plan = bench.plan([adopting(resource("Monitor", "smtp", type="port", hostname="10.0.20.202", port=25))])
             assert "(5, 7)" in plan.stuck[0].reason
+            titled = resource("Monitor", "smtp", type="port", hostname="10.0.20.202", port=25, title="SMTP by hand")
+            assert "(5, 7)" in bench.plan([adopting(titled)]).stuck[0].reason, "they have one title, too"
+
+    def test_one_deleted_by_hand_between_plan_and_write_is_not_made_by_an_edit(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        plan = bench.plan([changed(FOLDER, interval=90)])
+        emulator.store.delete(1)
+        outcome = bench.apply(plan)[0]
+        assert outcome.status is Status.FAILED
+        assert "number 1 is gone; the next pass plans anew" in outcome.message
+        assert not emulator.snapshot()["monitors"]
+
+    def test_one_deleted_and_made_again_by_hand_is_theirs_until_git_adopts_it(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        port = resource("Monitor", "smtp", type="port", hostname="10.0.20.202", port=25)
+        bench.converge([port])
+        store = emulator.store
+        store.delete(1)
+        store.add({**store.dialect.required, **{key: OLD[key] for key in ("name", "type", "hostname", "port")}, "accepted_statuscodes": []})
+        plan = bench.plan([port])
+        assert not plan.changes
+        assert len(plan.stuck) == 1
+        bench.converge([adopting(port)])
+        assert list(emulator.snapshot()["monitors"]) == [2], "it is adopted with its number, and none is made beside it"
 
 
 class TestLostAnswers:

@@ -21,7 +21,7 @@ from reconciler_vault.emulator import VaultEmulator
 from reconciler_vault.emulator.wire import Call
 from reconciler_vault.group import IdentityGroup
 from reconciler_vault.kv import KV
-from reconciler_vault.spec import AppRole, Mount
+from reconciler_vault.spec import AppRole, Mount, Policy
 
 EMULATOR, WORLD = VaultEmulator, EmulatedVault
 
@@ -372,8 +372,11 @@ class TestLettingGo:
         assert not bench.plan([]).changes
         (seen,) = bench.observe([wanted])
         (outcome,) = bench.write([Change(Action.DELETE, wanted.id, "test", handle=seen.handle)])
+        moved = resource(Mount(path="moved", type="kv", options={"version": "2"}), "apps")
+        (other,) = bench.write([Change(Action.REPLACE, wanted.id, "test", moved, handle=seen.handle)])
         assert "never disabled" in outcome.message
-        assert "Mount apps" in world.peek()
+        assert "never disabled" in other.message
+        assert {"Mount apps", "Mount moved"} & world.peek().keys() == {"Mount apps"}
 
     def test_a_mount_that_left_git_is_kept_and_said_to_be(self, world: EmulatedVault, bench: Bench) -> None:
         both = [resource(Mount(path=path, type="kv", options={"version": "2"}), path) for path in ("one", "two")]
@@ -414,8 +417,18 @@ class TestNamesAndOwners:
         wanted = [resource(AppRole(role="new"), "relay")]
         (change,) = bench.plan(wanted).changes
         assert change.action is Action.REPLACE
-        bench.converge(wanted)
+        bench.apply(bench.plan(wanted))
         assert [name for name in world.peek() if name.startswith("AppRole")] == ["AppRole approle/new"]
+        assert not bench.plan(wanted).changes
+
+    def test_what_another_stack_took_over_between_plan_and_deletion_stays(self, world: EmulatedVault, bench: Bench) -> None:
+        bench.converge([resource(Policy(name="mail", policy='path "a" { capabilities = ["read"] }'), "mail")])
+        plan = bench.plan([])
+        theirs = '# reconciler:test/other:Policy/mail\npath "b" { capabilities = ["read"] }'
+        world.emulator.ask("POST", "sys/policies/acl/mail", {"policy": theirs})
+        (outcome,) = bench.apply(plan)
+        assert "belongs to test/other by now" in outcome.message
+        assert world.peek()["Policy mail"][1]["policy"] == theirs
 
     def test_a_move_cut_off_half_way_is_finished(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([resource(AppRole(role="old"), "relay")])
