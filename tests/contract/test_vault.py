@@ -412,6 +412,11 @@ class TestNamesAndOwners:
             bench.converge([renamed])
             assert not [one for one in bench.observe([]) if one.id == sample.before.id]
 
+    def test_what_was_applied_last_is_known_from_the_system_itself(self, world: EmulatedVault, bench: Bench) -> None:
+        wanted = [sample.before for sample in world.samples() if sample.before.id.kind not in ("Mount", "AuthMount")]
+        bench.converge(wanted)
+        assert {one.id: one.applied for one in bench.reopened().observe(wanted)} == {one.id: one.digest for one in wanted}
+
     def test_a_role_moved_to_another_name_is_replaced(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([resource(AppRole(role="old"), "relay")])
         wanted = [resource(AppRole(role="new"), "relay")]
