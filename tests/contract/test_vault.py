@@ -386,11 +386,11 @@ class TestLettingGo:
         assert [(str(held.change.id), held.guard) for held in plan.held] == [("vault/Mount/two", "keep")]
 
     def test_a_claim_that_lost_its_mark_holds_nobody_up(self, world: EmulatedVault, bench: Bench) -> None:
-        role = resource(AppRole(role="relay"), "relay")
-        bench.converge([role])
-        world.emulator.ask("POST", "secret/metadata/reconciler/AppRole:approle~1relay", {"custom_metadata": {"team": "other"}})
-        bench.converge([adopting(role)])
-        assert custom(world, "secret/reconciler/AppRole:approle~1relay")["reconciler"] == "reconciler:test/contract:AppRole/relay"
+        bench.converge([secret(password=PASSWORD)])
+        claim = "reconciler/Secret:secret~1mail~1made"
+        world.emulator.ask("POST", f"secret/metadata/{claim}", {"custom_metadata": {"team": "other"}})
+        bench.converge([secret(password=PASSWORD, token=TOKEN)])
+        assert custom(world, f"secret/{claim}")["reconciler"].startswith("reconciler:test/contract:Secret/made")
 
     def test_a_claim_without_its_object_is_taken_away(self, world: EmulatedVault, bench: Bench) -> None:
         role = world.samples()[3].before

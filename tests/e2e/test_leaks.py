@@ -128,10 +128,6 @@ class House:
                         public = value if key == "mailserver_aliases" else ""
                         self.canaries.public |= set(public.split()) | {public} | PUBLIC
                         self.canaries.plant(f"{mount}/{path}#{key}", str(value))
-        for system, _, path, body in self.trouble.sent:  # what was refused stands nowhere, and may have been quoted all the same
-            if system == "vault" and "/data/" in path and body:
-                for key, value in (json.loads(body).get("data") or {}).items():
-                    self.canaries.plant(f"refused {path}#{key}", str(value))
 
     # -- the story -----------------------------------------------------------------------------------------------------------
 

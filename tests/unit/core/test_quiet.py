@@ -200,7 +200,7 @@ def test_what_is_watched_and_cannot_be_changed_keeps_quiet_and_is_named(house: H
 
 
 def test_of_a_target_that_cannot_be_seen_nothing_is_asked(house: House) -> None:
+    house.eye.status["quiet"] = {"ids": ["near"]}
     house.eye.on_read = [Permanent("eye: forbidden")] * 20
-    report = house.run(files(*world(2)))
-    assert not [call for call in house.did() if "quiet" in call]
-    assert not [note for note in report.remaining.notes if "quiet" in note]
+    house.run(files(*world(2)))
+    assert not [call for call in house.did() if "quiet" in call], "whether it may end is not known"
