@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from itertools import combinations, islice
 from typing import Any, TypeAlias
 
 from reconciler.desired import Desired
@@ -30,6 +31,9 @@ HIDDEN = "(hidden)"
 INEXPRESSIBLE = "cannot be expressed: "
 KEYS = ("name", "containerPort", "port", "mountPath", "devicePath", "key", "host", "path", "ip", "topologyKey", "type", "id")
 """What tells the items of a list apart, in the order in which it is looked for; most are the merge keys of Kubernetes' own lists."""
+
+MOST_GROUPS = 64
+"""Groups of changes that are tried together; each is a whole load of the stack, and somebody waits for the answer."""
 
 Step: TypeAlias = tuple[Path, Any]
 
@@ -270,11 +274,12 @@ def _written(
         return text
 
     everything, faults = range(len(steps)), dict[int, str]()
-    text, kept = _first_that_goes(made, [everything]) or _one_by_one(made, everything, faults)
-    apart = [number for number, fault in faults.items() if fault.startswith(INEXPRESSIBLE)]
-    if len(apart) > 1:
-        groups = [[*kept, *apart], *([*kept, *(one for one in apart if one != out)] for out in apart if len(apart) > 2)]
-        text, kept = _first_that_goes(made, groups) or (text, kept)
+    text, kept = _first_that_goes(made, [everything]) or _one_by_one(made, (), everything, faults)
+    while apart := [number for number, fault in faults.items() if number not in kept and fault.startswith(INEXPRESSIBLE)]:
+        found = _first_that_goes(made, ([*kept, *group] for group in _groups(apart)))
+        if found is None:
+            break
+        text, kept = _one_by_one(made, found[1], apart, faults)
     refused = [Refused(_pointer(steps[number][0]), fault) for number, fault in faults.items() if number not in kept]
     return text.encode(), [_pointer(steps[number][0]) for number in sorted(kept)], refused
 
@@ -287,10 +292,19 @@ def _first_that_goes(made: Callable[[Collection[int]], str], groups: Iterable[Co
     return None
 
 
-def _one_by_one(made: Callable[[Collection[int]], str], numbers: Iterable[int], faults: dict[int, str]) -> tuple[str, Collection[int]]:
-    """Make the changes one after the other, and leave out, with the reason in ``faults``, those that cannot be."""
-    text, kept = made(()), list[int]()
-    for number in numbers:
+def _groups(apart: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Give what may make sense together of changes that make none alone: the largest groups first, and no more than can be tried."""
+    sizes = range(len(apart), 1, -1)
+    return islice((group for size in sizes for group in combinations(apart, size)), MOST_GROUPS)
+
+
+def _one_by_one(
+    made: Callable[[Collection[int]], str], begun: Collection[int], numbers: Iterable[int], faults: dict[int, str]
+) -> tuple[str, Collection[int]]:
+    """Make the changes one by one beside those in ``begun``, and leave out, with the reason in ``faults``, those that cannot be."""
+    kept = [*begun]
+    text = made(kept)
+    for number in [one for one in numbers if one not in begun]:
         try:
             text = made([*kept, number])
         except CannotEdit as error:

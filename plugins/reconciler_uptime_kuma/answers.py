@@ -10,6 +10,7 @@ from reconciler.errors import Permanent, Transient
 from reconciler.resource import JSONObject
 
 _BUSY = ("SQLITE_BUSY", "database is locked", "Timeout acquiring a connection", "ER_LOCK")
+_QUOTING = re.compile(r"Duplicate entry |Incorrect [a-z ]+ value: ")
 _ABSENT = ("Cannot read properties of null", "No slug?", "not found", "Not Found")
 
 
@@ -39,8 +40,18 @@ def absent(error: Permanent) -> bool:
     return any(sign in str(error) for sign in _ABSENT)
 
 
+def _hidden(quoting: re.Match[str]) -> str:
+    """Keep MariaDB's words before a quotation; any other may be a part of the value."""
+    before = _QUOTING.match(quoting[0])
+    return f"{before[0] if before else ''}'…'"
+
+
 def safe(text: str) -> str:
-    """Take everything out of an error text that may echo a value: the statement before the database's own words, and quotations."""
+    """Take everything out of an error text that may echo a value: the statement before the database's own words, and quotations.
+
+    MariaDB quotes values and names alike: ``Duplicate entry 'x' for key 'slug'``. A value may hold what separates the statement, too.
+    """
     if re.match(r"(insert|update|select|delete)\b", text, re.IGNORECASE):
         text = text.rpartition(" - ")[2]
+        text = re.sub(r"^.*'(?= for (?:column|key)\b)", _hidden, text, flags=re.DOTALL)
     return re.sub(r'"[^"]*"', '"…"', text)

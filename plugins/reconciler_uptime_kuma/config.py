@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 
 class UptimeKumaConfig(BaseModel):
@@ -50,3 +50,10 @@ class UptimeKumaConfig(BaseModel):
         default=True,
         description="Whether a monitor that is down makes its resource unhealthy, so that what needs it waits.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _without_credentials(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError("must hold no user name or password, because every message names the address; use username and password")
+        return value

@@ -21,6 +21,8 @@ Weekday: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 SAME_AS_SERVER = "SAME_AS_SERVER"
 LAST = "lastDay1"
+_LOCAL_ZONES = re.compile(r"Factory|localtime|posixrules|(posix|right)/.*")
+"""Names in the time zone database of a machine that JavaScript does not know (ECMA-402 takes the names of IANA's Zones and Links)."""
 
 _TIMES = ("window_start", "window_end")
 NEEDS: dict[Strategy, tuple[str, ...]] = {
@@ -58,11 +60,13 @@ def _zone(value: str) -> str:
     if value == SAME_AS_SERVER:
         return value
     try:
-        ZoneInfo(value)
+        known = bool(ZoneInfo(value)) and not _LOCAL_ZONES.fullmatch(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
+        known = False
+    if not known:
         raise ValueError(
             f"{value!r} is not a time zone, and would make Uptime Kuma refuse its list; write an IANA name such as Europe/Berlin"
-        ) from None
+        )
     return value
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from queue import Empty, LifoQueue
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import requests
 from hvac.adapters import RawAdapter
@@ -141,6 +141,7 @@ class Vault:
         session = self._sessions()
         session.trust_env = False  # no proxy, certificate bundle or .netrc that the settings do not name
         session.verify = str(self.config.ca_file) if self.config.ca_file else True
+        session.hooks["response"].append(self._stay_behind_tls)
         adapter = RawAdapter(
             base_uri=self.config.url,
             token="",
@@ -153,6 +154,13 @@ class Vault:
         with self._lock:
             self._made.append(adapter)
         return adapter
+
+    def _stay_behind_tls(self, answer: requests.Response, **_: Any) -> None:
+        """Refuse to be sent on to where the token, and perhaps a value, could be read on the way."""
+        there = urljoin(answer.url, answer.headers.get("Location", ""))
+        if answer.is_redirect and answer.url.startswith("https:") and not there.startswith("https:"):
+            answer.close()
+            raise Permanent(f"{self.where}: the server points to an address without TLS, and no token is sent there; correct its api_addr")
 
     @contextmanager
     def _translate(self, what: str) -> Iterator[None]:

@@ -95,6 +95,13 @@ class VaultConfig(BaseModel):
     def _without_slash(cls, value: str) -> str:
         return value.strip().rstrip("/")
 
+    @field_validator("url")
+    @classmethod
+    def _without_credentials(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError("must hold no user name or password, because every message names the address; use auth")
+        return value
+
     @field_validator("registry")
     @classmethod
     def _mount_and_folder(cls, value: str) -> str:

@@ -79,10 +79,10 @@ class VaultDriver:
         return {path: self._version(path, metadata, scope) for path, metadata in self._looked.items()}
 
     def _version(self, path: str, metadata: Metadata, scope: Scope) -> SecretVersion:
-        """Leave out a note whose facts were told by other rules than those of now."""
-        kept = notebook.note_in(scope.owner, metadata.custom)
-        asked = told.rules_of(self._wishes.get(path, {}))
-        note = kept[0] if kept is not None and asked in ("", kept[1]) else None
+        """Leave out a note whose facts were told by other rules than those of now; of another stack's path, those are not known here."""
+        kept, mark = notebook.note_in(scope.owner, metadata.custom), Mark.parse(metadata.custom.get(MARK, ""))
+        elsewhere = path not in self._wishes and mark is not None and mark.owner != scope.owner
+        note = kept[0] if kept is not None and (elsewhere or kept[1] == told.rules_of(self._wishes.get(path, {}))) else None
         return SecretVersion(str(metadata.version), metadata.names, note)
 
     def read(self, path: str, scope: Scope) -> SecretReading:
@@ -111,7 +111,8 @@ class VaultDriver:
         return rotations(self, scope, stop, self._poll)
 
     def provider(self, path: str, wanted: Sequence[Resource]) -> ResourceId | None:
-        """Name the Secret that declares ``path``."""
+        """Name the Secret that declares ``path``. What an earlier commit asked of its values is forgotten."""
+        self._wishes.pop(path, None)
         self._remember(wanted)
         return next((one.id for one in wanted if isinstance(one.spec, Secret) and one.spec.path == path), None)
 

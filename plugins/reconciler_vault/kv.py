@@ -61,7 +61,7 @@ class KV:
     def __init__(self, vault: Vault) -> None:
         """Use ``vault`` for every call."""
         self._vault = vault
-        self._mounts: set[str] = set()
+        self._mounts: frozenset[str] = frozenset()  # replaced as a whole, because other threads go through it
 
     def metadata(self, path: str, scope: Scope) -> Metadata | None:
         """See a path without its values; None when there is nothing."""
@@ -144,5 +144,5 @@ class KV:
             return path.split("/", 1)[0]
         if found.get("type") != "kv" or str((found.get("options") or {}).get("version")) != "2":
             raise Permanent(f"{path}: the mount {mount}/ is not kv version 2; upgrade it or name another path")
-        self._mounts.add(mount)
+        self._mounts |= {mount}
         return mount

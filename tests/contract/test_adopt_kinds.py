@@ -331,3 +331,31 @@ def test_fields_that_make_sense_only_together_are_taken_over_together_beside_one
         assert "  strategy: recurring-weekday   # once\n" in found.after.decode()
         assert differences(site, result, id) == ["/title"]
         site.targets.close()
+
+
+WATCHED = """\
+apiVersion: uptime-kuma/v1
+kind: Monitor
+metadata: {name: web}
+spec:
+  type: http
+  url: https://mail.example.org/   # the web mail
+  interval: 60
+"""
+
+
+def test_a_check_that_became_another_is_taken_over_as_one_beside_two_fields_that_cannot_be() -> None:
+    with kuma() as site:
+        tree = {"desired/contract/stack.yaml": b"apiVersion: reconciler/v1\nkind: Stack\nmetadata: {name: contract}\nspec: {}\n"}
+        given = desired_from(Revision("c1", {**tree, "desired/contract/all.yaml": WATCHED.encode()}), "desired")
+        id = ResourceId("uptime-kuma", "Monitor", "web")
+        converge(site, given)
+        (row,) = site.world.emulator.store.monitors.values()
+        row |= {"type": "port", "hostname": "10.0.20.1", "port": 25, "url": None, "interval": 90}
+        row |= {"retryInterval": 0, "name": "x" * 151}
+        found, result = adopted(site, given, id)
+        assert [one.path for one in found.refused] == ["/spec/title", "/spec/retry_interval"]
+        assert set(found.taken) == {"/spec/type", "/spec/hostname", "/spec/port", "/spec/url", "/spec/interval"}
+        assert "type: port\n" in found.after.decode()
+        assert sorted(differences(site, result, id)) == ["/retry_interval", "/title"]
+        site.targets.close()

@@ -30,7 +30,7 @@ from uptime_kuma_world import (
 from reconciler.driver import Action, Health, Level, Observation, Ownership, Scope, Status
 from reconciler.errors import Permanent, Transient
 from reconciler.resource import Resource
-from reconciler.sandbox.server import AppServer
+from reconciler.sandbox.server import AppServer, Fault
 from reconciler.testing import Bench, DriverContract, adopting
 from reconciler_uptime_kuma.config import UptimeKumaConfig
 from reconciler_uptime_kuma.driver import UptimeKumaDriver
@@ -183,6 +183,29 @@ class TestMarks:
         with serving(monitors=twins) as emulator, bench_on(emulator) as bench:
             plan = bench.plan([adopting(resource("Monitor", "smtp", type="port", hostname="10.0.20.202", port=25))])
             assert "(5, 7)" in plan.stuck[0].reason
+            titled = resource("Monitor", "smtp", type="port", hostname="10.0.20.202", port=25, title="SMTP by hand")
+            assert "(5, 7)" in bench.plan([adopting(titled)]).stuck[0].reason, "they have one title, too"
+
+    def test_one_deleted_by_hand_between_plan_and_write_is_not_made_by_an_edit(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        plan = bench.plan([changed(FOLDER, interval=90)])
+        emulator.store.delete(1)
+        outcome = bench.apply(plan)[0]
+        assert outcome.status is Status.FAILED
+        assert "number 1 is gone; the next pass plans anew" in outcome.message
+        assert not emulator.snapshot()["monitors"]
+
+    def test_one_deleted_and_made_again_by_hand_is_theirs_until_git_adopts_it(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        port = resource("Monitor", "smtp", type="port", hostname="10.0.20.202", port=25)
+        bench.converge([port])
+        store = emulator.store
+        store.delete(1)
+        store.add({**store.dialect.required, **{key: OLD[key] for key in ("name", "type", "hostname", "port")}, "accepted_statuscodes": []})
+        plan = bench.plan([port])
+        assert not plan.changes
+        assert len(plan.stuck) == 1
+        bench.converge([adopting(port)])
+        assert list(emulator.snapshot()["monitors"]) == [2], "it is adopted with its number, and none is made beside it"
 
 
 class TestLostAnswers:
@@ -220,6 +243,41 @@ class TestLostAnswers:
             outcome = bench.apply(plan)[0]
         assert outcome.transient
         assert bench.apply(plan)[0].status is Status.APPLIED
+
+    def test_where_it_cannot_be_seen_whether_an_add_was_stored_it_is_tried_again(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        plan = bench.plan([FOLDER])
+        blind = Fault("server-error", 99, matches=lambda _, event: event == "getMonitorList" and events(emulator, "add") > 0)
+        emulator.faults.active.append(blind)
+        with emulator.faults.during("error-after", times=1, writes_only=True):
+            outcome = bench.apply(plan)[0]
+        assert outcome.transient
+        assert "whether it was written cannot be seen" in outcome.message
+        emulator.faults.active.clear()
+        assert bench.apply(plan)[0].status is Status.APPLIED
+        assert len(emulator.snapshot()["monitors"]) == 1
+
+    @pytest.mark.parametrize("deleted", [False, True])
+    def test_a_mark_that_is_taken_away_before_the_reading_back_is_said(
+        self, bench: Bench, emulator: UptimeKumaEmulator, deleted: bool
+    ) -> None:
+        bench.converge([FOLDER])
+
+        def strip(method: str, event: str) -> bool:
+            if event == "getMonitor" and events(emulator, "editMonitor") == 1:
+                emulator.store.monitors[1]["description"] = ""
+                if deleted:
+                    emulator.store.delete(1)
+            return False
+
+        emulator.faults.active.append(Fault("meddler", matches=strip))
+        outcome = bench.apply(bench.plan([changed(FOLDER, interval=90)]))[0]
+        assert outcome.status is Status.FAILED
+        assert "does not carry our mark now; somebody else writes it, too" in outcome.message
+
+    def test_a_monitor_that_is_to_be_paused_is_made_paused_and_never_checks(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.apply(bench.plan([MX]))
+        assert emulator.snapshot()["monitors"][1]["active"] is False
+        assert events(emulator, "pauseMonitor") == 0
 
     def test_two_daemons_with_one_plan_make_one_monitor(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
         with bench_on(emulator) as second:
@@ -305,7 +363,7 @@ class TestLogin:
             bench.observe([])
 
     def test_a_certificate_is_trusted_only_where_its_authority_is_known(self, emulator: UptimeKumaEmulator, tmp_path: Path) -> None:
-        with behind_tls(emulator, tmp_path) as (url, authority):
+        with behind_tls(emulator.settings()["url"], tmp_path) as (url, authority):
             with bench_on(emulator, url=url) as bench, pytest.raises(Permanent, match=r"certificate is not trusted.*name its authority"):
                 bench.observe([])
             with bench_on(emulator, url=url, ca_file=authority) as bench:
@@ -391,6 +449,9 @@ class TestMeaning:
             bench.converge(resources)
             assert emulator.snapshot()["monitors"][2]["forceInactive"]
             assert not bench.plan(resources).changes
+            bench.converge([*resources[:2], changed(SMTP, interval=90)])
+            assert emulator.snapshot()["monitors"][2]["interval"] == 90
+            assert events(emulator, "resumeMonitor") == 0, "an edit does not touch what is paused by its group"
             bench.converge([PAGER, FOLDER, SMTP])
 
     def test_an_extra_column_taken_out_of_git_goes_back_to_its_default(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
@@ -417,6 +478,24 @@ class TestMeaning:
         outcome = bench.apply(bench.plan([changed(FOLDER, parent="folder")]))[0]
         assert "would make Uptime Kuma hang" in outcome.message
         assert not emulator.store.wedged
+
+    def test_what_is_there_again_after_its_deletion_was_accepted_is_not_called_deleted(
+        self, bench: Bench, emulator: UptimeKumaEmulator
+    ) -> None:
+        bench.converge([FOLDER])
+        plan, monitors = bench.plan([]), emulator.store.monitors
+        row = dict(monitors[1])
+        emulator.faults.active.append(Fault("put back", matches=lambda method, event: not monitors and bool(monitors.update({1: row}))))
+        outcome = bench.apply(plan)[0]
+        assert outcome.transient
+        assert "number 1 is still there" in outcome.message
+
+    def test_a_deletion_whose_answer_was_lost_is_seen_to_be_done(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        bench.converge([FOLDER])
+        plan = bench.plan([])
+        with emulator.faults.during("cut-after", times=1, writes_only=True):
+            assert bench.apply(plan)[0].status is Status.APPLIED
+        assert not emulator.snapshot()["monitors"]
 
     def test_deleting_what_is_gone_is_no_failure(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
         bench.converge([FOLDER])

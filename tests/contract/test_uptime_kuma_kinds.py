@@ -117,6 +117,16 @@ class TestStatusPages:
         bench.converge([FOLDER, STATUS])
         assert only(emulator, "pages")["title"] == "Mail"
 
+    def test_a_page_that_was_made_although_the_answer_was_an_error_is_filled_at_once(
+        self, bench: Bench, emulator: UptimeKumaEmulator
+    ) -> None:
+        bench.converge([FOLDER])
+        plan = bench.plan([FOLDER, STATUS])
+        with emulator.faults.during("error-after", times=1, writes_only=True):
+            (outcome,) = bench.apply(plan)
+        assert outcome.status is Status.APPLIED, outcome.message
+        assert only(emulator, "pages")["title"] == "Mail"
+
     def test_an_address_that_somebody_changed_by_hand_is_changed_back(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
         bench.converge([FOLDER, STATUS])
         emulator.store.pages.rows[1]["slug"] = "elsewhere"
@@ -270,6 +280,16 @@ class TestMonitors:
         bench.converge([pinned])
         row = only(emulator, "monitors")
         assert (row["type"], row["entanglement"], row["spin"]) == ("port", {"pairs": [1, None]}, 0.5)
+
+    def test_what_an_edit_without_it_would_reset_stays_as_people_put_it(self, bench: Bench, emulator: UptimeKumaEmulator) -> None:
+        port = resource("Monitor", "port", type="port", hostname="a", port=1)
+        bench.converge([port])
+        by_hand = {"proxyId": 3} | ({"retryOnlyOnStatusCodeFailure": True} if emulator.store.dialect.modern else {})
+        emulator.store.monitors[1] |= by_hand
+        bench.converge([changed(port, interval=90)])
+        row = only(emulator, "monitors")
+        assert {key: row[key] for key in by_hand} == by_hand
+        assert row["interval"] == 90
 
 
 class TestTrouble:

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from uptime_kuma_world import FOLDER, MX, UptimeKumaWorld, bench_on, changed, resource, serving
+from uptime_kuma_world import FOLDER, MX, PUBLIC, UptimeKumaWorld, bench_on, changed, resource, serving
 
 from reconciler.driver import Scope
-from reconciler.errors import Permanent
+from reconciler.errors import Permanent, Transient
 from reconciler.registry import Catalog
 from reconciler.report import Verdict
+from reconciler.sandbox.server import Fault
 from reconciler_uptime_kuma import PLUGIN as KUMA
 from reconciler_uptime_kuma.driver import UptimeKumaDriver
 from reconciler_uptime_kuma.emulator import UptimeKumaEmulator
@@ -200,3 +201,45 @@ class TestTheFace:
             driver.quiet([MX.id], bench.scope, "test", 60)
             bench.converge([changed(MX, interval=90)])
             assert emulator.snapshot()["monitors"][1]["interval"] == 90
+
+    def test_it_is_in_force_at_once_where_the_clock_of_the_server_is_slow(self) -> None:
+        with serving() as emulator, bench_on(emulator) as bench:
+            bench.converge([MX])
+            emulator.store.windows.slow = timedelta(minutes=8)
+            driver: Any = bench.driver
+            driver.quiet([MX.id], bench.scope, "test", 60)
+            (window,) = emulator.snapshot()["maintenances"].values()
+            assert window["status"] == "under-maintenance"
+
+    def test_two_windows_that_two_daemons_opened_at_once_are_both_closed(self) -> None:
+        with serving() as emulator, bench_on(emulator) as bench:
+            bench.converge([MX])
+            driver: Any = bench.driver
+            driver.quiet([MX.id], bench.scope, "test", 60)
+            windows = emulator.store.windows
+            windows.rows[2], windows.monitors[2] = {**windows.rows[1]}, [1]
+            driver.unquiet(bench.scope)
+            assert emulator.snapshot()["maintenances"] == {}
+
+    def test_a_window_that_is_there_again_after_its_deletion_was_accepted_is_said(self) -> None:
+        with serving() as emulator, bench_on(emulator) as bench:
+            bench.converge([MX])
+            driver: Any = bench.driver
+            driver.quiet([MX.id], bench.scope, "test", 60)
+            rows = emulator.store.windows.rows
+            kept = {**rows}
+            emulator.faults.active.append(Fault("put back", matches=lambda method, event: not rows and bool(rows.update(kept))))
+            with pytest.raises(Transient, match="maintenance 1 is still there"):
+                driver.unquiet(bench.scope)
+
+    def test_where_people_show_an_open_window_it_stays_shown_when_more_monitors_join(self) -> None:
+        with serving() as emulator, bench_on(emulator) as bench:
+            bench.converge([MX, FOLDER, PUBLIC])
+            driver: Any = bench.driver
+            driver.quiet([MX.id], bench.scope, "test", 60)
+            emulator.store.windows.pages[1] = [1]
+            port = resource("Monitor", "port", type="port", hostname="a", port=1)
+            bench.converge([MX, FOLDER, PUBLIC, port])
+            driver.quiet([port.id], bench.scope, "test", 60)
+            assert emulator.store.windows.pages[1] == [1]
+            assert len(emulator.store.windows.monitors[1]) == 2

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -13,11 +14,14 @@ from reconciler.errors import Permanent
 from reconciler.resource import JSONObject, ResourceId
 from reconciler.sandbox.server import READS, Fault
 from reconciler.testing import Bench, DriverContract, adopting, scope_for
+from reconciler_vault.client import Vault
+from reconciler_vault.config import VaultConfig
 from reconciler_vault.driver import VaultDriver
 from reconciler_vault.emulator import VaultEmulator
 from reconciler_vault.emulator.wire import Call
 from reconciler_vault.group import IdentityGroup
-from reconciler_vault.spec import AppRole, Mount
+from reconciler_vault.kv import KV
+from reconciler_vault.spec import AppRole, Mount, Policy
 
 EMULATOR, WORLD = VaultEmulator, EmulatedVault
 
@@ -94,6 +98,12 @@ class TestSeeingWithoutReading:
         assert seen.health.ok
         assert not bench.plan(wanted).changes
 
+    def test_a_key_that_need_not_be_there_degrades_nothing(self, world: EmulatedVault, bench: Bench) -> None:
+        wanted = [adopting(secret(SHARED, theirs=BY_HAND, relay={**BY_HAND, "required": False}))]
+        bench.converge(wanted)
+        (seen,) = bench.observe(wanted)
+        assert seen.health.ok
+
     def test_a_key_without_a_consumer_and_a_version_of_somebody_else_are_noted(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = [secret(password={"generate": {"type": "hex"}})]
         bench.converge(wanted)
@@ -118,7 +128,11 @@ class TestWritingSecrets:
         assert ("POST", "/v1/secret/data/platform") not in world.emulator.faults.requests
 
     def test_a_value_that_is_there_is_recorded_and_never_made_anew(self, world: EmulatedVault, bench: Bench) -> None:
-        bench.converge([adopting(secret(SHARED, theirs=PASSWORD))])
+        wanted = adopting(secret(SHARED, theirs=PASSWORD))
+        (seen,) = bench.observe([wanted])
+        assert seen.live is not None
+        assert seen.live["keys"] == {"theirs": "present, not recorded"}
+        bench.converge([wanted])
         assert versions(world, SHARED) == {"1": {"theirs": PLANTED}}
         assert custom(world, SHARED)["reconciler-key-theirs"].startswith("generated password ")
 
@@ -295,6 +309,25 @@ class TestWritingSecrets:
         (stuck,) = bench.plan([secret("old/one", password=PASSWORD)]).stuck
         assert "old/ is not kv version 2" in stuck.reason
 
+    def test_where_no_engine_is_mounted_nothing_is_written_and_that_is_said(self, world: EmulatedVault, bench: Bench) -> None:
+        (outcome,) = bench.apply(bench.plan([secret("nowhere/one", password=PASSWORD)]))
+        assert outcome.status is Status.FAILED
+        assert outcome.message.startswith("nowhere/one: there is no secrets engine here")
+
+    def test_mounts_become_known_while_other_threads_look_among_them(self, world: EmulatedVault, bench: Bench) -> None:
+        world.emulator.ask("POST", "sys/mounts/apps", {"type": "kv", "options": {"version": "2"}})
+        kv = KV(Vault(VaultConfig.model_validate(world.settings())))
+        kv.metadata(SHARED, bench.scope)
+
+        class Interrupted(str):
+            """A path at which another thread has its turn while its mount is looked for."""
+
+            def startswith(self, *wanted: Any) -> bool:
+                kv.metadata("apps/one", bench.scope)
+                return super().startswith(*wanted)
+
+        assert kv.metadata(Interrupted(SHARED), bench.scope) is not None
+
 
 class TestLettingGo:
     def test_what_left_git_stays_unless_its_spec_said_otherwise(self, world: EmulatedVault, bench: Bench) -> None:
@@ -339,8 +372,11 @@ class TestLettingGo:
         assert not bench.plan([]).changes
         (seen,) = bench.observe([wanted])
         (outcome,) = bench.write([Change(Action.DELETE, wanted.id, "test", handle=seen.handle)])
+        moved = resource(Mount(path="moved", type="kv", options={"version": "2"}), "apps")
+        (other,) = bench.write([Change(Action.REPLACE, wanted.id, "test", moved, handle=seen.handle)])
         assert "never disabled" in outcome.message
-        assert "Mount apps" in world.peek()
+        assert "never disabled" in other.message
+        assert {"Mount apps", "Mount moved"} & world.peek().keys() == {"Mount apps"}
 
     def test_a_mount_that_left_git_is_kept_and_said_to_be(self, world: EmulatedVault, bench: Bench) -> None:
         both = [resource(Mount(path=path, type="kv", options={"version": "2"}), path) for path in ("one", "two")]
@@ -348,6 +384,13 @@ class TestLettingGo:
         plan = bench.plan(both[:1])
         assert not plan.changes
         assert [(str(held.change.id), held.guard) for held in plan.held] == [("vault/Mount/two", "keep")]
+
+    def test_a_claim_that_lost_its_mark_holds_nobody_up(self, world: EmulatedVault, bench: Bench) -> None:
+        bench.converge([secret(password=PASSWORD)])
+        claim = "reconciler/Secret:secret~1mail~1made"
+        world.emulator.ask("POST", f"secret/metadata/{claim}", {"custom_metadata": {"team": "other"}})
+        bench.converge([secret(password=PASSWORD, token=TOKEN)])
+        assert custom(world, f"secret/{claim}")["reconciler"].startswith("reconciler:test/contract:Secret/made")
 
     def test_a_claim_without_its_object_is_taken_away(self, world: EmulatedVault, bench: Bench) -> None:
         role = world.samples()[3].before
@@ -369,13 +412,28 @@ class TestNamesAndOwners:
             bench.converge([renamed])
             assert not [one for one in bench.observe([]) if one.id == sample.before.id]
 
+    def test_what_was_applied_last_is_known_from_the_system_itself(self, world: EmulatedVault, bench: Bench) -> None:
+        wanted = [sample.before for sample in world.samples() if sample.before.id.kind not in ("Mount", "AuthMount")]
+        bench.converge(wanted)
+        assert {one.id: one.applied for one in bench.reopened().observe(wanted)} == {one.id: one.digest for one in wanted}
+
     def test_a_role_moved_to_another_name_is_replaced(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([resource(AppRole(role="old"), "relay")])
         wanted = [resource(AppRole(role="new"), "relay")]
         (change,) = bench.plan(wanted).changes
         assert change.action is Action.REPLACE
-        bench.converge(wanted)
+        bench.apply(bench.plan(wanted))
         assert [name for name in world.peek() if name.startswith("AppRole")] == ["AppRole approle/new"]
+        assert not bench.plan(wanted).changes
+
+    def test_what_another_stack_took_over_between_plan_and_deletion_stays(self, world: EmulatedVault, bench: Bench) -> None:
+        bench.converge([resource(Policy(name="mail", policy='path "a" { capabilities = ["read"] }'), "mail")])
+        plan = bench.plan([])
+        theirs = '# reconciler:test/other:Policy/mail\npath "b" { capabilities = ["read"] }'
+        world.emulator.ask("POST", "sys/policies/acl/mail", {"policy": theirs})
+        (outcome,) = bench.apply(plan)
+        assert "belongs to test/other by now" in outcome.message
+        assert world.peek()["Policy mail"][1]["policy"] == theirs
 
     def test_a_move_cut_off_half_way_is_finished(self, world: EmulatedVault, bench: Bench) -> None:
         bench.converge([resource(AppRole(role="old"), "relay")])
@@ -412,6 +470,21 @@ class TestNamesAndOwners:
         (outcome,) = bench.apply(plan)
         assert "claimed by another owner" in outcome.message
         assert "AppRole approle/relay" not in world.peek()
+
+    def test_what_another_stack_has_claimed_and_not_made_yet_is_left_to_it(self, world: EmulatedVault, bench: Bench) -> None:
+        claim, theirs = "secret/metadata/reconciler/AppRole:approle~1relay", {"reconciler": "reconciler:test/other:AppRole/relay"}
+        world.emulator.ask("POST", claim, {"custom_metadata": theirs})
+        (outcome,) = bench.apply(bench.plan([resource(AppRole(role="relay"), "relay")]))
+        assert "claimed by another owner" in outcome.message
+        assert "AppRole approle/relay" not in world.peek()
+        assert data(world.emulator.ask("GET", claim))["custom_metadata"] == theirs
+
+    def test_names_that_look_alike_in_a_claim_are_kept_apart(self, world: EmulatedVault, bench: Bench) -> None:
+        alike = [secret("secret/mail/a~1b", password=PASSWORD), secret("secret/mail/a/b", password=PASSWORD)]
+        bench.converge(alike)
+        bench.converge(alike[1:])
+        bench.apply(bench.plan(alike[1:]))
+        assert [name for name in world.peek() if name.startswith("Secret secret/mail/")] == ["Secret secret/mail/a/b"]
 
     def test_two_resources_for_one_object_are_refused(self, world: EmulatedVault, bench: Bench) -> None:
         twice = [secret(password=PASSWORD), replace(secret(token=TOKEN), id=ResourceId("vault", "Secret", "again"))]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from uptime_kuma_world import behind_tls
 
 from reconciler.desired import desired_below
 from reconciler.driver import Scope, SecretNote, Status
@@ -22,7 +23,7 @@ from reconciler_vault.config import VaultConfig
 from reconciler_vault.driver import VaultDriver
 from reconciler_vault.emulator import VaultEmulator, service_account_token
 from reconciler_vault.emulator.wire import Call
-from reconciler_vault.spec import Secret
+from reconciler_vault.spec import AuthMount, Secret
 
 PLATFORM = "secret/platform"
 REPOSITORY = Path(__file__).parents[2]
@@ -346,6 +347,16 @@ class TestTrouble:
         with pytest.raises(Permanent, match="this is not an address"):
             connect(url="vault.example.org").observe([])
 
+    def test_a_certificate_is_trusted_only_where_its_authority_is_known(
+        self, emulator: VaultEmulator, connect: Opener, tmp_path: Path
+    ) -> None:
+        with behind_tls(emulator.settings()["url"], tmp_path) as (url, authority):
+            with pytest.raises(Permanent, match=r"the certificate is not trusted .*set ca_file"):
+                connect(url=url).observe([])
+            bench = connect(url=url, ca_file=str(authority))
+            bench.observe([])
+            bench.driver.close()  # what it keeps open goes through the door
+
 
 class TestRights:
     def narrow(self, emulator: VaultEmulator, rules: str) -> JSONObject:
@@ -372,6 +383,14 @@ class TestRights:
         (outcome,) = bench.apply(bench.plan([wanted()]))
         assert not outcome.transient
         assert 'capability create and update on path "secret/data/mine"' in outcome.message
+
+    def test_where_a_write_takes_sudo_the_message_says_so(self, emulator: VaultEmulator, connect: Opener) -> None:
+        rules = 'path "sys/auth" { capabilities = ["read"] }\npath "sys/auth/*" { capabilities = ["create", "update"] }'
+        method = Resource(ResourceId("vault", "AuthMount", "machines"), AuthMount(path="machines", type="approle"))
+        bench = connect(auth=self.narrow(emulator, rules))
+        (outcome,) = bench.apply(bench.plan([method]))
+        assert 'the capability create and update on path "sys/auth/machines" with sudo' in outcome.message
+        assert not outcome.transient
 
     def test_claims_that_cannot_be_listed_blind_the_whole_target(self, emulator: VaultEmulator, connect: Opener) -> None:
         token = emulator.system.tokens.make(["default"], ttl=600)

@@ -18,6 +18,7 @@ from vault_world import BY_HAND, PLANTED, SHARED, EmulatedVault, secret
 from reconciler.driver import SecretNote, SecretVersion
 from reconciler.errors import Permanent, Transient
 from reconciler.resource import Resource, ResourceId, SecretRef, SecretValue, Spec
+from reconciler.secrets import Secrets
 from reconciler.testing import Bench, adopting, scope_for
 from reconciler_vault import notebook, told
 from reconciler_vault.driver import VaultDriver
@@ -117,6 +118,41 @@ class TestNotes:
         driver.provider(SHARED, [secret(SHARED, theirs={"pattern": "^y"})])
         assert seen(bench).note is None
 
+    @pytest.mark.parametrize("now", [[secret(SHARED, theirs=BY_HAND)], []], ids=["rule", "document"])
+    def test_a_rule_that_was_taken_out_of_git_lets_nobody_wait_any_more(self, bench: Bench, now: list[Resource]) -> None:
+        driver, reader = driver_of(bench), Resource(ResourceId("x", "Reader", "r"), Reader(text=SecretRef("x", ((SHARED, "theirs"),))))
+        asking = adopting(secret(SHARED, theirs={"pattern": "^smtp:", "consumers": ["a test"]}))
+        bench.converge([asking])
+        for wanted, said in ([asking], "theirs does not match the pattern ^smtp:"), (now, ""):
+            driver.provider(SHARED, wanted)
+            waiting = Secrets(driver, bench.scope, b"a long random text of this installation").prepare([reader], exact=True)
+            assert said in waiting[reader.id] if said else not waiting
+
+    def test_a_value_is_read_once_until_it_is_dropped_or_another_version_is_there(self, world: EmulatedVault, bench: Bench) -> None:
+        ref = SecretRef('${vault("secret/platform", "theirs")}', ((SHARED, "theirs"),))
+        reader = Resource(ResourceId("x", "Reader", "r"), Reader(text=ref))
+        secrets = Secrets(driver_of(bench), bench.scope, b"a long random text of this installation")
+
+        def reads() -> int:
+            return sum("/data/" in path and method == "GET" for method, path in world.emulator.faults.requests)
+
+        secrets.prepare([reader])
+        assert [secrets.reveal(ref).reveal() for _ in range(2)] == [PLANTED, PLANTED]
+        assert reads() == 1
+        world.ask("PATCH", "secret/data/platform", {"data": {"theirs": "new"}})
+        secrets.renew([reader])
+        assert (secrets.reveal(ref).reveal(), reads()) == ("new", 2)
+        secrets.close()
+        assert (secrets.reveal(ref).reveal(), reads()) == ("new", 3), "what was dropped is not kept anywhere"
+
+    def test_what_another_stack_declares_still_holds_for_who_only_reads_it(self, world: EmulatedVault, bench: Bench) -> None:
+        driver, asking = driver_of(bench), adopting(secret(SHARED, theirs={"pattern": "^smtp:", "consumers": ["a test"]}))
+        bench.converge([asking])
+        seen(bench)
+        driver.note(SHARED, NOTE, bench.scope)
+        assert driver.provider(SHARED, []) is None
+        assert driver.versions([SHARED], replace(bench.scope, owner="test/other"))[SHARED].note == NOTE
+
 
 class TestNotebook:
     @given(
@@ -142,6 +178,12 @@ class TestNotebook:
     )
     def test_what_is_no_note_is_none(self, broken: dict[str, str]) -> None:
         assert notebook.note_in("test/mail", {f"reconciler-seen.test.{number}": text for number, text in broken.items()}) is None
+
+    def test_a_shorter_note_leaves_nothing_of_a_longer_one(self) -> None:
+        custom = {f"reconciler-seen.test.{number}": "y" * 500 for number in range(3)}
+        patch = notebook.parts("test/mail", SecretNote("7", {}, {}, "s"), "r", custom)
+        assert patch is not None
+        assert {key for key, text in patch.items() if text is None} == {"reconciler-seen.test.1", "reconciler-seen.test.2"}
 
     def test_two_installations_keep_two_notes(self) -> None:
         custom: dict[str, str] = {}
@@ -206,9 +248,11 @@ class TestHints:
         assert not found
         world.ask("PATCH", "secret/data/platform", {"data": {"theirs": "new"}})
         until(lambda: bool(found))
+        told = looks(world)
+        until(lambda: looks(world) >= told + 2)
         stop.set()
         thread.join(5)
-        assert found == [wanted[0].id]
+        assert found == [wanted[0].id], "it is told once"
 
     def test_what_was_rotated_before_the_watch_began_is_hinted_at_at_once(self, world: EmulatedVault, bench: Bench) -> None:
         wanted = [adopting(secret(SHARED, theirs=BY_HAND))]

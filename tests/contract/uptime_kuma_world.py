@@ -287,8 +287,8 @@ def bench_on(emulator: UptimeKumaEmulator, **config: Any) -> Iterator[Bench]:
 
 
 @contextmanager
-def behind_tls(emulator: UptimeKumaEmulator, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Put a door with a certificate of its own before the emulator; gives its address and the file of its authority."""
+def behind_tls(url: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Put a door with a certificate of its own before an emulator; gives its address and the file of its authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
@@ -306,7 +306,7 @@ def behind_tls(emulator: UptimeKumaEmulator, folder: Path) -> Iterator[tuple[str
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    inside = int(emulator.settings()["url"].rpartition(":")[2])
+    inside = int(url.rpartition(":")[2])
     door = asyncio.run_coroutine_threadsafe(asyncio.start_server(partial(_pass, inside), "127.0.0.1", 0, ssl=context), loop).result(5)
     try:
         yield f"https://127.0.0.1:{door.sockets[0].getsockname()[1]}", authority

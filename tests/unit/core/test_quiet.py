@@ -175,3 +175,32 @@ def test_a_watcher_that_cannot_keep_quiet_stops_nobody_and_is_noted(house: House
     report = house.run(files(*world(2)))
     assert report.verdict is Verdict.CONVERGED
     assert report.remaining.notes == (f"eye: it may raise alarms: {said}",)
+
+
+def test_a_watcher_that_somebody_else_owns_is_not_asked_for(house: House) -> None:
+    house.eye.objects["Thing/near"].mark = "reconciler:another/stack:Thing/near"
+    house.run(files(*world(2)))
+    assert house.did()[0].startswith("quiet through for")
+
+
+def test_a_watcher_that_hangs_on_a_changed_watcher_only_needs_no_quiet(house: House) -> None:
+    group, leaf = thing("group", group="eye/v1"), thing("leaf", group="eye/v1", annotations={"depends-on": "eye/Thing/group"})
+    assert house.run(files(*world(), group, leaf)).verdict is Verdict.CONVERGED
+    house.did()
+    assert house.run(files(*world(), thing("group", group="eye/v1", size=5), leaf)).verdict is Verdict.CONVERGED
+    assert house.did() == ["update Thing/group"]
+
+
+def test_what_is_watched_and_cannot_be_changed_keeps_quiet_and_is_named(house: House) -> None:
+    house.eye.status["quiet"] = {"ids": ["near"]}
+    house.system.objects["Thing/door"].mark = "reconciler:another/stack:Thing/door"
+    report = house.run(files(*world(2)))
+    assert "unquiet" not in house.did()
+    assert "mem/Thing/door: " in report.remaining.notes[0]
+
+
+def test_of_a_target_that_cannot_be_seen_nothing_is_asked(house: House) -> None:
+    house.eye.status["quiet"] = {"ids": ["near"]}
+    house.eye.on_read = [Permanent("eye: forbidden")] * 20
+    house.run(files(*world(2)))
+    assert not [call for call in house.did() if "quiet" in call], "whether it may end is not known"

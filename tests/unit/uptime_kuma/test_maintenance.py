@@ -71,6 +71,8 @@ def test_what_a_server_keeps_of_an_earlier_strategy_is_no_drift(strategy: Any) -
         ({"strategy": "cron", "cron": "3 3 * *", "duration_minutes": 5}, "write five fields"),
         ({"strategy": "cron", "cron": "3 3 * * *"}, "needs duration_minutes"),
         ({"strategy": "manual", "timezone": "Europe/Nowhere"}, "would make Uptime Kuma refuse its list"),
+        ({"strategy": "manual", "timezone": "right/Europe/Sofia"}, "would make Uptime Kuma refuse its list"),
+        ({"strategy": "manual", "timezone": "Factory"}, "would make Uptime Kuma refuse its list"),
         ({"strategy": "sometimes"}, "Input should be 'manual'"),
         ({"strategy": "manual", "description": "reconciler:lab/mail:Maintenance/x"}, "must not contain a mark"),
     ],

@@ -8,7 +8,7 @@ from reconciler.resource import JSONObject, ResourceId, SecretRef
 from reconciler_uptime_kuma.answers import safe
 from reconciler_uptime_kuma.dialect import CLASSIC, COMPUTED, MANAGED, MODERN, Dialect
 from reconciler_uptime_kuma.marks import Tag
-from reconciler_uptime_kuma.native import VEIL, Links, monitor_live, monitor_payload, notification_live, resets
+from reconciler_uptime_kuma.native import VEIL, Links, monitor_live, monitor_payload, notification_config, notification_live, resets
 from reconciler_uptime_kuma.spec import Monitor, Notification
 
 TOKEN = SecretRef('${vault("a", "b")}', (("a", "b"),))
@@ -105,6 +105,10 @@ def test_a_live_value_that_may_be_a_secret_is_never_shown(wish: Any) -> None:
 def test_a_veiled_value_is_not_written() -> None:
     payload = monitor_payload(monitor(type="push", hostname="", port=None, push_token="secret:f1", extra={"tlsKey": VEIL}), MODERN, str)
     assert not payload.keys() & {"pushToken", "tlsKey"}
+    channel = Notification(title="hook", type="webhook", config={"webhookURL": "secret:f1", "key": VEIL, "webhookContentType": "json"})
+    written = notification_config(channel, Tag(Mark("lab/mail", "Notification", "hook")), str)
+    assert not written.keys() & {"webhookURL", "key"}
+    assert (written["webhookContentType"], written["applyExisting"]) == ("json", False), "nor is it put on every monitor there is"
 
 
 def test_an_extra_column_of_ours_that_git_dropped_is_seen_and_reset() -> None:
@@ -154,9 +158,21 @@ class TestNames:
     [
         "insert into `monitor` (`push_token`) values ('canary') - SQLITE_ERROR: table monitor has no column named x",
         "update `monitor` set `x` = 'canary - canary' where `id` = 1 - SQLITE_BUSY: database is locked",
+        "insert into `status_page` (`slug`) values ('canary') - Duplicate entry 'canary' for key 'slug'",
+        "insert into `status_page` (`slug`) values ('canary') - Duplicate entry 'it's - canary' for key 'slug'",
+        "insert into `status_page` (`slug`) values ('canary') - Duplicate entry 'a - 'b' canary' for key 'slug'",
+        "insert into `status_page` (`slug`) values ('canary') - Duplicate entry 'a - canary 'b' c' for key 'slug'",
+        "update `monitor` set `port` = 'canary' - Incorrect integer value: 'canary' for column `kuma`.`monitor`.`port` at row 1",
         "Headers must be valid JSON: Unexpected token 'o', \"canary\" is not valid JSON",
     ],
 )
 def test_an_error_text_loses_every_value_that_it_echoes(text: str) -> None:
     assert "canary" not in safe(text)
     assert safe(text)
+
+
+def test_an_error_text_still_says_what_is_wrong_and_where() -> None:
+    said = safe("insert into `status_page` (`slug`) values ('x') - Duplicate entry 'x' for key 'slug'")
+    assert said == "Duplicate entry '…' for key 'slug'"
+    said = safe("insert into `monitor` (`name`) values ('x') - Data too long for column 'name' at row 1")
+    assert said == "Data too long for column 'name' at row 1"

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from reconciler.load import load_stack
 from reconciler.registry import catalog
 from reconciler.resource import ResourceId, SecretRef, Text
+from reconciler_uptime_kuma.config import UptimeKumaConfig
 from reconciler_uptime_kuma.maintenance import Maintenance
 from reconciler_uptime_kuma.shapes import REQUIRED_EXTRAS, SHAPES
 from reconciler_uptime_kuma.spec import Monitor, Notification, derived_token
@@ -166,3 +167,9 @@ def test_canonical_form_is_its_own_canonical_form(type: str, interval: int, name
     again = Monitor.model_validate(one.model_dump())
     assert again == one
     assert again.canonical(lambda ref: "f") == one.canonical(lambda ref: "f")
+
+
+def test_an_address_holds_no_credentials_because_every_message_names_it() -> None:
+    with pytest.raises(ValidationError, match="use username and password") as caught:
+        UptimeKumaConfig(url="https://me:pw-canary@status.example.org")
+    assert "pw-canary" not in str(caught.value.errors(include_input=False))

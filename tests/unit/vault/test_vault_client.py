@@ -1,7 +1,9 @@
 """What the server's refusals come to mean, with canned answers in the place of the network."""
 
 import json
+import time
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -10,9 +12,12 @@ from requests.adapters import BaseAdapter
 
 from reconciler.driver import Scope
 from reconciler.errors import DriverError, Permanent, Transient
+from reconciler.resource import SecretValue
+from reconciler_vault import tokens
 from reconciler_vault.answers import Raced
 from reconciler_vault.client import Vault
 from reconciler_vault.config import VaultConfig
+from reconciler_vault.kv import KV
 from reconciler_vault.tokens import Token, TokenLife
 
 SCOPE = Scope(owner="test/client")
@@ -32,6 +37,7 @@ class Wire(BaseAdapter):
         response = requests.Response()
         response.status_code, response.url, response.request = status, str(request.url), request
         response.headers.update(headers)
+        response.raw = BytesIO()
         response._content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         return response
 
@@ -47,17 +53,18 @@ def vault(*answers: Canned) -> tuple[Vault, Wire]:
     return opened({"method": "token", "token": "hvs.canary"}, LOOKUP, *answers)
 
 
-def opened(auth: dict[str, str], *answers: Canned) -> tuple[Vault, Wire]:
+def opened(auth: dict[str, str], *answers: Canned, clock: Callable[[], float] = time.monotonic) -> tuple[Vault, Wire]:
     """A client that gets these answers, one after the other."""
     wire = Wire(*answers)
 
     def session() -> requests.Session:
         made = requests.Session()
         made.mount("https://", wire)
+        made.mount("http://", wire)
         return made
 
     config = VaultConfig.model_validate({"url": "https://vault", "auth": auth})
-    return Vault(config, sessions=session), wire
+    return Vault(config, clock, session), wire
 
 
 def refusal(status: int, *errors: str, **headers: str) -> DriverError:
@@ -146,6 +153,97 @@ def test_a_standby_that_points_to_the_leader_is_followed_with_method_body_and_to
     assert json.loads(last.body or "") == {"data": {"k": "v"}}
 
 
+@pytest.mark.parametrize("there", ["http://leader/v1/secret/data/a", "HTTP://vault/v1/secret/data/a"])
+def test_neither_a_token_nor_a_value_follows_to_an_address_without_tls(there: str) -> None:
+    client, wire = vault((307, "", {"Location": there}), (200, {"data": {"version": 1}}, {}))
+    with pytest.raises(Permanent, match="points to an address without TLS"):
+        client.write("PATCH", "secret/data/a", {"data": {"k": "v"}}, SCOPE)
+    assert [str(one.url).partition(":")[0] for one in wire.sent] == ["https", "https"]
+
+
+def test_a_standby_that_names_a_path_only_is_followed() -> None:
+    client, wire = vault((307, "", {"Location": "/v1/other"}), (200, {"data": {"a": 1}}, {}))
+    assert client.get("secret/data/a", SCOPE) == {"a": 1}
+    assert wire.sent[-1].url == "https://vault/v1/other"
+
+
+def test_the_words_about_a_value_stay_unsaid_where_nothing_is_there() -> None:
+    client, _ = vault((404, {"errors": ["no handler for canary-value"]}, {}))
+    with pytest.raises(Permanent, match="nothing is there") as caught:
+        client.write("PATCH", "secret/data/a", {"data": {}}, SCOPE, sensitive=True)
+    assert "canary-value" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 412, 422, 500, 503])
+def test_whatever_a_server_says_of_a_value_that_it_was_sent_or_holds_stays_unsaid(status: int) -> None:
+    mount: Canned = (200, {"data": {"path": "secret/", "type": "kv", "options": {"version": "2"}}}, {})
+    echo: Canned = (status, {"errors": ["cannot take canary-value"], "data": {"data": "canary-value"}}, {})
+    alive: Canned = (200, {"data": {"ttl": 0}}, {})
+    calls: list[Callable[[KV], object]] = [
+        lambda kv: kv.put("secret/a", {"k": SecretValue("canary-value")}, 0, SCOPE),
+        lambda kv: kv.patch("secret/a", {"k": SecretValue("canary-value")}, 1, SCOPE),
+        lambda kv: kv.read("secret/a", SCOPE),
+    ]
+    for call in calls[: 2 if status == 404 else 3]:
+        client, _ = vault(mount, echo, *([alive] if status == 403 else []), echo)
+        with pytest.raises(DriverError) as caught:
+            call(KV(client))
+        assert "canary" not in str(caught.value)
+
+
+def test_a_value_that_is_no_text_is_given_as_json() -> None:
+    mount: Canned = (200, {"data": {"path": "secret/", "type": "kv", "options": {"version": "2"}}}, {})
+    client, _ = vault(mount, (200, {"data": {"data": {"a": {"b": True}, "c": "d"}, "metadata": {"version": 3}}}, {}))
+    version, values = KV(client).read("secret/a", SCOPE) or ("", {})
+    assert (version, {key: one.reveal() for key, one in values.items()}) == ("3", {"a": '{"b": true}', "c": "d"})
+
+
+APPROLE = {"method": "approle", "role_id": "r", "secret_id": "s"}
+FOUND: Canned = (200, {"data": {"a": 1}}, {})
+
+
+def given(token: str) -> Canned:
+    """The answer to a login or a renewal: a token of a minute."""
+    return (200, {"auth": {"client_token": token, "lease_duration": 60, "renewable": True}}, {})
+
+
+def logins(wire: Wire) -> int:
+    return sum(str(one.url).endswith("/login") for one in wire.sent)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        (400, {"errors": ["lease is not renewable"]}, {}),
+        (403, {"errors": ["permission denied"]}, {}),
+        (200, {"auth": {"client_token": "one", "lease_duration": 0, "renewable": True}}, {}),
+    ],
+)
+def test_a_token_that_is_renewed_no_longer_is_replaced_by_a_login_before_the_next_call(refusal: Canned) -> None:
+    now = [1000.0]
+    client, wire = opened(APPROLE, given("one"), FOUND, refusal, given("two"), FOUND, clock=lambda: now[0])
+    client.tokens._ended.set()  # nothing in the background: time stands still here
+    assert client.get("secret/metadata/a", SCOPE) == {"a": 1}
+    now[0] += 45
+    assert client.get("secret/metadata/a", SCOPE) == {"a": 1}
+    assert (logins(wire), wire.sent[-1].headers["X-Vault-Token"]) == (2, "two")
+
+
+def test_a_server_that_cannot_say_whether_a_token_lives_gets_no_second_login() -> None:
+    sealed: Canned = (503, {"errors": ["Vault is sealed"], "initialized": True}, {})
+    client, wire = opened(APPROLE, given("one"), (403, {"errors": ["permission denied"]}, {}), sealed)
+    client.tokens._ended.set()
+    with pytest.raises(Transient, match="sealed"):
+        client.get("secret/metadata/a", SCOPE)
+    assert logins(wire) == 1
+
+
+def test_an_answer_to_a_login_that_carries_no_token_is_transient_trouble() -> None:
+    client, _ = opened(APPROLE, (200, {"data": {}}, {}))
+    with pytest.raises(Transient, match="carries no token"):
+        client.get("secret/metadata/a", SCOPE)
+
+
 def test_odd_names_are_quoted_and_a_listing_is_asked_for_in_plain_http() -> None:
     client, wire = vault((200, {"data": {"keys": ["a"]}}, {}))
     assert client.list("secret/metadata/reconciler/Secret/a~1b ü?#%", SCOPE) == ["a"]
@@ -155,18 +253,21 @@ def test_odd_names_are_quoted_and_a_listing_is_asked_for_in_plain_http() -> None
 
 
 class Giving:
-    """Gives a token of a minute at every login, and renews none."""
+    """Gives a token of so many seconds at every login, a minute at first, and renews none."""
 
     can_login, where = True, "vault"
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now, self.logins = now, 0
+    def __init__(self, now: Callable[[], float], *, renewable: bool = True, ttl: int = 60) -> None:
+        self._now, self._renewable, self._ttl, self.logins = now, renewable, ttl, 0
+        self.trouble: list[DriverError] = []
 
     def login(self) -> Token:
         self.logins += 1
-        return Token.lasting(f"token-{self.logins}", 60, self._now(), renewable=True)
+        return Token.lasting(f"token-{self.logins}", self._ttl, self._now(), renewable=self._renewable)
 
     def renewed(self, token: Token) -> Token | None:
+        if self.trouble:
+            raise self.trouble.pop()
         return None
 
     def is_dead(self, token: Token) -> bool:
@@ -182,3 +283,33 @@ def test_a_token_at_the_end_of_all_its_renewals_is_replaced_before_a_call_is_ref
     time[0] += 45
     assert life.good().value == "token-2"
     assert life.good().value == "token-2"
+
+
+def test_a_token_that_cannot_be_renewed_is_replaced_at_nine_tenths_of_its_life_and_not_before() -> None:
+    time = [1000.0]
+    source = Giving(lambda: time[0], renewable=False)
+    life = TokenLife(source, lambda: time[0])
+    assert life.good().value == "token-1"
+    time[0] += 53
+    assert life.good().value == "token-1"
+    time[0] += 2
+    assert life.good().value == "token-2"
+
+
+def test_in_the_background_trouble_is_waited_out_and_the_token_is_seen_to_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "FIRST_PAUSE", 0.01)
+    source = Giving(time.monotonic, ttl=1)
+    source.trouble = [Transient("vault: sealed"), Transient("vault: sealed")]
+    life = TokenLife(source, time.monotonic)
+    life.good()
+    end = time.monotonic() + 10
+    while source.logins < 2:
+        assert time.monotonic() < end, "nobody saw to the token any more"
+        time.sleep(0.01)
+    life.close()
+
+
+def test_the_pauses_between_two_tries_grow_to_five_minutes_and_no_further() -> None:
+    life = TokenLife(Giving(time.monotonic), time.monotonic)
+    for trouble, most in ((1, 5), (2, 10), (3, 20), (7, 300), (1000, 300)):
+        assert most / 2 <= life.pause(trouble) <= most

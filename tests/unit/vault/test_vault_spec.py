@@ -175,5 +175,8 @@ class TestDocuments:
         config = VaultConfig.model_validate({"url": "https://v/", "auth": {"method": "token", "token": "hvs.canary"}})
         assert config.url == "https://v"
         assert "hvs.canary" not in repr(config)
+        with pytest.raises(ValidationError, match="no user name or password") as caught:
+            VaultConfig.model_validate({"url": "https://me:pw-canary@v", "auth": {"method": "token", "token": "x"}})
+        assert "pw-canary" not in str(caught.value.errors(include_input=False))
         with pytest.raises(ValidationError, match="a mount and a folder"):
             VaultConfig.model_validate({"url": "https://v", "registry": "secret", "auth": {"method": "token", "token": "x"}})
