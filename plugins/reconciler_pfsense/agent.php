@@ -38,6 +38,7 @@ class ReconcilerRefusal extends Exception {
 }
 
 const RECONCILER_HAPROXY = 'installedpackages/haproxy';
+const RECONCILER_SETTINGS = ['enable', 'maxconn', 'nbthread', 'hard_stop_after'];
 const RECONCILER_LISTS = ['aliases/alias', 'nat/rule', 'filter/rule', RECONCILER_HAPROXY . '/ha_backends/item', RECONCILER_HAPROXY . '/ha_pools/item'];
 /* Where names of aliases may stand, anywhere in the configuration. */
 const RECONCILER_REFERRING = ['address', 'network', 'port', 'sourceport', 'dstport', 'target', 'local-port', 'extaddr_custom', 'extaddr_port', 'value'];
@@ -113,7 +114,7 @@ function reconciler_observe_once() {
 	$settings = null;
 	if (reconciler_haproxy_installed()) {
 		$settings = new stdClass();
-		foreach (['enable', 'maxconn', 'nbthread', 'hard_stop_after'] as $key) {
+		foreach (RECONCILER_SETTINGS as $key) {
 			$value = config_get_path(RECONCILER_HAPROXY . '/' . $key);
 			if ($value !== null) {
 				$settings->$key = $value;
@@ -355,7 +356,7 @@ function reconciler_content() {
 			return $item !== '';
 		}));
 	}
-	foreach (['enable', 'maxconn', 'nbthread', 'hard_stop_after'] as $key) {
+	foreach (RECONCILER_SETTINGS as $key) {
 		$content[$key] = config_get_path(RECONCILER_HAPROXY . '/' . $key) === null ? null : reconciler_normal(config_get_path(RECONCILER_HAPROXY . '/' . $key));
 	}
 	return $content;
@@ -406,6 +407,56 @@ function reconciler_restore($snapshot, $request, $known) {
 	return 'the configuration from before was restored and loaded';
 }
 
+function reconciler_at($config, $path) {
+	foreach (explode('/', $path) as $key) {
+		$config = is_array($config) ? ($config[$key] ?? null) : null;
+	}
+	return $config;
+}
+
+/* Whether two configurations say the same at a place. An absent setting is another thing than an empty one: "enable" means by being there. */
+function reconciler_alike($one, $other, $path) {
+	$one = reconciler_at($one, $path);
+	$other = reconciler_at($other, $path);
+	$both = in_array($path, RECONCILER_LISTS, true) || ($one === null) === ($other === null);
+	return $both && reconciler_normal($one) === reconciler_normal($other);
+}
+
+/*
+ * Somebody saved while our change was being loaded: the whole file put back would lose what they did. Only the places that we wrote go
+ * back, and not even those when somebody else changed them, too.
+ */
+function reconciler_take_out($before, $written, $snapshot, $request, $known) {
+	$places = array_merge(RECONCILER_LISTS, array_map(function ($key) {
+		return RECONCILER_HAPROXY . '/' . $key;
+	}, RECONCILER_SETTINGS));
+	$places = array_filter($places, function ($path) use ($before, $written) {
+		return !reconciler_alike($before, $written, $path);
+	});
+	reconciler_reload();
+	$who = config_get_path('revision/username', 'somebody');
+	foreach ($places as $path) {
+		if (!reconciler_alike($written, $GLOBALS['config'], $path)) {
+			return "$who changed $path meanwhile, so nothing was taken back: what was written stays saved but not loaded";
+		}
+	}
+	foreach ($places as $path) {
+		$old = reconciler_at($before, $path);
+		$cut = strrpos($path, '/');
+		$edit = ['path' => substr($path, 0, $cut), 'set' => [], 'unset' => [substr($path, $cut + 1)]];
+		reconciler_edit([$old === null ? $edit : ['set' => [substr($path, $cut + 1) => $old], 'unset' => []] + $edit]);
+	}
+	if (!reconciler_keeps('before ' . $request['description'])) {
+		return "taking back what was written failed, because $who saved meanwhile; compare the configuration with $snapshot";
+	}
+	$why = reconciler_load($request, $known);
+	if ($why !== '') {
+		return "what was written was taken back, but loading that failed as well ($why)";
+	}
+	@unlink(reconciler_pending());
+	return "only what this change wrote was taken back, and loaded, because $who saved meanwhile";
+}
+
 function reconciler_expect($request) {
 	if ($request['expect'] !== reconciler_sha()) {
 		reconciler_reload();
@@ -436,7 +487,7 @@ function reconciler_write($request, $known) {
 		$end = reconciler_restore($snapshot, $request, $known);
 		throw new ReconcilerRefusal('failed', "pfsense did not keep what was written; $end");
 	}
-	return $snapshot;
+	return ['snapshot' => $snapshot, 'sha' => reconciler_sha(), 'config' => $GLOBALS['config']];
 }
 
 /* The same comparison, without reading the configuration into memory, where the edits are. */
@@ -452,10 +503,14 @@ function reconciler_apply($request) {
 	}
 	$lock = reconciler_lock($request['lock_seconds']);
 	$known = reconciler_unresolvable();
+	if (file_exists(reconciler_pending())) {
+		/* an earlier run saved something and died before loading it; what it was is not known, so all is loaded */
+		$request = array_merge($request, ['filter' => true, 'haproxy' => $request['haproxy'] || reconciler_haproxy_installed()]);
+	}
 	if ($request['haproxy'] && !reconciler_haproxy_installed()) {
 		throw new ReconcilerRefusal('refused', 'the package haproxy is not installed on the firewall');
 	}
-	$snapshot = null;
+	$before = $written = null;
 	if (!reconciler_is_done($request)) {
 		reconciler_expect($request);
 		$before = $GLOBALS['config'];
@@ -463,27 +518,35 @@ function reconciler_apply($request) {
 		reconciler_check_references($request['gone']);
 		if (reconciler_normal($before) !== reconciler_normal($GLOBALS['config'])) {
 			alias_make_table();
-			$snapshot = reconciler_write($request, $known);
+			$written = reconciler_write($request, $known);
 		}
-	}
-	if ($snapshot === null && file_exists(reconciler_pending())) {
-		/* an earlier run saved something and died before loading it; what it was is not known, so all is loaded */
-		$request = array_merge($request, ['filter' => true, 'haproxy' => reconciler_haproxy_installed()]);
 	}
 	if (file_exists(reconciler_pending())) {
-		try {
-			$why = reconciler_load($request, $known);
-		} catch (Throwable $error) {
-			$why = 'php: ' . $error->getMessage();
-		}
-		if ($why !== '') {
-			$end = $snapshot === null ? 'the configuration stays saved but not loaded' : reconciler_restore($snapshot, $request, $known);
-			throw new ReconcilerRefusal('failed', "$why; $end");
-		}
-		@unlink(reconciler_pending());
+		reconciler_bring_into_force($before, $written, $request, $known);
 	}
 	flock($lock, LOCK_UN);
 	return reconciler_observe();
+}
+
+/* Load what is saved; take back what this run wrote when that cannot be done. */
+function reconciler_bring_into_force($before, $written, $request, $known) {
+	try {
+		$why = reconciler_load($request, $known);
+	} catch (Throwable $error) {
+		$why = 'php: ' . $error->getMessage();
+	}
+	if ($why === '') {
+		@unlink(reconciler_pending());
+		return;
+	}
+	if ($written === null) {
+		$end = 'the configuration stays saved but not loaded';
+	} elseif (reconciler_sha() === $written['sha']) {
+		$end = reconciler_restore($written['snapshot'], $request, $known);
+	} else {
+		$end = reconciler_take_out($before, $written['config'], $written['snapshot'], $request, $known);
+	}
+	throw new ReconcilerRefusal('failed', "$why; $end");
 }
 
 function reconciler_main($request) {

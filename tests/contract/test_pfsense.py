@@ -175,6 +175,26 @@ class TestTransactions:
         assert world.peek() == before
         bench.converge(MAIL)
 
+    def test_what_a_dead_run_left_unloaded_is_loaded_whole_by_a_change_of_something_else(self, world: PfSenseWorld, bench: Bench) -> None:
+        bench.converge(MAIL)
+        with world.emulator.faults.during("cut-during-reload", times=1, writes_only=True):
+            bench.write(bench.plan([changed(SETTINGS, maxconn=77), *MAIL[1:]]).changes)
+        again = bench.reopened()
+        again.apply(again.plan([changed(SETTINGS, maxconn=77), changed(HOST, addresses=["10.0.20.7"]), *MAIL[2:]]))
+        assert "maxconn\t\t\t77" in world.emulator.haproxy_cfg()
+        again.driver.close()
+
+    def test_what_another_admin_saved_during_the_reload_survives_when_ours_is_taken_back(self, world: PfSenseWorld, bench: Bench) -> None:
+        before = world.peek()
+        with world.emulator.faults.during("late-admin", writes_only=True):
+            message = failure(bench, MAIL).message
+        assert "only what this change wrote was taken back, and loaded, because admin@10.0.0.5 saved meanwhile" in message
+        assert at(world.tree(), "system/hostname") == "fw2"
+        rendered = {"email_mailers": "", "dns_resolvers": ""}  # what the package adds by rendering
+        assert world.peek() == {**before, "HAProxySettings": ("haproxy", before["HAProxySettings"][1] | rendered)}
+        assert not world.emulator.firewall.pending
+        bench.converge(MAIL)
+
     def test_what_haproxy_refuses_is_never_written_and_its_words_are_told(self, world: PfSenseWorld, bench: Bench) -> None:
         text = world.emulator.config_xml()
         bad = changed(BACKEND, servers=[{**NODES[0], "advanced": "send-proxy-v3"}])

@@ -22,7 +22,7 @@ from reconciler_pfsense.emulator.firewall import Cut, Firewall, Refusal
 from reconciler_pfsense.emulator.web import WebDoor
 
 PASSWORD = "pfsense"  # noqa: S105 - the account of the emulator, the factory default of the real system
-INSIDE = frozenset({"no-haproxy", "locked", "other-admin", "pf-refuses", "port-taken", "cut-during-reload", "disk-full"})
+INSIDE = frozenset({"no-haproxy", "locked", "other-admin", "late-admin", "pf-refuses", "port-taken", "cut-during-reload", "disk-full"})
 """Faults that the firewall plays itself."""
 
 _HTML = '<pre style="white-space: pre-wrap;">PHP ERROR: Type: 1, File: -, Line: 42, Message: {}\nStack trace:\n#0 {{main}}</pre>'

@@ -21,6 +21,7 @@ from reconciler_pfsense.emulator.render import HAPROXY, entries, haproxy_cfg, po
 
 LISTS = ("aliases/alias", "nat/rule", "filter/rule", f"{HAPROXY}/ha_backends/item", f"{HAPROXY}/ha_pools/item")
 SETTINGS = ("enable", "maxconn", "nbthread", "hard_stop_after")
+PLACES = (*LISTS, *(f"{HAPROXY}/{key}" for key in SETTINGS))
 REFERRING = frozenset(("address", "network", "port", "sourceport", "dstport", "target", "local-port")) | frozenset(
     ("extaddr_custom", "extaddr_port", "value")
 )
@@ -98,15 +99,15 @@ class Firewall:
         """Make one transaction, as the program does. Raises Refusal or Cut."""
         if "locked" in self.trouble:
             raise Refusal("busy", "another run of this program holds the lock on the firewall")
+        if self.pending:
+            request = {**request, "filter": True, "haproxy": request["haproxy"] or self.has_haproxy}
         if request["haproxy"] and not self.has_haproxy:
             raise Refusal("refused", "the package haproxy is not installed on the firewall")
         known = _unresolvable(self.rules)
-        before = self.text
+        before = self.config
         written = False
         if not str(at(self.config, "revision/description") or "").endswith(request["transaction"]):
             written = self._write(request)
-        if not written and self.pending:
-            request = {**request, "filter": True, "haproxy": self.has_haproxy}
         if self.pending:
             self._load_or_restore(request, known, before if written else None)
         return self.observe()
@@ -137,16 +138,33 @@ class Firewall:
             raise Refusal("failed", "pfsense did not keep what was written; the configuration from before was restored and loaded")
         return True
 
-    def _load_or_restore(self, request: JSONObject, known: set[str], before: str | None) -> None:
+    def _load_or_restore(self, request: JSONObject, known: set[str], before: Config | None) -> None:
+        written, sha = self.config, self.sha
         if "cut-during-reload" in self.trouble:
             raise Cut
         why = self._load(filter=request["filter"], haproxy=request["haproxy"], known=known)
         if why and before is None:
             raise Refusal("failed", f"{why}; the configuration stays saved but not loaded")
+        if before is not None and why and self.sha != sha:
+            raise Refusal("failed", f"{why}; {self._take_out(before, written, request['description'])}")
         if why:
-            self._restore(before or "")
+            self._restore(dump(before or {}))
             raise Refusal("failed", f"{why}; the configuration from before was restored and loaded")
         self.pending = False
+
+    def _take_out(self, before: Config, written: Config, description: str) -> str:
+        """Take back only what the transaction wrote, because somebody saved meanwhile."""
+        who, config = at(self.config, "revision/username"), copy.deepcopy(self.config)
+        ours = [path for path in PLACES if at(before, path) != at(written, path)]
+        for path in ours:
+            if at(config, path) != at(written, path):
+                return f"{who} changed {path} meanwhile, so nothing was taken back: what was written stays saved but not loaded"
+            folder, _, key = path.rpartition("/")
+            old = at(before, path)
+            put(config, folder, _merge(at(config, folder) or {}, {"unset": [key]} if old is None else {"set": {key: old}}))
+        self.save(config, f"(system): before {description}", "(system)")
+        self._load_calmly()
+        return f"only what this change wrote was taken back, and loaded, because {who} saved meanwhile"
 
     # -- what pfSense's own functions do -----------------------------------------------------------------------------------------
 
@@ -178,6 +196,10 @@ class Firewall:
 
     def _restore(self, before: str) -> None:
         self.save(parse(before), '(system): Reverted to "before"', "(system)")
+        self._load_calmly()
+
+    def _load_calmly(self) -> None:
+        """Load what went back: the faults hit the first load only."""
         trouble, self.trouble = self.trouble, set()
         self._load(filter=True, haproxy=self.has_haproxy)
         self.trouble = trouble
@@ -186,7 +208,11 @@ class Firewall:
     def _load(self, *, filter: bool, haproxy: bool, known: set[str] | None = None) -> str:
         """Bring the configuration into force. Gives why that failed, or nothing."""
         if filter:
-            if "pf-refuses" in self.trouble:
+            if "late-admin" in self.trouble:
+                other = copy.deepcopy(self.config)
+                other["system"]["hostname"] = "fw2"
+                self.save(other, "admin@10.0.0.5: changed by hand", "admin@10.0.0.5")
+            if self.trouble & {"pf-refuses", "late-admin"}:
                 return "pf refused the rules; see the notices of the firewall"
             self.rules = rules(self.config)
             skipped = sorted(_unresolvable(self.rules) - (known if known is not None else _unresolvable(self.rules)))

@@ -332,6 +332,35 @@ def test_a_run_that_dies_between_the_write_and_the_reload_is_brought_to_its_end_
     assert box.log[-2:] == ["filter_configure_sync", "haproxy real"]
 
 
+MAXCONN = {"path": "installedpackages/haproxy", "key": {}, "set": {"maxconn": "77"}, "unset": []}
+
+
+def test_what_a_dead_run_left_unloaded_is_loaded_whole_by_a_change_of_something_else(box: Box) -> None:
+    with pytest.raises(Transient):
+        box.apply([MAXCONN], fault="dies")
+    box.apply([ALIAS], haproxy=False)
+    assert box.log[-2:] == ["filter_configure_sync", "haproxy real"], "the dead run's change of HAProxy is in force as well"
+    assert not box.run("observe").pending
+
+
+def test_what_another_admin_saved_during_the_reload_survives_when_ours_is_taken_back(box: Box) -> None:
+    before = box.config
+    with pytest.raises(Permanent, match=r"pf refused.*only what this change wrote was taken back.*admin@10\.0\.0\.5 saved meanwhile"):
+        box.apply([ALIAS, MAXCONN], fault="late-admin")
+    assert box.config["system"]["hostname"] == "fw2"
+    assert content(box.config) == content(before)
+    assert at(box.config, "installedpackages/haproxy").get("maxconn") == at(before, "installedpackages/haproxy").get("maxconn")
+    assert box.log[-2:] == ["filter_configure_sync", "haproxy real"]
+    assert not box.run("observe").pending
+
+
+def test_what_another_admin_saved_in_the_same_list_during_the_reload_is_not_overwritten(box: Box) -> None:
+    with pytest.raises(Permanent, match=r"admin@10\.0\.0\.5 changed aliases/alias meanwhile.*stays saved but not loaded"):
+        box.apply([ALIAS], fault="late-admin-alias")
+    assert [alias["name"] for alias in listed(box.config, "aliases/alias")][-1] == "theirs"
+    assert box.run("observe").pending
+
+
 def test_a_fatal_error_during_the_reload_is_taken_back(box: Box) -> None:
     before = box.config
     with pytest.raises(Permanent, match=r"php: Call to undefined function.*was restored and loaded"):
