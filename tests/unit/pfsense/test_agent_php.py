@@ -7,9 +7,12 @@ import os
 import re
 import resource
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -556,3 +559,24 @@ def test_the_words_of_haproxy_are_told_without_html(box: Box) -> None:
     )
     with pytest.raises(Permanent, match=f"{words}$"):
         box.apply([frontend])
+
+
+def test_the_states_of_the_servers_come_from_the_socket_of_haproxy(box: Box) -> None:
+    row = ["mail_ipvANY", "n1", *["0"] * 15, "UP"]
+    with closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind(str(box.root / "tmp" / "haproxy.socket"))
+        server.listen()
+
+        def answer() -> None:
+            client, _ = server.accept()
+            with client:
+                assert client.recv(100) == b"show stat\n"
+                client.sendall(b"# pxname,svname\n" + ",".join(row).encode() + b",\n\n")
+
+        thread = Thread(target=answer)
+        thread.start()
+        seen = box.run("observe")
+        thread.join()
+    assert seen.stats == {"mail_ipvANY/n1": "UP"}
+    (box.root / "tmp" / "haproxy.socket").unlink()
+    assert box.run("observe").stats is None
