@@ -566,6 +566,7 @@ def test_the_states_of_the_servers_come_from_the_socket_of_haproxy(box: Box) -> 
     with closing(socket.socket(socket.AF_UNIX)) as server:
         server.bind(str(box.root / "tmp" / "haproxy.socket"))
         server.listen()
+        server.settimeout(10)
 
         def answer() -> None:
             client, _ = server.accept()
@@ -573,7 +574,7 @@ def test_the_states_of_the_servers_come_from_the_socket_of_haproxy(box: Box) -> 
                 assert client.recv(100) == b"show stat\n"
                 client.sendall(b"# pxname,svname\n" + ",".join(row).encode() + b",\n\n")
 
-        thread = Thread(target=answer)
+        thread = Thread(target=answer, daemon=True)
         thread.start()
         seen = box.run("observe")
         thread.join()
