@@ -397,9 +397,13 @@ function reconciler_restore($snapshot, $request, $known) {
 	if (!is_array($GLOBALS['config'])) {
 		$GLOBALS['config'] = [];
 	}
-	$arguments = (new ReflectionFunction('config_restore'))->getNumberOfParameters();
-	$result = $arguments > 1 ? config_restore($snapshot, 'before ' . $request['description']) : config_restore($snapshot);
-	$why = ($result === true || $result === 0) ? reconciler_load($request, $known) : 'config_restore failed';
+	try {
+		$arguments = (new ReflectionFunction('config_restore'))->getNumberOfParameters();
+		$result = $arguments > 1 ? config_restore($snapshot, 'before ' . $request['description']) : config_restore($snapshot);
+		$why = ($result === true || $result === 0) ? reconciler_load($request, $known) : 'config_restore failed';
+	} catch (Throwable $error) {
+		$why = 'php: ' . $error->getMessage();
+	}
 	if ($why !== '') {
 		return "going back failed as well ($why); restore $snapshot by hand";
 	}

@@ -11,6 +11,7 @@ from reconciler.resource import JSONObject, ResourceId, Spec
 
 DRIVER = "pfsense"
 ALIAS_NAME = re.compile(r"[A-Za-z0-9_]{1,31}")
+NEW_ALIAS_NAME = re.compile(r"(?!(?:\d+|_+|any|pass|port|(?:wan|lan|opt\d+)(?:ip)?)\Z)[A-Za-z0-9_]{1,31}")
 PROXY_NAME = re.compile(r"[A-Za-z0-9._-]+")
 SPECIAL_NETWORK = re.compile(r"(wan|lan|opt\d+)(ip)?|\(self\)")
 SERVER_NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
@@ -80,16 +81,42 @@ def normal_address(text: str) -> str:
         return text
 
 
+def family(text: str) -> str:
+    """Say of which family a literal address or network is, in pfSense's words; empty for an alias or any other name."""
+    try:
+        return "inet6" if ip_network(text.removeprefix("!"), strict=False).version == 6 else "inet"
+    except ValueError:
+        return ""
+
+
+def check_families(ipprotocol: str, *texts: str) -> None:
+    """Raise ValueError for an address that no packet of this protocol has; pf refuses to load a rule that names one."""
+    for text in texts:
+        if family(text) not in ("", ipprotocol):
+            raise ValueError(f"{text} does not go with ipprotocol {ipprotocol}; pf refuses a rule that mixes IPv4 and IPv6")
+
+
+def one_place(text: str) -> str:
+    """Refuse what names more or less than one place: a negation, a network, or everything."""
+    if text.startswith("!") or "/" in text or text == "any":
+        raise ValueError(f"{text!r} is no place to go or to listen at; give one address or an alias")
+    return text
+
+
 Word: TypeAlias = Annotated[str, AfterValidator(_ascii)]
 """A text in a plain tag of config.xml: printable ASCII."""
 
 Line: TypeAlias = Annotated[str, AfterValidator(_line)]
 """A text in a CDATA tag of config.xml: any letters, one line."""
 
-AliasName: TypeAlias = Annotated[str, AfterValidator(named(ALIAS_NAME, "1 to 31 letters, digits and underscores"))]
+ALIAS_RULE = (
+    "1 to 31 letters, digits and underscores, not only digits or underscores, and no word of its own such as any, pass, port or lan"
+)
+AliasName: TypeAlias = Annotated[str, AfterValidator(named(NEW_ALIAS_NAME, ALIAS_RULE))]
 ProxyName: TypeAlias = Annotated[str, AfterValidator(named(PROXY_NAME, "letters, digits, dots, dashes and underscores"))]
 Port: TypeAlias = Annotated[str, BeforeValidator(port_of), AfterValidator(_ascii)]
 Address: TypeAlias = Annotated[str, AfterValidator(_ascii), AfterValidator(normal_address)]
+Place: TypeAlias = Annotated[Address, AfterValidator(one_place)]
 Milliseconds: TypeAlias = Annotated[int, Field(ge=1)]
 
 

@@ -55,8 +55,19 @@ def needs_reload(edits: list[Edit], snapshot: Snapshot) -> tuple[bool, bool]:
     due = [edit for edit in edits if not is_done(edit, snapshot)]
     lists = {edit.get("list", HAPROXY) for edit in due}
     aliases = {edit["key"].get("name") for edit in due if edit.get("list") == ALIASES}
-    used = aliases & set(_words_in([snapshot.lists[FRONTENDS], snapshot.lists[BACKENDS]])) if aliases else set()
+    used = aliases & _aliases_of_haproxy(snapshot) if aliases else set()
     return bool(lists & {ALIASES, FORWARDS, RULES}), bool(lists & {HAPROXY, FRONTENDS, BACKENDS}) or bool(used)
+
+
+def _aliases_of_haproxy(snapshot: Snapshot) -> set[str]:
+    """Give every word that HAProxy's part of the configuration uses, and what the aliases among them are made of."""
+    inner = {str(alias.get("name")): set(_words_in(alias.get("address", ""))) for alias in snapshot.lists[ALIASES]}
+    used: set[str] = set()
+    new = set(_words_in([snapshot.lists[FRONTENDS], snapshot.lists[BACKENDS]]))
+    while new:
+        used |= new
+        new = {word for name in new for word in inner.get(name, ())} - used
+    return used
 
 
 def _words_in(value: Any) -> Iterator[str]:

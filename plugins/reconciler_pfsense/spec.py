@@ -15,10 +15,12 @@ from reconciler_pfsense.fields import (
     Milliseconds,
     Named,
     Part,
+    Place,
     Port,
     ProxyName,
     Word,
     aliases_in,
+    check_families,
     named,
     normal_address,
     normal_port,
@@ -93,7 +95,7 @@ class PortForward(Spec):
     source: Address = Field(default="any", min_length=1, description="who may use it: any, an address, a network, an alias; ! negates")
     destination: Address = Field(default="wanip", min_length=1, description="address that is called: wanip, any, an address, an alias")
     port: Port = Field(min_length=1, description="port that is called: a number, a range a-b, or a port alias")
-    target: Address = Field(min_length=1, description="where to: an address or a host alias")
+    target: Place = Field(min_length=1, description="where to: an address or a host alias")
     target_port: Port = Field(default="", description="first port there; default the called one")
     description: Line = Field(default="", description="for people; the mark is written before it")
     disabled: bool = Field(default=False, description="keep the forward and its rule, but not in force")
@@ -108,6 +110,7 @@ class PortForward(Spec):
             object.__setattr__(self, "target_port", self.port.partition("-")[0])
         if "-" in self.target_port:
             raise ValueError(f"target_port is the first port of the range, so write {self.target_port.partition('-')[0]}")
+        check_families(self.ipprotocol, self.source, self.destination, self.target)
         return self
 
     def requires(self, name: str) -> tuple[ResourceId, ...]:
@@ -134,6 +137,7 @@ class FirewallRule(Spec):
     def _ports_need_a_protocol(self) -> Self:
         if (self.source_port or self.destination_port) and self.protocol not in ("tcp", "udp", "tcp/udp"):
             raise ValueError(f"protocol {self.protocol} has no ports; pfSense would drop them and match everything")
+        check_families(self.ipprotocol, self.source, self.destination)
         return self
 
     def requires(self, name: str) -> tuple[ResourceId, ...]:
@@ -223,7 +227,7 @@ def _bind_port(value: Any) -> Any:
 class Bind(Part):
     """One address that a frontend listens on."""
 
-    address: Address = Field(min_length=1, description="an address, an alias, or one of the package's names: any_ipv4, lan_ipv4 ...")
+    address: Place = Field(min_length=1, description="an address, an alias, or one of the package's names: any_ipv4, lan_ipv4 ...")
     port: Annotated[str, BeforeValidator(_bind_port)] = Field(min_length=1, description="a port, a list a,b or a port alias")
     advanced: Word = Field(default="", description="more bind keywords of HAProxy, such as accept-proxy")
 

@@ -165,6 +165,16 @@ class TestTransactions:
         assert not again.plan(MAIL).changes
         again.driver.close()
 
+    def test_what_was_saved_but_not_loaded_is_loaded_by_a_stack_without_the_settings_too(self, world: PfSenseWorld, bench: Bench) -> None:
+        with world.emulator.faults.during("cut-during-reload", times=1, writes_only=True):
+            bench.write(bench.plan([HOST, FORWARD]).changes)
+        again = bench.reopened()
+        plan = again.plan([HOST, FORWARD])
+        assert {diff.before for change in plan.changes for diff in change.diffs} == {"saved but not loaded"}
+        again.apply(plan)
+        assert not again.plan([HOST, FORWARD]).changes
+        again.driver.close()
+
     @pytest.mark.parametrize(("fault", "reason"), [("port-taken", "Address already in use"), ("pf-refuses", "pf refused the rules")])
     def test_what_cannot_be_loaded_is_taken_back(self, world: PfSenseWorld, bench: Bench, fault: str, reason: str) -> None:
         before = world.peek()
@@ -276,10 +286,18 @@ class TestOwnership:
             pool["id"] = "100"
             pool["ha_servers"]["item"][1]["maxconn"] = "50"
             listed(tree, "nat/rule")[0]["natreflection"] = "disable"
+            listener = locate(tree, "HAProxyFrontend", "HAProxyFrontend:mail_smtp")
+            listener["max_connections"] = "40"
+            listener["a_extaddr"]["item"][0]["extaddr_ssl"] = "yes"
 
         world.emulator.edit(tuned)
         assert not bench.plan(MAIL).changes
-        bench.converge([SETTINGS, HOST, changed(BACKEND, check_interval=7000), FRONTEND, changed(FORWARD, description="new")])
+        listening = changed(FRONTEND, description="new")
+        bench.converge([SETTINGS, HOST, changed(BACKEND, check_interval=7000), listening, changed(FORWARD, description="new")])
+        listener = locate(world.tree(), "HAProxyFrontend", "HAProxyFrontend:mail_smtp")
+        assert listener["descr"].endswith("new")
+        assert listener["max_connections"] == "40"
+        assert listener["a_extaddr"]["item"][0]["extaddr_ssl"] == "yes"
         pool = locate(world.tree(), "HAProxyBackend", "HAProxyBackend:mail_smtp")
         assert pool["id"] == "100"
         assert pool["ha_servers"]["item"][1]["maxconn"] == "50"

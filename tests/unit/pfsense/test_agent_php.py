@@ -1,20 +1,25 @@
 """The program for the firewall, run by a real PHP against stand-ins for pfSense's functions and the recorded configurations."""
 
 import fcntl
+import hashlib
 import json
 import os
+import re
 import resource
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from reconciler.errors import Conflict, DriverError, Permanent, Transient
 from reconciler.resource import JSONObject
-from reconciler_pfsense.agent import Program, Snapshot, read_answer, transaction_id
+from reconciler_pfsense.agent import Program, Snapshot, Used, read_answer, transaction_id
 from reconciler_pfsense.emulator.configfile import at, listed, parse
 from reconciler_pfsense.emulator.firewall import LISTS, Firewall, Refusal
 
@@ -50,6 +55,13 @@ class Box:
         path = self.root / "log"
         return path.read_text().split("\n")[:-1] if path.exists() else []
 
+    @staticmethod
+    def command(includes: Path = SHIM) -> list[str]:
+        return [str(PHP), "-n", "-d", f"include_path={includes}", "-d", "display_errors=1", "-d", "error_reporting=-1"]
+
+    def env(self, fault: str = "") -> dict[str, str]:
+        return {"SHIM_ROOT": str(self.root), "SHIM_VERSION": self.version, "SHIM_FAULT": fault, "PATH": "/bin:/usr/bin"}
+
     def run(self, verb: str, *, fault: str = "", room: int = 0, **request: Any) -> Snapshot:
         return Snapshot.of(self.answer(verb, fault=fault, room=room, **request))
 
@@ -69,13 +81,13 @@ class Box:
         for old, new in (swapped or {}).items():
             script = script.replace(old, new)
         done = subprocess.run(
-            [str(PHP), "-n", "-d", f"include_path={includes}", "-d", "display_errors=1", "-d", "error_reporting=-1"],
+            self.command(includes),
             input=script,
             capture_output=True,
             text=True,
             timeout=20,
             check=False,
-            env={"SHIM_ROOT": str(self.root), "SHIM_VERSION": self.version, "SHIM_FAULT": fault, "PATH": "/bin:/usr/bin"},
+            env=self.env(fault),
             preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))) if room else None,
             restore_signals=not room,
         )
@@ -367,3 +379,234 @@ def test_a_fatal_error_during_the_reload_is_taken_back(box: Box) -> None:
         box.apply([ALIAS], fault="fatal")
     assert content(box.config) == content(before)
     assert not box.run("observe").pending
+
+
+# -- the traps of pfSense's functions -----------------------------------------------------------------------------------------------
+
+NEW = {"list": "aliases/alias", "key": {"name": "new_host"}, "set": {"type": "host", "address": "10.0.20.7"}, "unset": []}
+NEW_RULE = {
+    "list": "filter/rule",
+    "key": {"descr": "to new_host"},
+    "set": {"type": "pass", "interface": "lan", "source": {"any": ""}, "destination": {"address": "new_host"}},
+    "unset": [],
+}
+AGAIN = "going back failed as well"
+
+
+def rules_of(box: Box) -> list[str]:
+    return (box.root / "tmp" / "rules.debug").read_text().splitlines()
+
+
+def test_an_alias_counts_for_the_rules_and_the_binds_that_come_with_it(box: Box) -> None:
+    bind = {"extaddr": "custom", "extaddr_custom": "new_host", "extaddr_port": "25"}
+    listener = {"status": "active", "type": "tcp", "a_extaddr": {"item": [bind]}, "backend_serverpool": ""}
+    frontend = {"list": "installedpackages/haproxy/ha_backends/item", "key": {"name": "by_alias"}, "set": listener, "unset": []}
+    box.apply([NEW, NEW_RULE, frontend])
+    assert "table <new_host>" in rules_of(box)
+    assert not [line for line in rules_of(box) if line.startswith("# Unresolvable")]
+
+
+def test_an_alias_that_was_taken_back_is_in_no_table(box: Box) -> None:
+    with pytest.raises(DriverError, match="was restored and loaded"):
+        box.apply([NEW, NEW_RULE], fault="pf-refuses")
+    assert "table <new_host>" not in rules_of(box)
+
+
+def test_a_rule_of_somebody_else_that_pf_skipped_before_holds_up_nothing(box: Box) -> None:
+    config = box.config
+    config["filter"]["rule"].append({"descr": "theirs", "source": {"any": ""}, "destination": {"address": "nobody"}})
+    box.file.write_text(json.dumps(config))
+    line = "# Unresolvable destination alias 'nobody' for rule 'theirs'"
+    (box.root / "tmp" / "rules.debug").write_text(line + "\n")
+    assert box.apply([ALIAS]).lists["aliases/alias"][2]["address"] == "10.0.20.2"
+    assert line in rules_of(box)
+
+
+@pytest.mark.parametrize(
+    ("fault", "first", "then"),
+    [
+        ("pf-refuses-always", "pf refused the rules", "pf refused the rules"),
+        ("port-taken-always", "cannot bind socket", "cannot bind socket"),
+        ("fatal-always", "php: Call to undefined function", "php: Call to undefined function"),
+        ("no-restore", "pf refused the rules", "config_restore failed"),
+    ],
+)
+@pytest.mark.parametrize("version", ["2.8", "2.7.2"])
+def test_when_the_way_back_fails_as_well_the_copy_to_restore_is_named(
+    fault: str, first: str, then: str, version: str, tmp_path: Path
+) -> None:
+    box = Box(tmp_path, parse((RECORDED / "05-alias-create" / "after.xml").read_text()), version)
+    with pytest.raises(DriverError) as caught:
+        box.apply([ALIAS], fault=fault)
+    why, _, back = str(caught.value).partition(AGAIN)
+    (copied,) = (box.root / "conf").glob("reconciler-before-*.xml")
+    assert why.count(first) == 1
+    assert back.count(then) == 1, "what was said of the first failure is not said again"
+    assert back.endswith(f"restore {copied} by hand")
+    assert box.run("observe").pending, "it is not in force as it is saved"
+
+
+def test_the_banner_about_unapplied_changes_goes_with_them(box: Box) -> None:
+    banner = box.root / "run" / "haproxy.conf.dirty"
+    banner.touch()
+    with pytest.raises(DriverError):
+        box.apply([ALIAS], fault="port-taken-always")
+    assert banner.exists()
+    box.apply([{**ALIAS, "set": {"address": "10.0.20.3"}}])
+    assert not banner.exists()
+
+
+def test_a_copy_that_is_not_the_whole_file_is_no_copy(box: Box) -> None:
+    sha = box.run("observe").sha
+    half = {"@copy(reconciler_file(), $path)": "file_put_contents($path, 'half')"}
+    with pytest.raises(Permanent, match="nothing was written"):
+        Snapshot.of(box.answer("apply", swapped=half, **request_for(sha, [ALIAS])))
+    assert "write_config" not in box.log
+
+
+def test_the_file_is_believed_and_not_the_copy_that_pfsense_keeps_of_it(box: Box) -> None:
+    stale = box.config
+    stale["aliases"]["alias"] = []
+    (box.root / "tmp" / "config.cache").write_text(json.dumps(stale))
+    assert len(box.run("observe").lists["aliases/alias"]) == len(box.config["aliases"]["alias"])
+
+
+def test_passwords_never_leave_the_firewall(box: Box) -> None:
+    config = box.config
+    pool = {"name": "theirs", "stats_password": "hunter2", "stats_username": "admin"}
+    config["installedpackages"]["haproxy"]["ha_pools"] = {"item": [pool]}
+    box.file.write_text(json.dumps(config))
+    answer = box.answer("observe")
+    assert "hunter2" not in json.dumps(answer)
+    assert answer["lists"]["installedpackages/haproxy/ha_pools/item"] == [{"name": "theirs", "stats_username": "admin"}]
+    box.apply([ALIAS], haproxy=False)
+    assert listed(box.config, "installedpackages/haproxy/ha_pools/item")[0]["stats_password"] == "hunter2"
+
+
+def test_a_field_that_is_to_go_goes_alone(box: Box) -> None:
+    rule = box.run("observe").lists["filter/rule"][0]
+    box.apply([{"list": "filter/rule", "at": 0, "key": {"descr": rule["descr"]}, "set": {"disabled": ""}, "unset": []}])
+    assert box.config["filter"]["rule"][0] == {**rule, "disabled": ""}
+    box.apply([{"list": "filter/rule", "at": 0, "key": {"descr": rule["descr"]}, "set": {}, "unset": ["disabled"]}])
+    assert box.config["filter"]["rule"][0] == rule
+
+
+# -- what is still used --------------------------------------------------------------------------------------------------------------
+
+USED = "used_name"
+
+
+@pytest.mark.parametrize(
+    ("path", "user", "place"),
+    [
+        ("filter/rule", {"source": {"address": USED}}, "filter rule 1 source"),
+        ("filter/rule", {"source": {"any": "", "port": USED}}, "filter rule 1 source"),
+        ("nat/rule", {"destination": {"network": "wanip", "port": USED}}, "nat rule 1 destination"),
+        ("nat/rule", {"target": USED}, "nat rule 1"),
+        ("nat/rule", {"local-port": USED}, "nat rule 1"),
+        ("nat/outbound/rule", {"source": {"network": USED}}, "nat outbound rule 1 source"),
+        ("nat/outbound/rule", {"sourceport": USED}, "nat outbound rule 1"),
+        ("nat/outbound/rule", {"dstport": USED}, "nat outbound rule 1"),
+        ("aliases/alias", {"name": "outer", "address": f"10.0.0.1 {USED}"}, r"aliases alias \d \(outer\)"),
+        (
+            "installedpackages/haproxy/ha_backends/item",
+            {"name": "web", "a_extaddr": {"item": [{"extaddr_custom": USED}]}},
+            r"ha_backends item 1 a_extaddr item 1 \(web\)",
+        ),
+        (
+            "installedpackages/haproxy/ha_backends/item",
+            {"name": "web", "a_extaddr": {"item": [{"extaddr_port": f"25,{USED}"}]}},
+            r"ha_backends item 1 a_extaddr item 1 \(web\)",
+        ),
+        (
+            "installedpackages/haproxy/ha_backends/item",
+            {"name": "web", "ha_acls": {"item": [{"name": "from", "value": USED}]}},
+            r"ha_backends item 1 ha_acls item 1 \(from\)",
+        ),
+    ],
+)
+def test_an_alias_stays_while_it_is_used_anywhere_and_the_place_is_named(box: Box, path: str, user: Any, place: str) -> None:
+    config = box.config
+    config["aliases"]["alias"].append({"name": USED, "type": "host", "address": "10.0.20.9"})
+    parent, _, last = path.rpartition("/")
+    at_parent = config
+    for key in parent.split("/"):
+        at_parent[key] = at_parent.get(key) or {}
+        at_parent = at_parent[key]
+    at_parent[last] = [*(at_parent.get(last) or []), user] if path == "aliases/alias" else [user]
+    box.file.write_text(json.dumps(config))
+    gone = {"list": "aliases/alias", "key": {"name": USED}, "delete": True}
+    with pytest.raises(Used, match=f"Alias {USED} is still used by: .*{place}"):
+        box.apply([gone], gone=[{"kind": "Alias", "name": USED}], rules=False, haproxy=False)
+    assert box.config == config
+
+
+@pytest.mark.parametrize("status", ["active", "disabled"])
+@pytest.mark.parametrize("user", [{"backend_serverpool": USED}, {"a_actionitems": {"item": [{"use_backendbackend": USED}]}}])
+def test_a_backend_stays_while_a_frontend_leads_to_it_even_a_disabled_one(box: Box, user: Any, status: str) -> None:
+    config = box.config
+    haproxy = config["installedpackages"]["haproxy"]
+    haproxy["ha_pools"] = {"item": [{"name": USED}]}
+    haproxy["ha_backends"] = {"item": [{"name": "theirs", "status": status, **user}]}
+    box.file.write_text(json.dumps(config))
+    gone = {"list": "installedpackages/haproxy/ha_pools/item", "key": {"name": USED}, "delete": True}
+    with pytest.raises(Used, match=rf"HAProxyBackend {USED} is still used by: frontend \(theirs\)"):
+        box.apply([gone], gone=[{"kind": "HAProxyBackend", "name": USED}])
+    assert box.config == config
+
+
+# -- while it runs -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_that_goes_during_the_reload_stops_no_transaction(box: Box) -> None:
+    """The program is hung up on, and what it prints then goes nowhere."""
+    program = Program.of("apply", **request_for(box.run("observe").sha, [ALIAS]))
+    nobody, way = os.pipe()
+    os.close(nobody)
+    done = subprocess.run(
+        box.command(), input=program.script.encode(), stdout=way, stderr=way, timeout=20, check=False, env=box.env("hangup")
+    )
+    os.close(way)
+    seen = box.run("observe")
+    assert done.returncode >= 0, "a signal ended it"
+    assert seen.lists["aliases/alias"][2]["address"] == "10.0.20.2"
+    assert not seen.pending
+    assert box.log[-2:] == ["filter_configure_sync", "haproxy real"]
+
+
+def test_what_is_told_was_read_under_the_hash_that_is_told(box: Box) -> None:
+    seen = box.run("observe", fault="changes")
+    assert seen.lists["aliases/alias"] == []
+    assert seen.sha == hashlib.sha256(box.file.read_bytes()).hexdigest()
+
+
+def test_the_words_of_haproxy_are_told_without_html(box: Box) -> None:
+    listener = {"status": "active", "type": "tcp", "backend_serverpool": "nowhere"}
+    frontend = {"list": "installedpackages/haproxy/ha_backends/item", "key": {"name": "lost"}, "set": listener, "unset": []}
+    words = re.escape(
+        "nothing was written: [ALERT]    (103) : config : Proxy 'lost': unable to find required default_backend: 'nowhere_ipvANY'."
+    )
+    with pytest.raises(Permanent, match=f"{words}$"):
+        box.apply([frontend])
+
+
+def test_the_states_of_the_servers_come_from_the_socket_of_haproxy(box: Box) -> None:
+    row = ["mail_ipvANY", "n1", *["0"] * 15, "UP"]
+    with closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind(str(box.root / "tmp" / "haproxy.socket"))
+        server.listen()
+        server.settimeout(10)
+
+        def answer() -> None:
+            client, _ = server.accept()
+            with client:
+                assert client.recv(100) == b"show stat\n"
+                client.sendall(b"# pxname,svname\n" + ",".join(row).encode() + b",\n\n")
+
+        thread = Thread(target=answer, daemon=True)
+        thread.start()
+        seen = box.run("observe")
+        thread.join()
+    assert seen.stats == {"mail_ipvANY/n1": "UP"}
+    (box.root / "tmp" / "haproxy.socket").unlink()
+    assert box.run("observe").stats is None

@@ -232,3 +232,12 @@ def test_haproxy_loads_anew_only_for_what_it_uses() -> None:
     assert needs_reload([unused], snapshot) == (True, False)
     assert needs_reload([{**unused, "key": {"name": "mail_ip"}}], snapshot) == (True, True)
     assert needs_reload([{**unused, "list": BACKENDS}], snapshot) == (False, True)
+
+
+def test_haproxy_loads_anew_for_an_alias_inside_one_that_it_uses() -> None:
+    bind = {"extaddr": "custom", "extaddr_custom": "mail_ip", "extaddr_port": "25"}
+    aliases = [{"name": "mail_ip", "address": "10.0.20.1 middle"}, {"name": "middle", "address": "inner mail_ip"}]
+    lists = {path: [] for path in LISTS} | {FRONTENDS: [{"a_extaddr": {"item": [bind]}}], ALIASES: aliases}
+    edit = {"list": ALIASES, "key": {"name": "inner"}, "set": {"address": "10.0.20.2"}, "unset": []}
+    assert needs_reload([edit], Snapshot("", {}, lists, {})) == (True, True)
+    assert needs_reload([{**edit, "key": {"name": "office"}}], Snapshot("", {}, lists, {})) == (True, False)

@@ -31,9 +31,31 @@ def test_the_name_defaults_to_that_of_the_document() -> None:
 
 
 def test_a_name_that_pfsense_would_not_take_is_refused_with_the_way_out() -> None:
-    refused("Alias", "letters, digits and underscores; set spec.name", "mail-hosts", type="host", addresses=[])
+    refused("Alias", "letters, digits and underscores.*; set spec.name", "mail-hosts", type="host", addresses=[])
     refused("Alias", "1 to 31", "a" * 32, type="host", addresses=[])
     refused("HAProxyBackend", "is not a name", "mail smtp")
+
+
+@pytest.mark.parametrize("name", ["25", "___", "any", "pass", "port", "wan", "lan", "opt1", "wanip"])
+def test_an_alias_may_not_be_called_what_means_something_else_to_pfsense(name: str) -> None:
+    refused("Alias", "no word of its own such as any", name, type="host", addresses=[])
+    assert spec("Alias", f"{name}_x", type="host", addresses=[]).name == f"{name}_x"
+
+
+@pytest.mark.parametrize("family", [("inet", "2001:db8::1", "10.0.20.1"), ("inet6", "!10.0.0.0/8", "2001:db8::1")])
+def test_an_address_of_the_other_family_is_refused_before_pf_refuses_it(family: tuple[str, str, str]) -> None:
+    protocol, wrong, right = family
+    for key in ("source", "destination"):
+        refused("FirewallRule", f"does not go with ipprotocol {protocol};", interface="lan", ipprotocol=protocol, **{key: wrong})
+        refused("FirewallRule", "does not go with ipprotocol inet46", interface="lan", ipprotocol="inet46", **{key: wrong})
+        refused("PortForward", "does not go with", ipprotocol=protocol, port=25, target=right, **{key: wrong})
+    assert spec("PortForward", ipprotocol=protocol, port=25, target=right, source="office").target == right
+
+
+def test_a_target_and_a_bind_are_one_place() -> None:
+    for place in ("!10.0.20.1", "10.0.20.0/24", "any", "!mail_host"):
+        refused("PortForward", "give one address or an alias", port=25, target=place)
+        refused("HAProxyFrontend", "give one address or an alias", binds=[{"address": place, "port": 25}], default_backend="x")
 
 
 @pytest.mark.parametrize(
