@@ -1,6 +1,7 @@
 """SIGKILL at any point: a process is killed at each statement it sends to its database, and the next one goes on with nothing lost."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -42,8 +43,11 @@ def child(file: Path, point: int) -> int:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_process_that_is_killed_at_any_statement_leaves_whole_passes_with_all_they_owe(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.db"
+    Store(empty).close()
     for point in range(1, 200):
         file = tmp_path / f"{point}.db"
+        shutil.copyfile(empty, file)
         how = child(file, point)
         store = Store(file, news=recorder(Settings()))
         told = len(store.unsent(most=100))

@@ -263,6 +263,24 @@ def test_the_end_of_a_pass_waits_for_health_and_calls_what_stays_sick_degraded()
     assert (quiet.verdict, quiet.outcomes) == (Verdict.DEGRADED, ())
 
 
+def test_the_report_names_for_each_sick_resource_what_it_stands_on_that_is_not_well_either() -> None:
+    bench = Bench()
+    files = {
+        "stack.yaml": stack_file(health_deadline=1),
+        "all.yaml": thing("sick") + thing("well", needs=["sick"]) + thing("bad") + thing("leaf", needs=["well", "bad"]) + thing("alone"),
+    }
+    assert bench.run(files).verdict is Verdict.CONVERGED
+    bench.system.health = {f"Thing/{one}": [degraded("down")] for one in ("sick", "leaf", "alone")}
+    bench.system.objects["Thing/bad"].content["text"] = "by hand"
+    bench.system.before_write = lambda name: _refuse(name, "Thing/bad")
+    report = bench.run(files)
+    assert named_above(report) == {"leaf": ["bad", "sick"]}, "what is well or stands on nothing sick is not named"
+
+
+def named_above(report: Any) -> dict[str, list[str]]:
+    return {id.name: [one.name for one in above] for id, above in report.above.items()}
+
+
 def test_a_field_that_stays_different_is_called_non_convergent_and_not_written_for_ever() -> None:
     bench = Bench()
     bench.system.stubborn["Thing/a"] = {"text": "as the server likes it"}

@@ -323,3 +323,5 @@ def test_looks_at_a_gate_come_ever_slower_and_at_once_after_a_write() -> None:
     assert not gates.due("k8s", now - 1)
     gates.moved([id_of("k8s:gate")])
     assert gates.due("k8s", now - 1)
+    gates.looked("k8s", Look(frozenset(), {id_of("k8s:gate"): degraded()}), now, 1000.0)
+    assert gates.next_look("k8s") - now == pytest.approx(0.25), "what was just written is looked at as eagerly as at first"
