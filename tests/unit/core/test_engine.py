@@ -510,6 +510,9 @@ def test_a_secret_store_that_cannot_be_opened_stops_only_its_consumers() -> None
     plan, _ = engine.plan(stack)
     assert named(plan.changes) == ["other"]
     assert plan.stuck[0].reason.startswith("the secret store cannot be opened: target of driver mem: system: field required")
+    report = engine.converge(stack, reason="test")
+    assert report.rounds == 2, "the other was made, which might have helped"
+    assert report.remaining.stuck[0].reason == plan.stuck[0].reason, "and the second round still knows why"
     assert CANARY not in repr(plan)
 
 
