@@ -1,7 +1,6 @@
 """The only importer of the vendor's library: calls with deadlines, and every foreign failure turned into one of ours."""
 
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from reconciler.errors import Conflict, DriverError, Permanent, Transient
 from reconciler.resource import JSONObject
 from reconciler.writing import may_write
 from reconciler_cloudflare.config import Config
+from reconciler_cloudflare.pace import pace_of
 
 API_VERSION = "2026-08-01"
 """Sent with every call; the library's default is the day of the call, so that answers could change overnight."""
@@ -23,9 +23,6 @@ AUDIT_TIMEOUT = 5.0
 """Seconds that the audit log may take at most: what it knows is welcome, and not worth a longer wait."""
 WINDOW = 300.0
 """Seconds for which Cloudflare refuses a credential that called too often, where it does not say."""
-BURST = 20.0
-FEW = 100
-"""Calls left, by the server's count, below which they are spread over the rest of its window."""
 READ, WRITE, ZONE, ACCOUNT = "DNS Read", "DNS Write", "Zone Read", "Account Settings Read"
 """Permissions of a token, as the dashboard calls them."""
 STATE_LASTS = 3600.0
@@ -64,49 +61,13 @@ def _vendor_client(config: Config, listen: Callable[[httpx.Response], None]) -> 
     return client
 
 
-class Pace:
-    """Spreads the calls of one credential: a token bucket, and a full stop after the server has said "too many"."""
-
-    def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Allow ``rate`` calls per second and bursts of 20."""
-        self._allowed = self._rate = rate
-        self._clock, self._sleep = clock, sleep
-        self._tokens, self._at, self._until = BURST, clock(), 0.0
-        self._lock = threading.Lock()
-
-    def enter(self) -> None:
-        """Wait for this call's turn. Raises Transient while the credential is stopped."""
-        with self._lock:
-            now = self._clock()
-            if now < self._until:
-                raise Transient("cloudflare: stopped after too many requests", retry_after=self._until - now)
-            self._tokens = min(BURST, self._tokens + (now - self._at) * self._rate) - 1
-            self._at = now
-            wait = -self._tokens / self._rate
-        if wait > 0:
-            self._sleep(wait)
-
-    def heed(self, left: int, seconds: float) -> None:
-        """Slow down when few calls are left for the next ``seconds``, and stop when none is."""
-        with self._lock:
-            self._rate = min(self._allowed, left / seconds) if 0 < left < FEW and seconds > 0 else self._allowed
-            self._tokens = min(self._tokens, float(left))
-        if left == 0:
-            self.stop(seconds)
-
-    def stop(self, seconds: float) -> None:
-        """Let no call through for ``seconds``."""
-        with self._lock:
-            self._until = max(self._until, self._clock() + seconds)
-
-
 class Client:
     """The calls that the driver needs. Every one raises Transient, Permanent or Refusal, and nothing else."""
 
     def __init__(self, config: Config) -> None:
         """Prepare; the connection is made at the first call."""
         self._config = config
-        self._pace = Pace(config.requests_per_second)
+        self._pace = pace_of(config.base_url, config.token.get_secret_value(), config.requests_per_second)
         self._token = config.token.get_secret_value()
         self._zones: dict[str, tuple[JSONObject | str, float]] = {}
         self._ids = {name: id for name, id in config.zones.items() if id}

@@ -42,7 +42,8 @@ class Config(BaseModel):
     requests_per_second: float = Field(
         default=4.0,
         gt=0,
-        description="Steady request rate, bursts of 20 allowed; default 4, because Cloudflare allows 1200 per five minutes and credential.",
+        description="Steady request rate, bursts of 20 allowed; default 4, because Cloudflare allows 1200 per five minutes and credential. "
+        "Targets with the same token share it, at the smallest rate that one of them says.",
     )
     timeout: float = Field(
         default=20.0,

@@ -67,6 +67,19 @@ def test_after_too_many_requests_no_call_is_sent_until_the_server_allows_it(worl
     assert len(world.emulator.faults.requests) == sent
 
 
+def test_a_second_target_with_the_same_token_is_stopped_with_the_first(world: CloudflareWorld, bench: Bench) -> None:
+    with opened(world) as other:
+        other.observe([])
+        world.emulator.retry_after = 77
+        with world.fail("rate-limit", times=1), pytest.raises(Transient):
+            bench.observe([])
+        sent = len(world.emulator.faults.requests)
+        with pytest.raises(Transient) as error:
+            other.observe([])
+    assert error.value.retry_after == pytest.approx(77, abs=5)
+    assert len(world.emulator.faults.requests) == sent
+
+
 def test_the_servers_own_count_stops_us_before_it_has_to(world: CloudflareWorld) -> None:
     world.reload(rate_limit=[2, 300])
     with opened(world) as bench:

@@ -3,8 +3,8 @@
 import pytest
 
 from reconciler.errors import Transient
-from reconciler_cloudflare.client import BURST, Pace
 from reconciler_cloudflare.config import OFFICIAL, Config
+from reconciler_cloudflare.pace import BURST, Pace, pace_of
 
 
 class Clock:
@@ -72,6 +72,27 @@ def test_no_call_left_is_a_stop(clock: Clock) -> None:
     with pytest.raises(Transient) as error:
         pace.enter()
     assert error.value.retry_after == 7
+
+
+def test_targets_with_one_credential_share_one_pace_and_a_stop_of_one_stops_the_other() -> None:
+    first, second, other = pace_of(OFFICIAL, "one", 4), pace_of(OFFICIAL, "one", 4), pace_of(OFFICIAL, "two", 4)
+    first.stop(30)
+    with pytest.raises(Transient, match="too many requests"):
+        second.enter()
+    other.enter()
+    pace_of("https://elsewhere.example/client/v4", "one", 4).enter()
+
+
+def test_the_smallest_rate_that_a_target_gives_a_credential_counts_for_all_of_them(clock: Clock) -> None:
+    pace = Pace(8, clock=clock, sleep=clock.sleep)
+    pace.narrow(2)
+    pace.narrow(4)
+    for _ in range(int(BURST) + 4):
+        pace.enter()
+    assert clock.slept == pytest.approx(2)
+    pace.heed(1000, 300.0)
+    pace.enter()
+    assert clock.slept == pytest.approx(2.5), "though the server would have let it go faster"
 
 
 def test_the_settings_have_safe_defaults_and_hide_the_token() -> None:
