@@ -50,6 +50,7 @@ from reconciler_k8s.sight import (
     unserved,
     with_kind,
     with_rotations,
+    with_unfinished,
 )
 from reconciler_k8s.spec import KubernetesObject, config_hash
 from reconciler_k8s.taking import refusal
@@ -268,7 +269,7 @@ class Look:
             return replace(base, refused=CLAIMED.format(id=id, theirs=base.owner, ours=self.scope.owner))
         if found.ownership is not Ownership.OURS and not adopt:
             return base
-        live = self._live(wish, found)
+        live, manager = self._live(wish, found), field_manager(self.scope.owner)
         left = left_alone(wish, self.scope.owner, live["metadata"], live)
         wish = wish.without(left)
         prediction = Prediction(found.metadata, left=left)
@@ -284,19 +285,15 @@ class Look:
             return replace(base, live=shown, predicted=wish.spec.canonical(self.scope.fingerprint), notes=(UNPREDICTED.format(error),))
         if prediction.refused:
             return replace(base, refused=prediction.refused)
-        before, after = self._difference(wish, live, prediction)
+        before, after = with_unfinished(self._difference(wish, live, prediction), found.metadata, manager)
         version = {"version": live["metadata"]["resourceVersion"]} if self.cluster.config.strict else {}
         return replace(
             base,
             live=before,
             predicted=after,
             follows=differs_by_config_hash(before, after),
-            handle={
-                **base.handle,
-                **version,
-                **prediction.handle(adopt=found.ownership is not Ownership.OURS, manager=field_manager(self.scope.owner)),
-            },
-            notes=prediction.notes(adopt=found.ownership is not Ownership.OURS, manager=field_manager(self.scope.owner)),
+            handle={**base.handle, **version, **prediction.handle(adopt=found.ownership is not Ownership.OURS, manager=manager)},
+            notes=prediction.notes(adopt=found.ownership is not Ownership.OURS, manager=manager),
         )
 
     def _base(self, wish: Wish, found: Found) -> Observation:
@@ -335,7 +332,8 @@ class Look:
         try:
             self._try(wish, uid, prediction, force=False)
         except FieldConflict as conflict:
-            prediction.claims = claims(conflict.causes)
+            ours = field_manager(self.scope.owner)  # what a reset of ours left, if it came to an end halfway
+            prediction.claims = [one for one in claims(conflict.causes) if one.manager != ours]
             prediction.refused = refusal(wish, live["metadata"], prediction.claims)
             if not prediction.refused:
                 self._try(wish, uid, prediction, force=True)

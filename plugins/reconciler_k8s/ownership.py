@@ -124,10 +124,23 @@ def ownership_of(metadata: JSONObject, owner: str) -> tuple[Ownership, Mark | No
 
 def our_entry(metadata: JSONObject, manager: str) -> JSONObject | None:
     """Give the managedFields entry of our applies, or None."""
-    for entry in metadata.get("managedFields") or ():
-        if entry.get("manager") == manager and entry.get("operation") == "Apply" and not entry.get("subresource"):
-            return dict(entry)
-    return None
+    return next((dict(entry) for entry in metadata.get("managedFields") or () if is_ours(entry, manager)), None)
+
+
+def is_ours(entry: JSONObject, manager: str) -> bool:
+    """Say whether an entry of managedFields is that of our applies."""
+    return entry.get("manager") == manager and entry.get("operation") == "Apply" and not entry.get("subresource")
+
+
+def is_reset(entry: JSONObject, manager: str) -> bool:
+    """Say whether an entry of managedFields is that of a reset of ours."""
+    mine = entry.get("manager") == manager and entry.get("operation") == "Update" and not entry.get("subresource")
+    return mine and "f:spec" in (entry.get("fieldsV1") or {})
+
+
+def unfinished(metadata: JSONObject, manager: str) -> bool:
+    """Say whether a reset of ours was not followed by an apply: what only it owns would stay when git drops it."""
+    return any(is_reset(entry, manager) for entry in metadata.get("managedFields") or ())
 
 
 def in_sync(wish: Wish, metadata: JSONObject, scope: Scope) -> bool:

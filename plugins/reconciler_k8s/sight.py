@@ -15,6 +15,7 @@ from reconciler_k8s.ownership import (
     our_entry,
     ownership_of,
     paths_of,
+    unfinished,
 )
 from reconciler_k8s.spec import KubernetesObject
 
@@ -54,6 +55,14 @@ def with_rotations(before: JSONObject, after: JSONObject, wish: Wish, stored: di
         return before, after
     old = {path: stored[f"secret:{print_}"] for path, print_ in hidden.items()}
     return {**before, "secrets": old}, {**after, "secrets": {path: f"secret:{print_}" for path, print_ in hidden.items()}}
+
+
+def with_unfinished(shown: tuple[JSONObject, JSONObject], metadata: JSONObject, manager: str) -> tuple[JSONObject, JSONObject]:
+    """Show that an earlier write of ours came to an end halfway, so that the next one clears up after it."""
+    before, after = shown
+    if not unfinished(metadata, manager):
+        return shown
+    return {**before, "ownership": "half of an earlier write"}, {**after, "ownership": "as applied"}
 
 
 def found_in(served: Served, item: JSONObject, owner: str, *, whole: bool) -> Found:
@@ -140,6 +149,8 @@ class Prediction:
             found["left"] = sorted(self.left)
         if self.reset is not None:
             found["reset"] = self.reset
+        elif unfinished(self.live_metadata, manager):
+            found["tidy"] = True
         if adopt:
             found["take"] = [[entry["manager"], entry["operation"]] for entry in self._taken(manager)]
         return found

@@ -13,7 +13,7 @@ from reconciler_k8s import applyset
 from reconciler_k8s.answers import NotFound
 from reconciler_k8s.client import APPLY, JSON_PATCH, MERGE_PATCH, METADATA, WHOLE, Call, Cluster, Served
 from reconciler_k8s.health import condition
-from reconciler_k8s.ownership import Wish, field_manager, make_wish
+from reconciler_k8s.ownership import Wish, field_manager, is_ours, is_reset, make_wish
 from reconciler_k8s.seals import Seal
 from reconciler_k8s.sight import found_in, unserved
 from reconciler_k8s.spec import KubernetesObject, config_hash
@@ -95,6 +95,8 @@ class Writer:
                 version = self._take(change, served, version)
         if change.handle.get("reset") and uid is not None:
             version = self._reset(change, served, version)
+        elif change.handle.get("tidy") and uid is not None and (metadata := self._metadata(change, served)) is not None:
+            version = self._tidied(change, served, metadata, version)
         body = wish.without(change.handle.get("left") or ()).body(lambda ref: self.scope.reveal(ref).reveal())
         body["metadata"] |= {key: value for key, value in (("uid", uid), ("resourceVersion", version)) if value is not None}
         force = bool(change.handle.get("force")) and uid is not None
@@ -146,10 +148,16 @@ class Writer:
         """
         guard = {"metadata": {"resourceVersion": version}} if version is not None else {}
         metadata = self._patch(change, served, MERGE_PATCH, {**change.handle["reset"], **guard})["metadata"]
-        manager, entries = field_manager(self.scope.owner), metadata.get("managedFields") or []
-        kept = [one for one in entries if (one.get("manager"), one.get("operation")) != (manager, "Update") or one.get("subresource")]
-        if kept and len(kept) < len(entries):
-            metadata = self._patch(change, served, JSON_PATCH, _owned_by(kept, metadata["resourceVersion"]))["metadata"]
+        return self._tidied(change, served, metadata, str(metadata["resourceVersion"]) if version is not None else None)
+
+    def _tidied(self, change: Change, served: Served, metadata: JSONObject, version: str | None) -> str | None:
+        """Count what a reset wrote, a dead process's too, as applied; gives the version that this made, where versions are guarded."""
+        if version not in (None, metadata["resourceVersion"]):
+            raise Conflict(f"{change.id}: was changed since the plan; plan again")
+        entries = metadata.get("managedFields") or []
+        resets = [one for one in entries if is_reset(one, field_manager(self.scope.owner))]
+        if resets:
+            metadata = self._patch(change, served, JSON_PATCH, self._ours(entries, resets, metadata["resourceVersion"]))["metadata"]
         return str(metadata["resourceVersion"]) if version is not None else None
 
     def _take(self, change: Change, served: Served, version: str | None) -> str | None:
@@ -167,13 +175,19 @@ class Writer:
         taken = [one for one in entries if (one.get("manager"), one.get("operation")) in wanted and not one.get("subresource")]
         if not taken:
             return version
-        merged: JSONObject = {}
-        for one in taken:
-            _unite(merged, one.get("fieldsV1") or {})
-        ours = {**taken[0], "manager": field_manager(self.scope.owner), "operation": "Apply", "fieldsV1": merged}
-        patch = _owned_by([*(one for one in entries if one not in taken), ours], metadata["resourceVersion"])
+        patch = self._ours(entries, taken, metadata["resourceVersion"])
         answer = self._patch(change, served, JSON_PATCH, patch)
         return str(answer["metadata"]["resourceVersion"]) if version is not None else None
+
+    def _ours(self, entries: Sequence[JSONObject], taken: Sequence[JSONObject], version: str) -> list[JSONObject]:
+        """Give the JSON patch that makes the entries ``taken`` part of that of our applies, if the object is still at ``version``."""
+        manager = field_manager(self.scope.owner)
+        mine = next((one for one in entries if is_ours(one, manager)), None)
+        merged: JSONObject = {}
+        for one in (mine, *taken):
+            _unite(merged, (one or {}).get("fieldsV1") or {})
+        ours = {**(mine or taken[0]), "manager": manager, "operation": "Apply", "fieldsV1": merged}
+        return _owned_by([*(one for one in entries if one not in taken and one is not mine), ours], version)
 
     def _patch(self, change: Change, served: Served, sort: str, body: object, *, force: bool = False, accept: str = METADATA) -> JSONObject:
         query = {"fieldManager": field_manager(self.scope.owner), **({"force": "true"} if force else {})}

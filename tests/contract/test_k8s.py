@@ -1122,3 +1122,53 @@ def test_a_strategy_that_was_reset_goes_back_to_its_default_when_git_drops_it(wo
     last = [HOME, resource(deployment())]
     bench.converge(last)
     assert live(world, last[1])["spec"]["strategy"]["type"] == "RollingUpdate"
+
+
+class TestAResetThatCameToAnEndHalfway:
+    """The daemon died after it had put a field back, before it had cleared up who owns it."""
+
+    def half(self, world: KubernetesWorld, bench: Bench, wanted: Resource, spec: JSONObject) -> None:
+        world.patch(wanted, {"spec": spec}, field_manager(world.owner))
+
+    def managers(self, world: KubernetesWorld) -> list[tuple[str, str]]:
+        with world.store.lock:
+            whole = world.store.get(("", "services"), "mail", "mailserver")
+        assert whole is not None
+        return [(one["manager"], one["operation"]) for one in whole["metadata"]["managedFields"] if not one.get("subresource")]
+
+    @pytest.fixture
+    def wanted(self, world: KubernetesWorld, bench: Bench) -> list[Resource]:
+        wanted = [HOME, resource(service(SMTP, IMAPS))]
+        bench.converge(wanted)
+        ports = live(world, wanted[1])["spec"]["ports"]
+        world.patch(wanted[1], {"spec": {"ports": [{**ports[0], "port": 26}, ports[1]]}})
+        self.half(world, bench, wanted[1], {"ports": [SMTP, IMAPS]})
+        return wanted
+
+    def test_is_cleared_up_by_the_next_pass_which_says_so(self, world: KubernetesWorld, bench: Bench, wanted: list[Resource]) -> None:
+        change = change_of(bench, wanted, wanted[1])
+        assert [one.path for one in change.diffs] == ["/ownership"]
+        bench.converge(wanted)
+        assert self.managers(world) == [(field_manager(world.owner), "Apply")]
+        assert not bench.plan(wanted).changes
+        fewer = [HOME, resource(service(IMAPS))]
+        bench.converge(fewer)
+        assert [port["port"] for port in live(world, fewer[1])["spec"]["ports"]] == [993]
+
+    def test_hinders_no_commit_that_came_meanwhile(self, world: KubernetesWorld, bench: Bench, wanted: list[Resource]) -> None:
+        for ports in ([IMAPS], [{**SMTP, "targetPort": 2525}, IMAPS]):
+            now = [HOME, resource(service(*ports))]
+            bench.converge(now)
+            assert [(one["port"], one["targetPort"]) for one in live(world, now[1])["spec"]["ports"]] == [
+                (one["port"], one.get("targetPort", one["port"])) for one in ports
+            ]
+            self.half(world, bench, now[1], {"ports": [SMTP, IMAPS]})
+
+    def test_leaves_a_strategy_that_git_can_still_drop(self, world: KubernetesWorld, bench: Bench) -> None:
+        bench.converge([HOME, resource(deployment())])
+        wanted = [HOME, resource(deployment(strategy={"type": "Recreate"}))]
+        self.half(world, bench, wanted[1], {"strategy": {"type": "Recreate", "rollingUpdate": None}})
+        bench.converge(wanted)
+        last = [HOME, resource(deployment())]
+        bench.converge(last)
+        assert live(world, last[1])["spec"]["strategy"]["type"] == "RollingUpdate"
