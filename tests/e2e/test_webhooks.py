@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from reconciler.daemon.http import door, webhooks
-from reconciler.daemon.http.bodies import Bodies
+from reconciler.daemon.http.bodies import Bodies, Room
 from reconciler.daemon.http.config import Http
 from tests.e2e.http_house import Served
 from tests.unit.daemon.test_schemes import SCHEMES, SECRET, secret_of, signed
@@ -181,7 +181,7 @@ def test_strangers_together_cannot_have_us_hold_more_than_so_much(served: Served
         return Request({"type": "http", "method": "POST", "headers": []}, receive)
 
     async def play() -> None:
-        bodies, more = Bodies(1000, 5, held=1500), asyncio.Event()
+        bodies, more = Bodies(1000, 5, Room(1500)), asyncio.Event()
         first = asyncio.create_task(bodies.read(await slow(more, 1000)))
         await asyncio.sleep(0)
         with pytest.raises(Exception, match="too many bodies") as caught:
