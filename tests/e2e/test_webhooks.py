@@ -1,5 +1,6 @@
 """Webhooks over real sockets: who is believed, who is not, what a stranger can cost, and that a hint is never lost."""
 
+import itertools
 import json
 import logging
 import time
@@ -236,6 +237,20 @@ def test_a_burst_is_heard_at_once_and_once_more_at_its_end(served: Served) -> No
     assert 1 <= len(served.pokes) <= 2 + took / webhooks.GAP
     assert served.pokes[0] - began < 0.5
     assert served.pokes[-1] - began >= min(took, webhooks.GAP) or len(served.pokes) == 1
+
+
+def test_a_burst_stays_one_though_the_settings_change_in_the_middle_of_it(served: Served) -> None:
+    workshop = served.house.daemon.workshop
+    began = time.monotonic()
+    for number in range(5):
+        body = json.dumps({**PUSH, "number": number}).encode()
+        assert served.hook("github", body, proof("github", body)).status_code == 202
+        http = workshop.settings.http.model_copy(update={"max_body": 50_000 + number})
+        workshop.settings = workshop.settings.model_copy(update={"http": http})
+    took = time.monotonic() - began
+    time.sleep(webhooks.GAP + 0.2)
+    assert 2 <= len(served.pokes) <= 2 + took / webhooks.GAP
+    assert min(later - one for one, later in itertools.pairwise(served.pokes)) > webhooks.GAP * 0.9
 
 
 def test_webhooks_can_be_exposed_alone(tmp_path: Path) -> None:
