@@ -14,17 +14,19 @@ SLACK = {"bot_token": "xoxb-1", "channel": "C0123ABCD", "users": {"U0123ABCD": "
 
 
 def settings(http: dict[str, Any], *, buttons: bool, instance: str) -> Settings | None:
+    at = dict(zip(ADDRESSES, http["at"], strict=True))
+    rest = {name: value for name, value in http.items() if name != "at"}
     try:
-        return Settings.model_validate({"http": http, "notify": {"slack": SLACK} if buttons else {}, "instance": instance})
+        return Settings.model_validate({"http": {**at, **rest}, "notify": {"slack": SLACK} if buttons else {}, "instance": instance})
     except ValueError:
         return None
 
 
-ADDRESS = st.sampled_from(["", "127.0.0.1:8080", "0.0.0.0:8080", "[::]:8081", "[::1]:8081"])
+PAIRS = [("", ""), ("127.0.0.1:8080", ""), ("0.0.0.0:8080", ""), ("", "0.0.0.0:8081"), ("127.0.0.1:8080", "[::]:8081")]
+"""Where a daemon may listen; few, so that one often moves from each to each."""
 HTTP = st.fixed_dictionaries(
     {
-        "listen": ADDRESS,
-        "webhook_listen": ADDRESS,
+        "at": st.sampled_from(PAIRS),
         "tokens": st.sampled_from([{}, {"a": {"token": TOKEN}}, {"b": {"token": TOKEN, "role": "approve"}}]),
         "webhooks": st.sampled_from([{}, {"forge": {"scheme": "github", "secrets": [SECRET]}}]),
         "metrics": st.sampled_from(["token", "open"]),
