@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from reconciler.daemon.http import limits
 from reconciler.daemon.http.door import Door
 from reconciler.daemon.http.slack import PATH
 from tests.unit.daemon.test_reload import CANARY, Place
@@ -149,7 +150,8 @@ class TestTokens:
         assert place.take(metrics="token")
         assert client.get("/metrics") == 401
 
-    def test_nobody_is_forgiven_wrong_ones_by_new_settings(self, place: Doors) -> None:
+    def test_nobody_is_forgiven_wrong_ones_by_new_settings(self, place: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(limits, "PACE", 3600.0)
         client = place.client()
         assert [client.get(STACKS, "wrong") for _ in range(30)] == [401] * 30
         for number in range(3):
@@ -178,7 +180,8 @@ class TestWebhooks:
         assert client.hook(OLD) == (202, "repeated")
         assert client.hook(OLD, 1) == (202, "accepted")
 
-    def test_nobody_is_forgiven_forged_ones_by_new_settings(self, place: Doors) -> None:
+    def test_nobody_is_forgiven_forged_ones_by_new_settings(self, place: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(limits, "PACE", 3600.0)
         client = place.client()
         assert [client.hook("forged")[0] for _ in range(30)] == [401] * 30
         assert place.take(webhooks=sender(NEW))
