@@ -16,6 +16,7 @@ from reconciler.compose import cache_of, git_source
 from reconciler.daemon.force import SETTINGS
 from reconciler.daemon.heads import GitHead, Head, Heads
 from reconciler.daemon.loop import Daemon
+from reconciler.daemon.merging import merge
 from reconciler.daemon.recording import recorder
 from reconciler.daemon.telling import outbox
 from reconciler.errors import Problem, SettingsError
@@ -25,18 +26,6 @@ from reconciler.settings import DEFAULT_FILE, Settings, differing, files_named, 
 from reconciler.telemetry import configure_logging
 
 log = logging.getLogger("reconciler.settings")
-LIVE = (
-    "targets",
-    "repository",
-    "repositories",
-    "engine",
-    "notify",
-    "forge",
-    "fingerprint_key",
-    "telemetry.log_level",
-    "telemetry.log_format",
-)
-"""What can change under a running daemon; everything else needs a restart."""
 SWEEP = 30.0
 """Seconds after which the files are looked at though nobody said that they changed: not every file system tells."""
 
@@ -141,19 +130,20 @@ class Reloader:
         changed = sorted({*differing(before, settings), *(name for name in exchanged if name.startswith(("targets.", "repositor")))})
         if not changed:
             return []
-        late = [name for name in changed if not name.startswith(LIVE)]
-        kept = {name.split(".")[0] for name in late} - {"telemetry"}
-        settings = settings.model_copy(update={name: getattr(before, name) for name in kept})
+        merged = merge(before, settings, changed)
+        settings = merged.settings
         self._follow(before, settings, changed)
-        self.daemon.workshop.settings = settings
+        self.daemon.workshop.settings = settings  # from here on, also behind the doors
         if _touched(changed, "notify"):
             self.daemon.outbox.exchange(outbox(settings, self.daemon.store, self.daemon.workshop.clock))
         if _touched(changed, "forge", "repository", "repositories", "notify"):
             self.daemon.store.news = recorder(settings)
         if _touched(changed, "telemetry"):
             configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
-        if late:
-            log.warning("after a restart only: %s", ", ".join(late))
+        for word in merged.words:
+            log.warning("%s", word)
+        if merged.late:
+            log.warning("after a restart only: %s", ", ".join(merged.late))
         if _touched(changed, "targets", "engine", "fingerprint_key"):
             for stack in list(self.daemon.force):
                 self.daemon.watchers.forget(stack)

@@ -31,12 +31,11 @@ def daemon(settings: Settings, store: Store, *, path: Path | None = None, worker
         owners.follow(frozenset(settings.sources()))
     head, post, queue = _head(settings, workshop, path), outbox(settings, store, workshop.clock), queue_of(store, workers)
     made = Daemon(workshop, store, head, post, listen, workers=workers, queue=queue, owners=owners)
+    made.aside = {"offers": _offers(made)}
     if path is None:
-        made.aside = {"forge": _reception(made)}
-    if settings.notify.slack.signing_secret.get_secret_value():
-        made.aside = {**made.aside, "offers": _offers(made)}
+        made.aside = {**made.aside, "forge": _reception(made)}
     if settings.http.listen or settings.http.webhook_listen:
-        _listen(settings, made)
+        _listen(made)
     return made
 
 
@@ -49,29 +48,36 @@ def queue_of(store: Store, workers: int) -> WorkQueue:
     return PostgresQueue(store.database, workers=workers)
 
 
-def _listen(settings: Settings, made: Daemon) -> None:
+def _listen(made: Daemon) -> None:
     """Give the daemon its doors. A web server and its metrics are what only those who listen pay for."""
     from reconciler import telemetry
     from reconciler.daemon.http.app import doors
     from reconciler.daemon.http.metrics import Meters
-    from reconciler.daemon.http.slack import slack_routes
 
     meters = Meters(made)
     telemetry.ears[:] = [meters]  # of one daemon in this process: the newest
     made.meter = meters.passed
-    made.doors = doors(settings.http, made, meters, slack_routes(made))
+    made.doors = doors(made, meters)
 
 
 def _offers(made: Daemon) -> Callable[[Event], None]:
-    """Give the daemon somebody who brings into git what buttons ask for, which only those who have buttons pay for."""
-    from reconciler.daemon.offers import Offers
-    from reconciler.daemon.reception import client
+    """Give the daemon somebody who brings into git what buttons ask for. It costs nothing until the settings let cards have buttons."""
 
     def forge(repository: str) -> "Forge | None":
+        from reconciler.daemon.reception import client
+
         found = made.workshop.settings.forges().get(repository)
         return client(found) if found is not None else None
 
-    return Offers(made.workshop, made.store, made.force.get, forge).run
+    def run(stop: Event) -> None:
+        while not made.workshop.settings.notify.slack.signing_secret.get_secret_value():
+            if stop.wait(1.0):
+                return
+        from reconciler.daemon.offers import Offers
+
+        Offers(made.workshop, made.store, made.force.get, forge).run(stop)  # also what was asked for before buttons went away again
+
+    return run
 
 
 def _reception(made: Daemon) -> Callable[[Event], None]:

@@ -20,7 +20,7 @@ from reconciler.daemon.cards import record
 from reconciler.daemon.faces import ACKNOWLEDGE, ADOPT, APPROVE, FIX, LOOK, PLAN
 from reconciler.daemon.http.app import application
 from reconciler.daemon.http.door import Door
-from reconciler.daemon.http.slack import PATH, slack_routes
+from reconciler.daemon.http.slack import PATH, pressing
 from reconciler.daemon.offers import Offers
 from reconciler.daemon.outbox import Outbox
 from reconciler.daemon.telling import outbox
@@ -55,7 +55,7 @@ class Site(House):
         self.daemon.workshop.settings = settings.model_copy(update={"targets": {"mem": {"system": self.system}}})
         self.daemon.outbox = self.bot()
         self.offers = Offers(self.daemon.workshop, self.store, self.daemon.force.get)
-        self.door = Door("http", "127.0.0.1:0", application(slack_routes(self.daemon)))
+        self.door = Door("http", "127.0.0.1:0", application([pressing(self.daemon)]))
         self.door.open()
 
     def bot(self) -> Outbox:

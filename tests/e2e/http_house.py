@@ -26,10 +26,12 @@ class Served:
         self.house = House(folder)
         self.pokes: list[float] = []
         self.house.head.poke = lambda: self.pokes.append(time.monotonic())
+        workshop = self.house.daemon.workshop
         settings = Http.model_validate({"listen": "127.0.0.1:0", "tokens": TOKENS, **http})
+        workshop.settings = workshop.settings.model_copy(update={"http": settings})
         self.meters = Meters(self.house.daemon)
         self.house.daemon.meter = self.meters.passed
-        self.doors = doors(settings, self.house.daemon, self.meters)
+        self.doors = doors(self.house.daemon, self.meters)
         self.house.daemon.doors = self.doors
 
     def __enter__(self) -> Self:

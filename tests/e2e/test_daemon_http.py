@@ -10,7 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from threading import Event, Thread
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -48,10 +49,10 @@ class Open(Site):
         except httpx.HTTPError:
             return False
 
-    def tell(self, commit: str) -> httpx.Response:
+    def tell(self, commit: str, secret: str = SECRET) -> httpx.Response:
         """Send what the forge sends after a push."""
         body = json.dumps({"ref": "refs/heads/main", "after": commit}).encode()
-        signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+        signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         headers = {"x-github-event": "push", "x-hub-signature-256": f"sha256={signature}"}
         return httpx.post(f"{self.url}/webhooks/forge", content=body, headers=headers, timeout=5)
 
@@ -61,6 +62,18 @@ class Open(Site):
 
     def spans(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.root / "traces.jsonl").read_text().splitlines()]
+
+    def take(self, says: str, **sections: Any) -> None:
+        """Write the settings, some of them changed, send SIGHUP, and wait until the log says so once more."""
+        before = self.log().count(says)
+        self.configure(**sections)
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+        self.until(lambda: self.log().count(says) > before, says)
+
+    def may(self, token: str, client: httpx.Client) -> int:
+        """Ask the API with a token; give the status."""
+        return client.get(f"{self.url}/api/v1/stacks", headers={"authorization": f"Bearer {token}"}).status_code
 
 
 @pytest.fixture
@@ -97,6 +110,71 @@ def test_a_webhook_is_converged_at_once_and_everything_about_it_is_one_trace(sit
     lines = [json.loads(line) for line in site.log().splitlines()]
     passes = [line for line in lines if line["logger"] == "reconciler.daemon" and line["message"].startswith("mail: converged")]
     assert {line["trace_id"] for line in passes} == {trace_id(one) for _, one in site.runs()}
+
+
+class Knocking:
+    """Somebody who connects anew again and again, and notes every time that nobody was there or that the answer was wrong."""
+
+    def __init__(self, site: Open) -> None:
+        self.site, self.stop, self.times, self.troubles = site, Event(), 0, [""]
+        self.thread = Thread(target=self._knock)
+
+    def _knock(self) -> None:
+        while not self.stop.wait(0.05):
+            try:
+                status = httpx.get(f"{self.site.url}/healthz", timeout=5).status_code
+                self.troubles += [] if status == 200 else [f"status {status}"]
+            except httpx.HTTPError as error:
+                self.troubles.append(repr(error))
+            self.times += 1
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop.set()
+        self.thread.join(timeout=10)
+        assert self.troubles == [""]
+
+
+def test_a_token_and_a_webhook_secret_are_rotated_while_the_doors_stay_open(site: Open) -> None:
+    """By SIGHUP; both are in files, and a secret that the forge does not have yet goes beside the old one first."""
+    token, secrets = site.root / "operator", [site.root / "secret-1", site.root / "secret-2"]
+    for file, text in ((token, TOKEN), (secrets[0], SECRET), (secrets[1], f"{SECRET}-c4n4ry")):
+        file.write_text(text)
+    settings = json.loads((site.root / "reconciler.yaml").read_text())
+    http = settings["http"]
+    http["tokens"]["operator"]["token"], http["webhooks"]["forge"]["secrets"] = f"file:{token}", [f"file:{secrets[0]}"]
+    site.settings = settings
+    site.configure()
+    site.push(record("mail"))
+    site.start()
+    site.until(site.ready, "the daemon to be ready")
+    with Knocking(site) as others, httpx.Client(timeout=5) as client:  # which keeps its connection
+        assert site.may(TOKEN, client) == 200
+        assert [site.tell("c1").json(), site.tell("c1").json()] == [{"result": "accepted"}, {"result": "repeated"}]
+        token.write_text(f"{TOKEN}-c4n4ry")
+        http["webhooks"]["forge"]["secrets"] = [f"file:{one}" for one in secrets]
+        site.take("http.webhooks.forge.secrets", http=http)
+        assert [site.may(TOKEN, client), site.may(f"{TOKEN}-c4n4ry", client)] == [401, 200]
+        assert [site.tell("c2").status_code, site.tell("c3", f"{SECRET}-c4n4ry").status_code] == [202, 202]
+        assert site.tell("c1").json() == {"result": "repeated"}
+        http["webhooks"]["forge"]["secrets"] = [f"file:{secrets[1]}"]
+        site.take("http.webhooks.forge.secrets", http=http)
+        assert [site.tell("c4").status_code, site.tell("c5", f"{SECRET}-c4n4ry").status_code] == [401, 202]
+        secrets[1].write_text("")
+        site.take("the settings stay as they were")
+        assert "secrets.0 is empty: whoever sends nothing would be believed" in site.log()
+        assert site.tell("c6", f"{SECRET}-c4n4ry").status_code == 202, "the last good one stays in force"
+        seen = others.times
+        site.until(lambda: others.times > seen + 10, "ten more who connect")
+    commit = site.push(record("mail", "192.0.2.2"))
+    assert site.tell(commit, f"{SECRET}-c4n4ry").status_code == 202
+    site.until(lambda: site.records() == {"mail": "192.0.2.2"}, "the commit that the webhook spoke of")
+    assert site.end(signal.SIGTERM)[0] == 0
+    assert site.log().count("listens on") == 1
+    assert "c4n4ry" not in site.log() + (site.root / "traces.jsonl").read_text()
 
 
 def test_trigger_asks_the_daemon_for_a_pass(site: Open) -> None:

@@ -71,6 +71,31 @@ def test_a_held_plan_is_approved_by_a_button_and_converges(site: Site, slack: Sl
     assert site.end(signal.SIGTERM)[0] == 0
 
 
+def test_buttons_that_come_with_new_settings_are_heard_and_done(site: Site, slack: SlackEmulator) -> None:
+    """From the press to the branch, on a daemon that was started without a signing secret; and gone again, they are heard no more."""
+    site.settings = settings = json.loads((site.root / "reconciler.yaml").read_text())
+    notify = settings["notify"]
+    without = {**notify, "slack": {name: value for name, value in notify["slack"].items() if name != "signing_secret"}}
+    site.configure(repository={**settings["repository"], "propose": True}, notify=without)
+    site.push(record("mail").replace("  name: mail", "  name: mail\n  annotations: {reconciler/drift: report}", 1))
+    site.start()
+    site.until(lambda: site.records() == {"mail": "192.0.2.1"}, "the first commit")
+    url = next(line.rpartition(" ")[2] for line in site.log().splitlines() if "listens on" in line) + "/slack/interactivity"
+    assert httpx.post(url, content=b"payload={}").status_code == 404
+    site.configure(notify=notify)
+    site.until(lambda: "the settings were read anew: notify.slack.signing_secret" in site.log(), "the secret")
+    (live,) = site.cloudflare.zones[ZONE].records.values()
+    live["content"] = "203.0.113.66"
+    site.until(lambda: "mail: drift in 1 resource" in texts(slack), "the card")
+    card = next(one for one in slack.messages if one["text"].startswith("mail: drift in 1 resource"))
+    assert slack.press(url, card["ts"], "reconciler_adopt", ADA) == 200
+    site.until(lambda: "reconciler/adopt-" in git(site, "branch", "--list"), "the branch")
+    site.configure(notify=without)
+    site.until(lambda: site.log().count("the settings were read anew: notify.slack.signing_secret") == 2, "no secret any more")
+    assert slack.press(url, card["ts"], "reconciler_adopt", ADA) == 404
+    assert site.end(signal.SIGTERM)[0] == 0
+
+
 def git(site: Site, *words: str) -> str:
     return subprocess.run(["git", "-C", str(site.remote.bare), *words], check=True, capture_output=True, text=True).stdout
 

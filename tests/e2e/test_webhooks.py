@@ -1,5 +1,6 @@
 """Webhooks over real sockets: who is believed, who is not, what a stranger can cost, and that a hint is never lost."""
 
+import itertools
 import json
 import logging
 import time
@@ -11,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from reconciler.daemon.http import door, webhooks
-from reconciler.daemon.http.bodies import Bodies
+from reconciler.daemon.http import door, limits, webhooks
+from reconciler.daemon.http.bodies import Bodies, Room
 from reconciler.daemon.http.config import Http
 from tests.e2e.http_house import Served
 from tests.unit.daemon.test_schemes import SCHEMES, SECRET, secret_of, signed
@@ -181,7 +182,7 @@ def test_strangers_together_cannot_have_us_hold_more_than_so_much(served: Served
         return Request({"type": "http", "method": "POST", "headers": []}, receive)
 
     async def play() -> None:
-        bodies, more = Bodies(1000, 5, held=1500), asyncio.Event()
+        bodies, more = Bodies(1000, 5, Room(1500)), asyncio.Event()
         first = asyncio.create_task(bodies.read(await slow(more, 1000)))
         await asyncio.sleep(0)
         with pytest.raises(Exception, match="too many bodies") as caught:
@@ -208,7 +209,8 @@ def test_an_unknown_sender_another_method_and_nonsense_get_nowhere(served: Serve
     assert served.get("/healthz").status_code in (200, 503)
 
 
-def test_after_many_refusals_an_address_must_wait_and_a_believed_one_never_does(served: Served) -> None:
+def test_after_many_refusals_an_address_must_wait_and_a_believed_one_never_does(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PACE", 60.0)  # a busy machine must not be forgiven while it sends
     for number in range(60):
         body = json.dumps({**PUSH, "number": number}).encode()
         assert served.hook("github", body, proof("github", body)).status_code == 202
@@ -236,6 +238,20 @@ def test_a_burst_is_heard_at_once_and_once_more_at_its_end(served: Served) -> No
     assert 1 <= len(served.pokes) <= 2 + took / webhooks.GAP
     assert served.pokes[0] - began < 0.5
     assert served.pokes[-1] - began >= min(took, webhooks.GAP) or len(served.pokes) == 1
+
+
+def test_a_burst_stays_one_though_the_settings_change_in_the_middle_of_it(served: Served) -> None:
+    workshop = served.house.daemon.workshop
+    began = time.monotonic()
+    for number in range(5):
+        body = json.dumps({**PUSH, "number": number}).encode()
+        assert served.hook("github", body, proof("github", body)).status_code == 202
+        http = workshop.settings.http.model_copy(update={"max_body": 50_000 + number})
+        workshop.settings = workshop.settings.model_copy(update={"http": http})
+    took = time.monotonic() - began
+    time.sleep(webhooks.GAP + 0.2)
+    assert 2 <= len(served.pokes) <= 2 + took / webhooks.GAP
+    assert min(later - one for one, later in itertools.pairwise(served.pokes)) > webhooks.GAP * 0.9
 
 
 def test_webhooks_can_be_exposed_alone(tmp_path: Path) -> None:

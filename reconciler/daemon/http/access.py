@@ -27,10 +27,10 @@ class Person:
 class Access:
     """Knows the tokens by their hashes. For the one thread of a door."""
 
-    def __init__(self, tokens: Mapping[str, Token]) -> None:
-        """Take the tokens of the settings."""
+    def __init__(self, tokens: Mapping[str, Token], strikes: Strikes) -> None:
+        """Take the tokens of the settings. ``strikes`` remembers who showed wrong ones."""
         self._known = [(name, one.role, _hash(one.token.get_secret_value())) for name, one in tokens.items()]
-        self._strikes = Strikes()
+        self._strikes = strikes
 
     def person(self, request: Request, role: Role) -> Person:
         """Give who asks. Raises Trouble: 401 without a right token, 403 when the role is too small, 429 after many wrong tokens."""

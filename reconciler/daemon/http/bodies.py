@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -19,12 +20,19 @@ class Refused(Exception):
         super().__init__(why)
 
 
-class Bodies:
-    """Reads bodies of at most ``most`` bytes that must be complete within ``seconds``."""
+@dataclass(slots=True)
+class Room:
+    """How many bytes of unfinished bodies may still be held. Shared by all who read at one door, for its one thread."""
 
-    def __init__(self, most: int, seconds: float, held: int = HELD) -> None:
-        """Start with nothing held."""
-        self._most, self._seconds, self._room = most, seconds, held
+    left: int = HELD
+
+
+class Bodies:
+    """Reads bodies of at most ``most`` bytes that must be complete within ``seconds``, as far as there is ``room``."""
+
+    def __init__(self, most: int, seconds: float, room: Room) -> None:
+        """Hold nothing yet."""
+        self._most, self._seconds, self._room = most, seconds, room
 
     async def read(self, request: Request) -> bytes:
         """Give the raw body. Raises Refused: 408 too slow, 413 too large, 415 compressed, 400 cut off, 503 too much at once."""
@@ -45,10 +53,10 @@ class Bodies:
         with self._holding() as body:
             async for chunk in request.stream():
                 body += chunk
-                self._room -= len(chunk)
+                self._room.left -= len(chunk)
                 if len(body) > self._most:
                     raise Refused(413, "a body that is too large")
-                if self._room < 0:
+                if self._room.left < 0:
                     raise Refused(503, "too many bodies at once")
             return bytes(body)
 
@@ -58,4 +66,4 @@ class Bodies:
         try:
             yield body
         finally:
-            self._room += len(body)
+            self._room.left += len(body)

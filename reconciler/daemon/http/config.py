@@ -99,8 +99,10 @@ def signing_key(text: str) -> bytes:
 class Http(_Section):
     """Where the daemon listens. Empty addresses: nowhere."""
 
-    listen: Address = Field("", description="HOST:PORT for health, metrics and the API; empty: nothing listens.")
-    webhook_listen: Address = Field("", description="HOST:PORT for webhooks alone, to be exposed; empty: on `http.listen`.")
+    listen: Address = Field("", description="HOST:PORT for health, metrics and the API; empty: nothing listens. A change needs a restart.")
+    webhook_listen: Address = Field(
+        "", description="HOST:PORT for webhooks alone, to be exposed; empty: on `http.listen`. A change needs a restart."
+    )
     tokens: dict[str, Token] = Field(default_factory=dict, description="Name of a person or program to its token; none: there is no API.")
     metrics: Literal["token", "open"] = Field("token", description="Whether `/metrics` asks for a token, where there are any.")
     webhooks: dict[str, Webhook] = Field(default_factory=dict, description="Name to sender; none: no webhook is received.")

@@ -1,4 +1,4 @@
-"""One listening address: a Starlette application on uvicorn in a thread of its own, with a clean end. Knows no route."""
+"""One listening address: an application on uvicorn in a thread of its own, with a clean end. Knows no route."""
 
 import asyncio
 import logging
@@ -54,8 +54,9 @@ class Patient(H11Protocol):
 class Door:
     """Serves ``app`` on ``address`` from ``open`` to ``close``. Port 0 takes any free one; ``url`` says which."""
 
-    def __init__(self, name: str, address: str, app: ASGIApp, proxies: tuple[str, ...] = ()) -> None:
+    def __init__(self, name: str, address: str, app: ASGIApp) -> None:
         """Keep what is to be served; nothing listens yet."""
+        self.app = app
         self._name, self._address = name, split_address(address)
         self._config = uvicorn.Config(
             app,
@@ -66,8 +67,7 @@ class Door:
             access_log=False,
             server_header=False,
             date_header=False,
-            proxy_headers=bool(proxies),
-            forwarded_allow_ips=list(proxies),  # given even when there is none, because uvicorn would ask the environment
+            proxy_headers=False,  # whom to believe about addresses changes with the application
             limit_concurrency=CONNECTIONS,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=GRACE,

@@ -7,18 +7,21 @@ PEOPLE = 10_000
 """Most addresses or ids that are remembered; the oldest are forgotten first, so that a flood of new ones costs no memory."""
 
 
-class Strikes:
-    """Counts what was refused, by address. After ``most`` refusals an address must wait; one is forgiven every ``seconds``."""
+MOST, PACE = 30, 2.0
+"""After so many refusals an address must wait; one is forgiven in so many seconds."""
 
-    def __init__(self, most: int = 30, seconds: float = 2.0) -> None:
+
+class Strikes:
+    """Counts what was refused, by address."""
+
+    def __init__(self) -> None:
         """Start with nobody known."""
-        self._most, self._seconds = most, seconds
         self._known: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait(self, address: str, now: float) -> float:
         """Give the seconds that ``address`` must wait before it is heard again; 0 when it may speak."""
         left = self._left(origin(address), now)
-        return 0.0 if left <= self._most - 1 else (left - self._most + 1) * self._seconds
+        return 0.0 if left <= MOST - 1 else (left - MOST + 1) * PACE
 
     def strike(self, address: str, now: float) -> None:
         """Remember one refusal."""
@@ -30,7 +33,7 @@ class Strikes:
 
     def _left(self, key: str, now: float) -> float:
         count, at = self._known.get(key, (0.0, now))
-        return max(0.0, count - (now - at) / self._seconds)
+        return max(0.0, count - (now - at) / PACE)
 
 
 def origin(address: str) -> str:

@@ -9,7 +9,7 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from reconciler.daemon.answers import Answers
 from reconciler.daemon.loop import Daemon
@@ -27,11 +27,8 @@ class TooLarge(Exception):
     """More bytes than a press has."""
 
 
-def slack_routes(daemon: Daemon) -> list[BaseRoute]:
-    """Give the route for presses of Slack's buttons, where they can be told from forged ones."""
-    slack = daemon.workshop.settings.notify.slack
-    if not slack.signing_secret.get_secret_value():
-        return []
+def pressing(daemon: Daemon) -> Route:
+    """Give the route for presses of Slack's buttons. It goes by the settings as they are at each press, and remembers what has come."""
     clock = daemon.workshop.clock
 
     def users() -> Mapping[str, str]:
@@ -47,7 +44,7 @@ def slack_routes(daemon: Daemon) -> list[BaseRoute]:
         return repository is not None and repository.propose
 
     answers = Answers(daemon.store, daemon.asked, users, clock.now, daemon.planned, whisper, pushes)
-    seal = Seal(SecretValue(slack.signing_secret.get_secret_value()))
+    seal = Seal(SecretValue(""))
 
     def sealed() -> Seal | None:
         secret = daemon.workshop.settings.notify.slack.signing_secret.get_secret_value()
@@ -56,7 +53,7 @@ def slack_routes(daemon: Daemon) -> list[BaseRoute]:
         seal.secret = SecretValue(secret)
         return seal
 
-    return [slack_route(answers, sealed, lambda: clock.now().timestamp())]
+    return slack_route(answers, sealed, lambda: clock.now().timestamp())
 
 
 def slack_route(answers: Answers, sealed: Callable[[], Seal | None], now: Callable[[], float] = time.time) -> Route:

@@ -4,11 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from reconciler.daemon.http.bodies import Bodies, Refused
+from reconciler.daemon.http.bodies import Bodies, Refused, Room
 from reconciler.daemon.http.config import Http, Webhook
 from reconciler.daemon.http.hints import PINGS, hint, interesting
 from reconciler.daemon.http.limits import Seen, Strikes
@@ -43,14 +44,24 @@ class Pokes:
         self._poke()
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What new settings leave as it is: when we looked last, who was refused, what came before, what is held. For one door's thread."""
+
+    pokes: Pokes
+    strikes: Strikes = field(default_factory=Strikes)
+    seen: Seen = field(default_factory=Seen)
+    room: Room = field(default_factory=Room)
+
+
 class Webhooks:
     """The endpoint ``POST /webhooks/NAME``. ``count`` hears of each one: the name of the sender and what became of it."""
 
-    def __init__(self, settings: Http, poke: Callable[[], None], count: Callable[[str, str], None], arrived: Callable[[str], None]) -> None:
-        """Call ``arrived`` with the sender's name, then ``poke``, for each webhook that is worth a look."""
+    def __init__(self, settings: Http, memory: Memory, count: Callable[[str, str], None], arrived: Callable[[str], None]) -> None:
+        """Call ``arrived`` with the sender's name, then poke, for each webhook that is worth a look."""
         self._senders, self._count, self._arrived = settings.webhooks, count, arrived
-        self._bodies = Bodies(settings.max_body, settings.deadline)
-        self._strikes, self._seen, self._pokes = Strikes(), Seen(), Pokes(poke)
+        self._bodies = Bodies(settings.max_body, settings.deadline, memory.room)
+        self._strikes, self._seen, self._pokes = memory.strikes, memory.seen, memory.pokes
 
     async def receive(self, request: Request) -> Response:
         """Answer one webhook. Whoever is turned away learns the status and nothing else."""

@@ -41,7 +41,7 @@ spec: {zone: example.org, name: www.example.org, type: A, content: 192.0.2.1}
 class Place:
     """A settings file, what it names, and a daemon that was started with it; no thread runs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **sections: Any) -> None:
         self.folder, self.file = folder, folder / "reconciler.yaml"
         self.token = folder / "token"
         self.token.write_text(CANARY)
@@ -55,7 +55,7 @@ class Place:
                 "uptime-kuma": {"url": "https://status.example.org", "username": "bot", "password": "fixed"},
             },
         }
-        self.write()
+        self.write(**sections)
         self.store = Store(folder / "state.db", news=recorder(load_settings(self.file)))
         self.daemon: Daemon = daemon(load_settings(self.file), self.store)
         self.reloader = Reloader(self.daemon, self.file)
