@@ -36,6 +36,7 @@ class Report:
 
     ``remaining`` is the plan made after the writes; ``health`` holds only what is not healthy; ``above`` names for each of those what it
     depends on, directly or not, and is itself not well: not healthy, failed or stuck. ``problems`` are those of a rejected input.
+    ``source`` names the repository of the revision, where that may be another one than that of the stack.
     """
 
     stack: str
@@ -53,6 +54,7 @@ class Report:
     subject: str = ""
     rounds: int = 1
     above: Mapping[ResourceId, tuple[ResourceId, ...]] = field(default_factory=dict)
+    source: str = ""
 
     @property
     def seconds(self) -> float:

@@ -25,7 +25,7 @@ from reconciler.settings import State
 from reconciler.tables import APPLIED, APPROVALS, BEATS, DRIFT, OUTBOX, RUNS
 from reconciler.turns import AdvisoryTurn, Turn
 
-HEAD = "0004"
+HEAD = "0005"
 SENDING = " outbox"
 """The name of the turn to send; no stack's name begins with a space."""
 FLAPS, FLAP_TIME = 3, timedelta(hours=1)

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from reconciler.compose import Workshop, signatures_of
 from reconciler.daemon import cards, statuses
+from reconciler.daemon.statuses import CommitStatus
 from reconciler.desired import Desired, desired_from
 from reconciler.errors import InputError, Permanent, ReconcilerError, SourceError, StoreError, Transient, TurnLost
 from reconciler.notify import Closed, Gone
@@ -49,7 +50,7 @@ UNREADABLE, UNREAD = "Not planned: it cannot be read; see the log of the daemon"
 
 @dataclass(slots=True)
 class Desk:
-    """One thread's work for one repository, called ``name``, of which the stacks are ``mine``.
+    """One thread's work for one repository, called ``name``, of which the stacks are ``mine``; its commits are, whatever stack they touch.
 
     ``source`` is None where pull requests are not planned; then only statuses are sent.
     """
@@ -153,7 +154,7 @@ class Desk:
     def send(self) -> None:
         """Send every status that the forge does not show yet; to send one twice changes nothing."""
         with self.store.transaction() as connection:
-            waiting = [one for one in statuses.unshown(connection) if self.mine(one.stack)]
+            waiting = [one for one in statuses.unshown(connection) if self._of_us(one)]
         for one in waiting:
             self._ask()
             try:
@@ -164,6 +165,9 @@ class Desk:
                 log.error("the status of %s is dropped: %s", one.revision[:12], error)
             with self.store.transaction() as connection:
                 statuses.shown(connection, one)
+
+    def _of_us(self, one: CommitStatus) -> bool:
+        return one.source == self.name if one.source else self.mine(one.stack)
 
     # -- pull requests ---------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ A status says whether the commit was brought about. Once it was, what happens to
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ STATUSES = sa.Table(
     sa.Column("revision", sa.Text, primary_key=True),
     sa.Column("stack", sa.Text, primary_key=True),
     *(sa.Column(name, sa.Text, nullable=False) for name in ("state", "description", "link", "at", "shown")),
+    sa.Column("source", sa.Text, nullable=False, server_default=""),
 )
 KEPT = timedelta(days=30)
 OF: dict[Verdict, State] = {
@@ -34,13 +35,14 @@ OF: dict[Verdict, State] = {
 
 @dataclass(frozen=True, slots=True)
 class CommitStatus:
-    """The status of one commit for one stack."""
+    """The status of one commit for one stack. ``source`` names the repository of the commit; empty: that of the stack."""
 
     revision: str
     stack: str
     state: State
     description: str
     link: str = ""
+    source: str = ""
 
     @property
     def face(self) -> str:
@@ -59,7 +61,7 @@ def of_report(report: Report, link: str = "") -> CommitStatus | None:
         words = f"converged: {summary(report.plan)}"
     else:
         words = f"{report.verdict}: {summary(report.remaining)}"
-    return CommitStatus(report.revision, report.stack, state, words, link)
+    return CommitStatus(report.revision, report.stack, state, words, link, report.source)
 
 
 def following(before: CommitStatus | None, after: CommitStatus) -> CommitStatus:
@@ -72,9 +74,11 @@ def set_status(connection: sa.Connection, after: CommitStatus, now: datetime) ->
     c = STATUSES.c
     row = connection.execute(sa.select(STATUSES).where(c.revision == after.revision, c.stack == after.stack)).first()
     before = _status(row) if row is not None else None
+    if before is not None and not after.source:
+        after = replace(after, source=before.source)
     new = following(before, after)
     if new != before:
-        values = {"state": new.state, "description": new.description, "link": new.link, "at": now.isoformat()}
+        values = {"state": new.state, "description": new.description, "link": new.link, "at": now.isoformat(), "source": new.source}
         if row is None:
             connection.execute(sa.insert(STATUSES), {"revision": new.revision, "stack": new.stack, "shown": "", **values})
         else:
@@ -104,4 +108,4 @@ def shown(connection: sa.Connection, one: CommitStatus) -> None:
 
 
 def _status(row: Any) -> CommitStatus:
-    return CommitStatus(row.revision, row.stack, cast("State", row.state), row.description, row.link)
+    return CommitStatus(row.revision, row.stack, cast("State", row.state), row.description, row.link, row.source)

@@ -136,6 +136,30 @@ def test_each_forge_is_told_of_the_commits_of_its_own_repository(site: Site) -> 
     assert site.mail.forge.shown(web) == site.web.forge.shown(mail) == {}
 
 
+def test_a_commit_that_touches_a_stack_of_another_repository_is_refused_where_the_commit_is(site: Site) -> None:
+    mail = site.mail.push(GOOD)
+    web = site.web.push(thing("w"))
+    site.follow()
+    site.web.write(thing("w"))
+    folder = site.web.remote.work / "desired" / "mail"
+    folder.mkdir()
+    (folder / "stack.yaml").write_text(STACK.replace("name: test", "name: mail"))
+    (folder / "all.yaml").write_text(thing("stolen"))
+    second = site.web.remote.push("a stack that is another's")
+    site.daemon.head.poke()
+    until(lambda: site.daemon.look() and site.known()["web"] == second, "the commit")
+    site.passes()
+    site.reception.look()
+    until(lambda: len(site.web.forge.shown(second)) == 2 and site.mail.forge.shown(mail), "both statuses of it")
+    assert site.web.forge.shown(second) == {"reconciler/web": "success", "reconciler/mail": "failed"}
+    (said,) = [str(one["description"]) for one in site.web.forge.statuses if (one["sha"], one["state"]) == (second, "failed")]
+    assert "the repositories mail and web both have a stack of this name, and mail had it first" in said
+    assert site.mail.forge.shown(second) == {}
+    assert site.mail.forge.shown(mail) == {"reconciler/mail": "success"}
+    assert site.web.forge.shown(web) == {"reconciler/web": "success"}
+    assert site.known()["mail"] == mail
+
+
 def test_pull_requests_with_one_number_are_planned_each_in_its_repository(site: Site) -> None:
     site.mail.push(GOOD)
     site.web.push(thing("w"))

@@ -165,6 +165,7 @@ def test_of_two_daemons_one_speaks_with_the_forge_and_each_pull_request_has_one_
     assert [one["state"] for one in site.forge.statuses if one["sha"] == SHA] == ["pending"], "told once"
     posts = [path for method, path in site.forge.faults.requests if method == "POST" and path.endswith("/comments")]
     assert len(posts) == 3
+    assert (site.folder / "one").exists() != (site.folder / "two").exists(), "the other has not even looked"
 
 
 def test_a_daemon_that_stops_lets_the_other_go_on(site: Site) -> None:
