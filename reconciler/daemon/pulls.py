@@ -23,7 +23,7 @@ from reconciler.daemon.statuses import CommitStatus
 from reconciler.desired import Desired, desired_from
 from reconciler.errors import InputError, Permanent, ReconcilerError, SourceError, StoreError, Transient, TurnLost
 from reconciler.notify import Closed, Gone
-from reconciler.notify.comment import Planned, body, mark
+from reconciler.notify.comment import NextHead, Planned, body, mark
 from reconciler.notify.forge import Comment, Forge, Pull
 from reconciler.notify.states import State
 from reconciler.proposals import ProposalSource
@@ -225,11 +225,14 @@ class Desk:
     def _comment(self, source: ProposalSource, one: Pull, base: str) -> tuple[str, State, bool]:
         """Give the comment on a pull request, its state, and whether the request could be read."""
         folder, stacks = self._repository().folder, list[Planned]()
-        trouble, doubts = "", tuple[str, ...]()
+        trouble, doubts, policy = "", tuple[str, ...](), signatures_of(self._repository())
+        next_head: NextHead | None = None
         try:
             ref = self.forge.refs.replace("*", str(one.number))
             merged = source.merged(base, head := source.bring(ref))
-            doubts = source.doubts(base, head, signatures_of(self._repository()))
+            doubts = source.doubts(base, head, policy)
+            if policy.mode == "head":
+                next_head, doubts = NextHead(source.descends(head, base), *doubts[:1]), ()
             if merged:
                 stacks = list(self._planned(desired_from(source.read(merged, folder), folder), self._now(source, base)))
             else:
@@ -239,7 +242,7 @@ class Desk:
         except SourceError as error:
             log.warning("pull request %d cannot be read: %s", one.number, error)
             trouble = UNREADABLE
-        text = body(self.workshop.settings.instance, one.head, base, stacks, self.forge.longest, trouble, doubts)
+        text = body(self.workshop.settings.instance, one.head, base, stacks, self.forge.longest, trouble, doubts, next_head)
         state: State = "failure" if trouble or doubts or any(stack.bad for stack in stacks) else "success"
         return text, state, trouble != UNREADABLE
 

@@ -193,6 +193,30 @@ def test_a_pull_request_whose_commits_would_be_refused_says_so_beside_its_plan(s
     until(lambda: site.mail.forge.shown(head).get("reconciler/plan") == "failure", "the status")
 
 
+def test_where_only_the_head_must_be_signed_a_pull_request_says_what_becomes_of_its_newest_commit(site: Site) -> None:
+    site.mail.push(GOOD)
+    site.web.push(thing("w"))
+    site.follow()
+    settings = site.daemon.workshop.settings
+    (site.folder / "signers").write_text("")
+    signed = Signatures(policy="head", allowed_signers=site.folder / "signers")
+    followed = settings.repositories["mail"].model_copy(update={"signatures": signed})
+    site.daemon.workshop.settings = settings.model_copy(update={"repositories": {**settings.repositories, "mail": followed}})
+    refs = client(settings.forges()["mail"]).refs
+    head = site.mail.propose(7, GOOD + thing("more"), refs)
+    site.reception.look()
+    until(lambda: site.mail.comments(7), "the comment")
+    (said,) = site.mail.comments(7)
+    assert "### What would change: 1 to create" in said, "it may be merged: the merge is what must be signed"
+    assert f"Fast-forwarded, its newest commit would be refused: `commit {head[:12]}: by owner <owner@example.org>" in said
+    assert "is not signed" in said
+    assert "a merge, a squash or a rebase makes must itself be signed by a key that counts" in said
+    until(lambda: site.mail.forge.shown(head).get("reconciler/plan") == "success", "the status")
+    site.mail.push(GOOD + thing("other"))
+    until(lambda: "It cannot be fast-forwarded" in site.mail.comments(7)[0], "what counts when the branch has moved on")
+    assert "would be refused" not in site.mail.comments(7)[0]
+
+
 def test_a_forge_that_is_gone_keeps_no_other_waiting(site: Site) -> None:
     site.mail.forge.stop()
     site.mail.push(GOOD)
