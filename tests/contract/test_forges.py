@@ -1,10 +1,12 @@
 """Several repositories, each with a forge of its own: what belongs to one is told to its forge and to no other, as the settings are now."""
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from reconciler.daemon.reload import heads
 from reconciler.repositories import Signatures
 from reconciler.sandbox.forge import ME, ForgeEmulator, Proposal
 from reconciler.sandbox.remote import Remote
+from reconciler.sandbox.server import Fault
 from reconciler.settings import Settings
 from reconciler.state import Store
 from tests.unit.core.memory import STACK, thing
@@ -274,6 +277,77 @@ def test_drift_of_what_is_followed_no_more_is_open_no_more(site: Site) -> None:
     assert site.store.drifts("web")
     site.daemon.leave("web")
     assert site.store.drifts("web") == []
+
+
+def working(name: str) -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == f"forge {name}"]
+
+
+def test_a_desk_that_dies_is_opened_again_after_a_while_and_the_others_go_on(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    now, broken = [1000.0], [True]
+
+    def wait(stop: Event, seconds: float) -> bool:
+        if broken[0] and threading.current_thread().name == "forge mail":
+            raise OverflowError("canary")
+        return stop.wait(seconds)
+
+    site.daemon.workshop.clock = site.reception.workshop.clock = Clock(monotonic=lambda: now[0], wait=wait)
+    mail, web = site.mail.push(GOOD), site.web.push(thing("w"))
+    site.follow()
+    site.reception.look()
+    until(lambda: not working("mail"), "it dies")
+    assert "bug: nobody speaks with the forge of mail for 30 s: OverflowError" in caplog.text
+    until(lambda: site.web.forge.shown(web), "the status in the other")
+    broken[0] = False
+    now[0] += 29
+    site.reception.look()
+    now[0] += 29
+    site.reception.look()
+    assert working("mail") == [], "not every second: what is broken would fill the log"
+    now[0] += 2
+    site.reception.look()
+    until(lambda: site.mail.forge.shown(mail), "the status in the first, at last")
+    site.reception.look()
+    assert (len(working("mail")), len(working("web"))) == (1, 1), "one that lives is left alone"
+
+
+def test_a_desk_that_cannot_be_opened_keeps_no_other_from_it(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    now = [1000.0]
+    site.daemon.workshop.clock = Clock(monotonic=lambda: now[0])
+    mail, web = site.mail.push(GOOD), site.web.push(thing("w"))
+    site.follow()
+    settings = site.daemon.workshop.settings
+    wrong = {**settings.repositories, "mail": settings.repositories["mail"].model_copy(update={"branch": "no..branch"})}
+    site.daemon.workshop.settings = settings.model_copy(update={"repositories": wrong})
+    for _ in range(2):
+        site.reception.look()
+    assert caplog.text.count("the forge of mail is told nothing, and is tried again in 30 s") == 1
+    assert "no..branch" in caplog.text
+    until(lambda: site.web.forge.shown(web), "the status in the other")
+    site.daemon.workshop.settings = settings
+    now[0] += 31
+    site.reception.look()
+    until(lambda: site.mail.forge.shown(mail), "the status in the first, at last")
+
+
+def test_a_desk_whose_settings_change_makes_room_for_its_next_one_and_is_waited_for_at_the_end(site: Site) -> None:
+    site.mail.push(GOOD)
+    site.web.push(thing("w"))
+    site.follow()
+    slow = Fault("latency", times=1, seconds=3)
+    site.mail.forge.faults.active.append(slow)
+    site.reception.look()
+    until(lambda: slow not in site.mail.forge.faults.active, "it waits for its forge")
+    (old,) = working("mail")
+    site.daemon.workshop.settings = site.told_to(site.web.forge, None)
+    site.reception.look()
+    (new,) = [one for one in working("mail") if one is not old]
+    assert old.is_alive()
+    assert new.is_alive()
+    site.reception.look()
+    assert len(working("mail")) == 2, "the next one is opened once"
+    site.reception.close()
+    assert working("mail") == working("web") == []
 
 
 @pytest.mark.parametrize(
