@@ -114,7 +114,7 @@ class Desk:
         finally:
             if not self._held():
                 with self.store.transaction() as connection:
-                    connection.execute(sa.update(PULLS).where(*self._of(number)).values(shown=""))
+                    connection.execute(sa.update(PULLS).where(*self._of(number)).values(shown=statuses.unknown()))
 
     def once(self, *, pulls: bool = True) -> float:
         """Send what can be sent now; give the seconds until the next look."""
@@ -164,7 +164,7 @@ class Desk:
             except Permanent as error:  # such as a commit that the forge no longer has
                 log.error("the status of %s is dropped: %s", one.revision[:12], error)
             with self.store.transaction() as connection:
-                statuses.shown(connection, one)
+                (statuses.shown if self._held() else statuses.doubted)(connection, one)
 
     def _of_us(self, one: CommitStatus) -> bool:
         return one.source == self.name if one.source else self.mine(one.stack)
@@ -284,8 +284,9 @@ class Desk:
         except Permanent as error:  # such as a pull request that was taken away
             log.error("the plan of pull request %d is not shown: %s", number, error)
             id = row["comment"]
+        shown = sa.case((PULLS.c.shown == row["shown"], row["body"]), else_=PULLS.c.shown)  # somebody may doubt meanwhile that it is
         with self._writing() as connection:
-            connection.execute(sa.update(PULLS).where(*self._of(number)).values(comment=id, shown=row["body"]))
+            connection.execute(sa.update(PULLS).where(*self._of(number)).values(comment=id, shown=shown))
 
     def _written(self, number: int, id: str, text: str) -> str:
         """Edit a comment, or write one where there is none; give its id."""

@@ -3,8 +3,9 @@
 A status says whether the commit was brought about. Once it was, what happens to the stack later is no longer about this commit.
 """
 
+import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -35,7 +36,10 @@ OF: dict[Verdict, State] = {
 
 @dataclass(frozen=True, slots=True)
 class CommitStatus:
-    """The status of one commit for one stack. ``source`` names the repository of the commit; empty: that of the stack."""
+    """The status of one commit for one stack. ``source`` names the repository of the commit; empty: that of the stack.
+
+    ``shown`` is what the store knew of the forge when it was read.
+    """
 
     revision: str
     stack: str
@@ -43,6 +47,7 @@ class CommitStatus:
     description: str
     link: str = ""
     source: str = ""
+    shown: str = field(default="", compare=False)
 
     @property
     def face(self) -> str:
@@ -102,10 +107,22 @@ def unshown(connection: sa.Connection) -> Iterator[CommitStatus]:
 
 
 def shown(connection: sa.Connection, one: CommitStatus) -> None:
-    """Write down that a forge shows a status."""
+    """Write down that a forge shows a status, unless somebody has said meanwhile that it may not."""
     c = STATUSES.c
-    connection.execute(sa.update(STATUSES).where(c.revision == one.revision, c.stack == one.stack).values(shown=one.face))
+    mine = sa.update(STATUSES).where(c.revision == one.revision, c.stack == one.stack)
+    connection.execute(mine.where(c.shown == one.shown).values(shown=one.face))
+
+
+def doubted(connection: sa.Connection, one: CommitStatus) -> None:
+    """Write down that nobody knows what a forge shows, so that the status is sent again."""
+    c = STATUSES.c
+    connection.execute(sa.update(STATUSES).where(c.revision == one.revision, c.stack == one.stack).values(shown=unknown()))
+
+
+def unknown() -> str:
+    """Give what stands for what is shown when that is not known; never the same, so that who writes at the same time notices."""
+    return f"unknown {secrets.token_hex(8)}"
 
 
 def _status(row: Any) -> CommitStatus:
-    return CommitStatus(row.revision, row.stack, cast("State", row.state), row.description, row.link, row.source)
+    return CommitStatus(row.revision, row.stack, cast("State", row.state), row.description, row.link, row.source, row.shown)

@@ -249,6 +249,41 @@ def test_what_one_that_was_frozen_shows_when_it_wakes_is_put_right_by_the_other(
     assert len(site.comments(1)) == 1
 
 
+class Cutting(GitHub):
+    """A client in whose use the database lets every session go, right after a status was set."""
+
+    server: PostgresServer
+    database: str
+
+    def status(self, *given: Any) -> None:
+        super().status(*given)
+        self.server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.database}'")
+
+
+def test_what_is_planned_under_a_turn_that_was_lost_meanwhile_is_neither_written_down_nor_shown(site: Site) -> None:
+    site.propose(1, thing("a") + thing("b"))
+    given, desk = site.forge.settings(), site.desk("one")
+    cutting = Cutting(str(given["url"]), SecretValue(str(given["token"])), str(given["repository"]))
+    cutting.server, cutting.database = site.server, site.url.rpartition("/")[2]
+    desk.forge = cutting
+    assert desk.serve(site.stop) > 1
+    assert site.row(1) is None
+    assert site.comments(1) == []
+    site.run(site.desk("two"))
+    until(lambda: site.comments(1), "the plan of the other")
+
+
+def test_statuses_are_sent_by_nobody_who_lost_the_turn(site: Site) -> None:
+    given, desk = site.forge.settings(), site.desk("one")
+    cutting = Cutting(str(given["url"]), SecretValue(str(given["token"])), str(given["repository"]))
+    cutting.server, cutting.database = site.server, site.url.rpartition("/")[2]
+    desk.forge = cutting
+    for sign in "abc":
+        site.owe(sign * 40, "pending")
+    assert desk.serve(site.stop) > 1
+    assert len(site.forge.statuses) == 1
+
+
 def test_a_turn_that_beats_is_kept_by_who_is_busy_and_lost_by_who_is_silent(site: Site) -> None:
     database = site.store.database
     assert isinstance(database, PostgresDatabase)
