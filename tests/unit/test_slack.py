@@ -148,6 +148,11 @@ class TestSending:
         sink.send(NOTICE)
         (message,) = slack.messages
         assert message["text"] == fallback(NOTICE)
+
+    def test_a_webhook_shows_no_button_because_nobody_hears_it(self, slack: SlackEmulator, sink: SlackSink) -> None:
+        sink.send(replace(NOTICE, buttons=(Button("reconciler_plan", "Plan", "{}"),)))
+        (message,) = slack.messages
+        assert [one["type"] for one in message["blocks"]] == ["header", "section", "context"]
         assert message["blocks"] == blocks(NOTICE)
         assert "1 messages" in slack.summary()
 

@@ -235,6 +235,14 @@ class TestTheDebounce:
         site.store.close()
         assert site.wall.top() == ["1 write to vault failed"]
 
+    def test_keeps_nobody_waiting_for_a_clock_that_was_set_back(self, tmp_path: Path) -> None:
+        site = Site(tmp_path, debounce=30)
+        site.find("mail", failed("a"))
+        site.time.now -= timedelta(hours=2)
+        site.flush()
+        site.store.close()
+        assert site.wall.top() == ["1 write to vault failed"]
+
     def test_forgets_nothing_that_lasted_while_nobody_could_be_told(self, tmp_path: Path) -> None:
         site = Site(tmp_path, debounce=30)
         site.find("mail", failed("a"))
