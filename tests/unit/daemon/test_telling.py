@@ -1,7 +1,7 @@
 """Telling people: whatever is cut, killed or refused in between, one incident is one message, and each note stands below it once."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -212,6 +212,33 @@ class TestACard:
                 site.flush()
             site.settle()
         assert site.wall.top() == ["1 write to vault failed"] * 5
+
+
+class Plain:
+    """A way out where nothing can be edited, such as an incoming webhook."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+
+    def send(self, notice: Notice) -> None:
+        self.got.append(notice.title)
+
+
+def test_where_nothing_can_be_edited_only_what_is_worth_a_message_is_one(site: Site) -> None:
+    plain = Plain()
+    site.outbox.sink = plain
+    one = failed("a")
+    site.find("mail", one)
+    site.flush()
+    for number in range(3):
+        site.find("mail", replace(one, part=replace(one.part, waits=("b",) * number, revision=f"r{number}")))
+        site.flush()
+    assert plain.got == ["1 write to vault failed"], "who waits for it is on no phone's screen"
+    site.find("mail", replace(one, part=replace(one.part, items={**one.part.items, "vault/KVSecret/z": "z: 403"})))
+    site.flush()
+    site.find("mail")
+    site.flush()
+    assert plain.got == ["1 write to vault failed", "2 writes to vault failed", "over: 2 writes to vault failed"]
 
 
 class TestTheDebounce:
