@@ -214,6 +214,14 @@ class TestACard:
         assert site.wall.top() == ["1 write to vault failed"] * 5
 
 
+def test_two_programs_in_one_channel_never_take_each_others_cards_for_their_own(site: Site) -> None:
+    marks = set()
+    for instance in ("home", "office"):
+        site.outbox.instance = instance
+        marks.add(site.outbox._mark("failed:mail:vault"))
+    assert len(marks) == 2
+
+
 class Plain:
     """A way out where nothing can be edited, such as an incoming webhook."""
 
