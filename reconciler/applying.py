@@ -16,6 +16,7 @@ from reconciler.lanes import Call, Overdue
 from reconciler.observing import Observer, Seen
 from reconciler.plan import Plan
 from reconciler.readiness import Agenda
+from reconciler.report import about
 from reconciler.resource import ResourceId
 from reconciler.retry import Retry
 from reconciler.telemetry import at, completed, span
@@ -145,7 +146,7 @@ class Applier:
         for id in sorted(self.seen.graph.before[change.id]) if change.desired is not None else ():
             outcome = self.outcomes.get(id)
             if outcome is not None and outcome.status is not Status.APPLIED:
-                return f"waits for {id}: {outcome.message or outcome.status}"
+                return f"waits for {about(id, outcome.message or outcome.status)}"
         return ""
 
     def _glance(self, target: str, gates: Collection[ResourceId]) -> Look:

@@ -57,10 +57,9 @@ class ProposalSource(GitSource):
     def doubts(self, base: str, head: str, policy: SignaturePolicy) -> tuple[str, ...]:
         """Say of each commit of a proposal why it would not be trusted once it is merged on top of ``base``.
 
-        Where only the head of the branch must be signed, that is the merge, which does not exist yet: then there is nothing to say.
+        Where only the head of the branch must be signed, it is said of ``head`` alone; whether that counts, or a merge of it that does not
+        exist yet, is known to nobody before somebody merges.
         """
-        if policy.mode != "strict":
-            return ()
         with self._lock, self._mirror.opened():
             try:
                 verify(self._git, self.mirror, commit_id(head), commit_id(base), policy)

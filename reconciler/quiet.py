@@ -13,6 +13,7 @@ from reconciler.errors import DriverError, SettingsError
 from reconciler.graph import Graph
 from reconciler.observing import Observer, Seen
 from reconciler.plan import Plan
+from reconciler.report import about
 from reconciler.resource import ResourceId
 from reconciler.telemetry import span
 
@@ -91,13 +92,13 @@ def _trouble(seen: Seen, remaining: Plan, outcomes: Mapping[ResourceId, Outcome]
     watched = _upstream(seen.graph, ids)
     for id in sorted(watched & outcomes.keys()):
         if outcomes[id].status in (Status.FAILED, Status.BLOCKED):
-            yield f"{id}: {outcomes[id].status}: {outcomes[id].message}"
+            yield about(id, f"{outcomes[id].status}: {outcomes[id].message.removeprefix(f'{id}: ')}")
     for change in remaining.changes:
         if change.id in watched:
             yield f"{change.id} is still to be changed"
     for stuck in remaining.stuck:
         if stuck.id in watched:
-            yield f"{stuck.id}: {stuck.reason}"
+            yield about(stuck.id, stuck.reason)
     for id, health in sorted(seen.health().items()):
         if id in watched and not health.ok:
             yield f"{id} is {health.level.name.lower()}: {health.message}"

@@ -36,6 +36,7 @@ class Report:
 
     ``remaining`` is the plan made after the writes; ``health`` holds only what is not healthy; ``above`` names for each of those what it
     depends on, directly or not, and is itself not well: not healthy, failed or stuck. ``problems`` are those of a rejected input.
+    ``source`` names the repository of the revision, where that may be another one than that of the stack.
     """
 
     stack: str
@@ -53,6 +54,7 @@ class Report:
     subject: str = ""
     rounds: int = 1
     above: Mapping[ResourceId, tuple[ResourceId, ...]] = field(default_factory=dict)
+    source: str = ""
 
     @property
     def seconds(self) -> float:
@@ -150,7 +152,7 @@ def stuck_rows(stuck: Iterable[Stuck]) -> Iterator[tuple[str, str, str]]:
     for group in together.values():
         first, more = group[0], len(group) - 2
         who = ", ".join(str(one.id) for one in group[:2]) + (f" and {more} more" if more > 0 else "")
-        yield "unknown" if first.unknown else first.status.value, who, first.reason
+        yield "unknown" if first.unknown else first.status.value, who, first.reason.removeprefix(f"{who}: ")
 
 
 def plan_text(plan: Plan) -> str:
@@ -245,7 +247,7 @@ def report_lines(report: Report) -> Iterator[str]:
         yield f"  held by {held.guard}: {change_line(held.change)}: {held.reason}"
     yield from (f"  {status}: {who}: {reason}" for status, who, reason in stuck_rows(report.remaining.stuck))
     for id, health in sorted(report.health.items()):
-        yield f"  {health.level.name.lower()}: {id}: {health.message}"
+        yield f"  {health.level.name.lower()}: {about(id, health.message)}"
     yield from (f"  note: {note}" for note in report.remaining.notes)
 
 

@@ -38,7 +38,7 @@ class Rests:
         """Give what rests at the monotonic time ``now``."""
         with self._lock:
             found = self._failures.get(stack, {})
-            return {id: Resting(one.essence, _said(one, now)) for id, one in found.items() if now < one.until}
+            return {id: Resting(one.essence, _said(id, one, now)) for id, one in found.items() if now < one.until}
 
     def wake(self, stack: str) -> None:
         """Let everything of a stack be tried at the next look, because a person asks for it."""
@@ -65,5 +65,6 @@ def _again(before: Failure | None, change: Change, message: str, now: float) -> 
     return Failure(print_, count, now + rest, message)
 
 
-def _said(one: Failure, now: float) -> str:
-    return f"failed {one.count} times and rests for {one.until - now:.0f} s more, or until it is another change: {one.message}"
+def _said(id: ResourceId, one: Failure, now: float) -> str:
+    why = one.message.removeprefix(f"{id}: ")  # whoever tells of it begins with the resource
+    return f"failed {one.count} times and rests for {one.until - now:.0f} s more, or until it is another change: {why}"

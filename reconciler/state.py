@@ -23,9 +23,9 @@ from reconciler.report import Report, Verdict, by_whom, drifted, report_data, su
 from reconciler.resource import ResourceId
 from reconciler.settings import State
 from reconciler.tables import APPLIED, APPROVALS, BEATS, DRIFT, OUTBOX, RUNS
-from reconciler.turns import Turn
+from reconciler.turns import AdvisoryTurn, Turn
 
-HEAD = "0004"
+HEAD = "0005"
 SENDING = " outbox"
 """The name of the turn to send; no stack's name begins with a space."""
 FLAPS, FLAP_TIME = 3, timedelta(hours=1)
@@ -123,8 +123,11 @@ class Store:
 
     @contextmanager
     def sending(self, what: str = SENDING) -> Iterator[Turn | None]:
-        """Give the turn to send notices, or ``what`` else one daemon does at a time and in order; None when another has it."""
-        turn = self.database.turns.turns.take(what, wait=False)
+        """Give the turn to send notices, or ``what`` else one daemon does at a time and in order; None when another has it.
+
+        It passes on within half a minute when its process dies or freezes.
+        """
+        turn = self.database.turns.turns.take(what, wait=False, beats=True)
         try:
             yield turn
         finally:
@@ -256,6 +259,10 @@ class Store:
     def transaction(self) -> AbstractContextManager[sa.Connection]:
         """Give a connection inside one transaction, for rooms that keep tables of their own in this database."""
         return self.database.transaction()
+
+    def within(self, turn: Turn) -> AbstractContextManager[sa.Connection]:
+        """Give a connection inside a transaction of which nothing is written when ``turn`` was lost. Raises StoreError then."""
+        return turn.transaction() if isinstance(turn, AdvisoryTurn) else self.database.transaction()
 
     # -- the outbox ----------------------------------------------------------------------------------------------------------
 

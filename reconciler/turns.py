@@ -3,6 +3,8 @@
 Two that create the same thing at the same time would make it twice where a system has no names, as Uptime Kuma has none. On one machine
 a turn is a lock on a file, which ends with the process, however that ends. On PostgreSQL it is a session advisory lock on a connection
 of its own: when the server lets that connection go, the turn is lost, and ``held`` says so before the next write.
+
+Who is to be replaced when its process freezes takes a turn that beats: the server ends a session of which it hears nothing for a while.
 """
 
 import fcntl
@@ -23,8 +25,8 @@ from reconciler.errors import StoreError
 log = logging.getLogger("reconciler.turns")
 TRY = sa.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
 WAIT = sa.text("SELECT pg_advisory_lock(hashtextextended(:name, 0))")
-LEAVE = sa.text("SELECT pg_advisory_unlock_all()")
-CALLED = sa.text("SELECT set_config('application_name', :label, false)")
+LEAVE = sa.text("SELECT pg_advisory_unlock_all(), set_config('idle_session_timeout', '0', false)")
+CALLED = sa.text("SELECT set_config('application_name', :label, false), set_config('idle_session_timeout', :silence, false)")
 HOLDERS = (
     "FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
     " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -32,6 +34,8 @@ HOLDERS = (
 )
 END = sa.text(f"SELECT pg_terminate_backend(l.pid) {HOLDERS}")
 LABEL = "reconciler"
+SILENCE, BEAT = 15.0, 4.0
+"""Seconds after which the server ends the session of a turn that beats and is silent, and between two beats of it."""
 
 
 class Turn(Protocol):
@@ -49,8 +53,11 @@ class Turn(Protocol):
 class Turns(Protocol):
     """Gives turns by name, to all processes that share one database."""
 
-    def take(self, name: str, *, wait: bool, label: str = LABEL) -> Turn | None:
-        """Give the turn; without ``wait``, None when another has it. ``label`` says on the server who holds it."""
+    def take(self, name: str, *, wait: bool, label: str = LABEL, beats: bool = False) -> Turn | None:
+        """Give the turn; without ``wait``, None when another has it. ``label`` says on the server who holds it.
+
+        One that ``beats`` passes on though its process is not dead but frozen, where there is a server that can tell.
+        """
         ...
 
 
@@ -77,7 +84,7 @@ class FileTurns:
 
     path: Path
 
-    def take(self, name: str, *, wait: bool, label: str = LABEL) -> FileTurn | None:
+    def take(self, name: str, *, wait: bool, label: str = LABEL, beats: bool = False) -> FileTurn | None:
         """Lock ``<database>.<name>.lock``. Raises StoreError when that file cannot be made."""
         path = Path(f"{self.path}.{quote(name, safe='')}.lock")
         try:
@@ -102,6 +109,16 @@ class AdvisoryTurn:
         self.name, self.connection = name, connection
         self.lock = threading.RLock()
         self._lost = False
+        self._left = threading.Event()
+
+    def beat(self, seconds: float) -> None:
+        """Let the server hear of us so often, on a thread of its own, until the turn was left or lost."""
+
+        def say() -> None:
+            while not self._left.wait(seconds) and self.held():
+                pass
+
+        threading.Thread(target=say, name=f"turn {self.name.strip()}", daemon=True).start()
 
     def held(self) -> bool:
         """Ask the server; a session that it let go has lost the lock, and never gets it back."""
@@ -132,6 +149,7 @@ class AdvisoryTurn:
 
     def leave(self) -> None:
         """Release the lock and the connection."""
+        self._left.set()
         with self.lock:
             try:
                 if not self._lost:
@@ -150,25 +168,33 @@ class AdvisoryTurn:
 
 @dataclass(frozen=True, slots=True)
 class AdvisoryTurns:
-    """Advisory locks of one database. ``connect`` gives a connection of which no transaction is open."""
+    """Advisory locks of one database. ``connect`` gives a connection of which no transaction is open.
+
+    ``silence`` and ``pause`` are the seconds after which a turn that beats is lost, and between two beats.
+    """
 
     connect: Callable[[], sa.Connection]
+    silence: float = SILENCE
+    pause: float = BEAT
 
-    def take(self, name: str, *, wait: bool, label: str = LABEL) -> AdvisoryTurn | None:
+    def take(self, name: str, *, wait: bool, label: str = LABEL, beats: bool = False) -> AdvisoryTurn | None:
         """Lock the hash of ``name``. Raises StoreError when the server cannot be asked."""
         connection = self.connect()
         try:
-            connection.execute(CALLED, {"label": label})
+            connection.execute(CALLED, {"label": label, "silence": f"{self.silence * 1000:.0f}" if beats else "0"})
             got = connection.execute(WAIT if wait else TRY, {"name": name}).scalar()
             connection.commit()
         except BaseException:
             connection.invalidate()
             connection.close()
             raise
+        turn = AdvisoryTurn(name, connection)
         if got is False:
-            connection.close()
+            turn.leave()
             return None
-        return AdvisoryTurn(name, connection)
+        if beats:
+            turn.beat(self.pause)
+        return turn
 
     def end(self, name: str, label: str) -> bool:
         """End the session that holds ``name``, when it is the one called ``label``: its process no longer answers."""

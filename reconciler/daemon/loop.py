@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from reconciler.applying import Listener
 from reconciler.compose import Workshop
 from reconciler.daemon import acks, cards
-from reconciler.daemon.farewell import unfollowed
+from reconciler.daemon.farewell import say
 from reconciler.daemon.force import REPOSITORY, SETTINGS, Door, InForce, Trouble, called, careful
 from reconciler.daemon.heads import Head, Question, named, parts
 from reconciler.daemon.housekeeping import Housekeeper
@@ -199,16 +199,17 @@ class Daemon:
         for name in sorted(one for one, force in ours.items() if one not in desired.names and not force.gone):
             self.force[name].gone = True
             self.watchers.forget(name)
-            self._reject(name, commit, [Problem(f"{desired.folder}/{name}", 0, "the stack disappeared; nothing of it is deleted")])
+            problem = Problem(f"{desired.folder}/{name}", 0, "the stack disappeared; nothing of it is deleted")
+            self._reject(name, commit, [problem], desired.source)
         for name in desired.names:
             try:
                 self.owners.claim(name, desired)
                 stack = self._load(desired, name)
             except InputError as error:
-                self._reject(name, commit, error.problems)
+                self._reject(name, commit, error.problems, desired.source)
                 continue
             self._well(name, commit)
-            self._begun(commit, name)
+            self._begun(desired, name)
             with self._lock:
                 before, self.force[name] = self.force.get(name), InForce(desired, stack, self.workshop.today())
             if before is None or not self.queue.shared or not made_by_another(self.store, name, commit):
@@ -222,11 +223,10 @@ class Daemon:
                 self.watchers.forget(name)
                 with self._lock:
                     del self.force[name]
-            log.warning("%s is followed no more, nothing is deleted of: %s", called(source), ", ".join(left) or "no stack")
-            self._keep(lambda connection: unfollowed(connection, called(source), left, self.workshop.clock.now()))
+            say(self.store, source, left, self.workshop.clock.now())
 
-    def _begun(self, commit: str, name: str) -> None:
-        self._keep(lambda connection: begun(self.workshop.settings, connection, commit, name, self.workshop.clock.now()))
+    def _begun(self, desired: Desired, name: str) -> None:
+        self._keep(lambda connection: begun(self.workshop.settings, connection, desired, name, self.workshop.clock.now()))
 
     def _load(self, desired: Desired, name: str) -> Stack:
         """Load a stack. Raises InputError, for a bug of ours too: one commit must not end the daemon for every stack."""
@@ -240,11 +240,11 @@ class Daemon:
             raise InputError([Problem(f"{desired.folder}/{name}", 0, f"bug: {type(error).__name__} while loading; see the log")]) from None
         return careful(stack) if desired.rewritten else stack
 
-    def _reject(self, name: str, commit: str, problems: Sequence[Problem]) -> None:
+    def _reject(self, name: str, commit: str, problems: Sequence[Problem], source: str = "") -> None:
         for problem in problems:
             log.error("%s", problem)
         self._rejected.add(name)
-        self._heard(self._note(name, commit, Verdict.REJECTED, problems))
+        self._heard(self._note(name, commit, Verdict.REJECTED, problems, source))
 
     def _heard(self, report: Report) -> None:
         self.meter(report)
@@ -267,10 +267,10 @@ class Daemon:
         if name.split()[0] in (REPOSITORY, SETTINGS):  # a stack has a pass now that says how it fares
             self._note(name, commit, Verdict.CONVERGED, ())
 
-    def _note(self, name: str, commit: str, verdict: Verdict, problems: Sequence[Problem]) -> Report:
+    def _note(self, name: str, commit: str, verdict: Verdict, problems: Sequence[Problem], source: str = "") -> Report:
         now = self.workshop.clock.now()
         empty = Plan(name, commit).sealed()
-        report = Report(name, commit, "a new revision", verdict, now, now, empty, empty, problems=tuple(problems))
+        report = Report(name, commit, "a new revision", verdict, now, now, empty, empty, problems=tuple(problems), source=source)
         try:
             self.store.record(replace(report, trace_id=trace_id(commit)), {}, once=self.queue.shared)
         except StoreError as error:

@@ -14,6 +14,7 @@ from reconciler.driver import Change, FieldDiff, Status
 from reconciler.plan import Held
 from reconciler.policy import pending
 from reconciler.report import Report, Verdict, change_line, diff_lines, drifted, summary
+from reconciler.report import about as named
 from reconciler.report import repaired as written_back
 from reconciler.resource import ResourceId, is_sealed
 from reconciler.telltales import called, tells
@@ -180,7 +181,7 @@ def rejected(report: Report) -> Found:
 def _unseen(report: Report, roots: _Roots) -> Iterator[Found]:
     for target, one in roots.unseen.items():
         items = {str(id): f"{id}: cannot be seen" for id in one.ids}
-        items |= {str(id): f"{id}: {message}" for id, message in roots.failed.items() if roots.target(id) == target}
+        items |= {str(id): named(id, message) for id, message in roots.failed.items() if roots.target(id) == target}
         key = _of(Sort.UNSEEN, target)
         ids = {*one.ids, *(id for id in roots.failed if roots.target(id) == target)}
         yield Found(key, Sort.UNSEEN, _part(report, one.why, items, waits=roots.waits(key), hurt=roots.hurt(ids)))
@@ -190,7 +191,7 @@ def _failed(report: Report, roots: _Roots) -> Iterator[Found]:
     by_target: dict[str, dict[ResourceId, str]] = {}
     for id, message in sorted(roots.failed.items()):
         if (target := roots.target(id)) not in roots.unseen:
-            by_target.setdefault(target, {})[id] = f"{id}: {message}"
+            by_target.setdefault(target, {})[id] = named(id, message)
     for target, failed in by_target.items():
         items, waits = {str(id): line for id, line in failed.items()}, roots.waits(_of(Sort.FAILED, target))
         part = _part(report, target, items, waits=waits, hurt=roots.hurt(failed.keys()))
@@ -267,7 +268,7 @@ def _stuck(report: Report, roots: _Roots) -> Iterator[Found]:
     """Tell of what cannot be applied for a reason of its own, such as an object that belongs to somebody else."""
     waiting = {id for ids in roots.waiting.values() for id in ids}
     own = {str(one.id) for one in report.remaining.stuck if not (one.unknown or one.resting)} - waiting
-    items = {str(one.id): f"{one.id}: {one.reason}" for one in report.remaining.stuck if str(one.id) in own}
+    items = {str(one.id): named(one.id, one.reason) for one in report.remaining.stuck if str(one.id) in own}
     if items:
         yield Found(f"stuck:{report.stack}", Sort.STUCK, _part(report, "", items))
 

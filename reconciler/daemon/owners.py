@@ -1,12 +1,14 @@
 """Which repository a stack belongs to, where there are several: two of one name would take turns at deleting what the other wants.
 
-Remembered in a file beside the mirrors, so that the first repository that answers after a restart does not win what is another's.
+Remembered in a file beside the mirrors, so that the first repository that answers after a restart does not win what is another's, and so
+that one that was taken out of the settings meanwhile is missed.
 """
 
 import json
 import logging
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from reconciler.daemon.force import REPOSITORY
 from reconciler.desired import Desired
@@ -23,15 +25,25 @@ class Owners:
         self._file = file
         self._owner: dict[str, str] = {}
         self._has: dict[str, tuple[str, ...]] = {}
+        self._followed: frozenset[str] = frozenset()
         if file is not None:
-            with suppress(OSError, ValueError, AttributeError):
-                self._owner = {str(name): str(source) for name, source in json.loads(file.read_text(encoding="utf-8")).items()}
+            with suppress(OSError, ValueError, AttributeError, TypeError):
+                self._read(json.loads(file.read_text(encoding="utf-8")))
 
-    def follow(self, sources: frozenset[str]) -> None:
-        """Forget the repositories that are not followed any more: their stacks may move."""
+    def _read(self, found: Any) -> None:
+        stacks = found["stacks"] if isinstance(found.get("stacks"), dict) else found  # older versions wrote nothing else
+        self._owner = {str(name): str(source) for name, source in stacks.items()}
+        self._followed = frozenset(map(str, found.get("followed", ()))) if stacks is not found else frozenset()
+
+    def follow(self, sources: frozenset[str]) -> dict[str, list[str]]:
+        """Forget the repositories that are not followed any more: their stacks may move. Gives each of them with its stacks."""
+        gone = sorted({*self._followed, *self._owner.values()} - sources)
+        left = {one: sorted(name for name, source in self._owner.items() if source == one) for one in gone}
         self._owner = {name: source for name, source in self._owner.items() if source in sources}
         self._has = {source: names for source, names in self._has.items() if source in sources}
+        self._followed = sources
         self._keep()
+        return left
 
     def claim(self, name: str, desired: Desired) -> None:
         """Let the repository of ``desired`` have a stack. Raises InputError naming both when another one has it."""
@@ -58,6 +70,6 @@ class Owners:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._file.write_text(json.dumps(self._owner, sort_keys=True), encoding="utf-8")
+            self._file.write_text(json.dumps({"stacks": self._owner, "followed": sorted(self._followed)}, sort_keys=True), encoding="utf-8")
         except OSError as error:
             log.warning("%s: %s; which repository a stack belongs to is forgotten at a restart", self._file, error.strerror)

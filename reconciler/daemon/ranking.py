@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from reconciler.driver import Health
+from reconciler.report import about
 from reconciler.resource import ResourceId
 
 
@@ -29,14 +30,14 @@ def ranked(
                 below[cause].append(id)
     lines: dict[str, str] = {}
     for root, found in below.items():
-        lines[str(root)] = f"{root}{_others(len(reach[root]))}: {sick[root].message}"
+        lines[str(root)] = f"{root}{_others(len(reach[root]))}: {sick[root].message.removeprefix(f'{root}: ')}"
         lines |= {str(id): because(id, sick[id], root) for id in found if str(id) not in lines}
     return lines
 
 
 def because(id: ResourceId, health: Health, cause: ResourceId) -> str:
     """Say of a resource what is wrong with it, and what it depends on."""
-    return f"{id}: {health.message}; depends on {cause}"
+    return f"{about(id, health.message)}; depends on {cause}"
 
 
 def _others(count: int) -> str:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from reconciler.daemon import cards
 from reconciler.daemon.incidents import Part
 from reconciler.daemon.statuses import CommitStatus, of_report, set_status
+from reconciler.desired import Desired
 from reconciler.git import HEX
 from reconciler.report import Report
 from reconciler.settings import Settings
@@ -29,11 +30,12 @@ def recorder(settings: Settings) -> News:
     return record
 
 
-def begun(settings: Settings, connection: sa.Connection, commit: str, stack: str, now: datetime) -> None:
+def begun(settings: Settings, connection: sa.Connection, desired: Desired, stack: str, now: datetime) -> None:
     """Write that a commit was accepted for a stack and its pass is to come."""
+    commit = desired.revision.commit
     if settings.forges() and HEX.fullmatch(commit):
         part = Part(trace=trace_id(commit), revision=commit)
-        set_status(connection, CommitStatus(commit, stack, "pending", "accepted", page(settings, part, stack)), now)
+        set_status(connection, CommitStatus(commit, stack, "pending", "accepted", page(settings, part, stack), desired.source), now)
 
 
 def page(settings: Settings, part: Part, stack: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.applying import Listener
 from reconciler.compose import Workshop, cache_of
+from reconciler.daemon.farewell import say
 from reconciler.daemon.heads import DirectoryHead, Head, Heads
 from reconciler.daemon.loop import Daemon
 from reconciler.daemon.owners import Owners
@@ -27,11 +28,12 @@ def daemon(settings: Settings, store: Store, *, path: Path | None = None, worker
     """Make a daemon that watches ``path``, or the repository of the settings. Raises SettingsError."""
     workshop = Workshop(settings)
     owners = Owners(cache_of(settings) / "stacks.json" if path is None else None)
-    if path is None:
-        owners.follow(frozenset(settings.sources()))
+    left = owners.follow(frozenset(settings.sources())) if path is None else {}
     head, post, queue = _head(settings, workshop, path), outbox(settings, store, workshop.clock), queue_of(store, workers)
     made = Daemon(workshop, store, head, post, listen, workers=workers, queue=queue, owners=owners)
     made.aside = {"offers": _offers(made)}
+    for source, stacks in left.items():
+        say(store, source, stacks, workshop.clock.now())
     if path is None:
         made.aside = {**made.aside, "forge": _reception(made)}
     if settings.http.listen or settings.http.webhook_listen:

@@ -3,8 +3,9 @@
 A status says whether the commit was brought about. Once it was, what happens to the stack later is no longer about this commit.
 """
 
+import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ STATUSES = sa.Table(
     sa.Column("revision", sa.Text, primary_key=True),
     sa.Column("stack", sa.Text, primary_key=True),
     *(sa.Column(name, sa.Text, nullable=False) for name in ("state", "description", "link", "at", "shown")),
+    sa.Column("source", sa.Text, nullable=False, server_default=""),
 )
 KEPT = timedelta(days=30)
 OF: dict[Verdict, State] = {
@@ -34,13 +36,18 @@ OF: dict[Verdict, State] = {
 
 @dataclass(frozen=True, slots=True)
 class CommitStatus:
-    """The status of one commit for one stack."""
+    """The status of one commit for one stack. ``source`` names the repository of the commit; empty: that of the stack.
+
+    ``shown`` is what the store knew of the forge when it was read.
+    """
 
     revision: str
     stack: str
     state: State
     description: str
     link: str = ""
+    source: str = ""
+    shown: str = field(default="", compare=False)
 
     @property
     def face(self) -> str:
@@ -59,7 +66,7 @@ def of_report(report: Report, link: str = "") -> CommitStatus | None:
         words = f"converged: {summary(report.plan)}"
     else:
         words = f"{report.verdict}: {summary(report.remaining)}"
-    return CommitStatus(report.revision, report.stack, state, words, link)
+    return CommitStatus(report.revision, report.stack, state, words, link, report.source)
 
 
 def following(before: CommitStatus | None, after: CommitStatus) -> CommitStatus:
@@ -72,9 +79,11 @@ def set_status(connection: sa.Connection, after: CommitStatus, now: datetime) ->
     c = STATUSES.c
     row = connection.execute(sa.select(STATUSES).where(c.revision == after.revision, c.stack == after.stack)).first()
     before = _status(row) if row is not None else None
+    if before is not None and not after.source:
+        after = replace(after, source=before.source)
     new = following(before, after)
     if new != before:
-        values = {"state": new.state, "description": new.description, "link": new.link, "at": now.isoformat()}
+        values = {"state": new.state, "description": new.description, "link": new.link, "at": now.isoformat(), "source": new.source}
         if row is None:
             connection.execute(sa.insert(STATUSES), {"revision": new.revision, "stack": new.stack, "shown": "", **values})
         else:
@@ -98,10 +107,22 @@ def unshown(connection: sa.Connection) -> Iterator[CommitStatus]:
 
 
 def shown(connection: sa.Connection, one: CommitStatus) -> None:
-    """Write down that a forge shows a status."""
+    """Write down that a forge shows a status, unless somebody has said meanwhile that it may not."""
     c = STATUSES.c
-    connection.execute(sa.update(STATUSES).where(c.revision == one.revision, c.stack == one.stack).values(shown=one.face))
+    mine = sa.update(STATUSES).where(c.revision == one.revision, c.stack == one.stack)
+    connection.execute(mine.where(c.shown == one.shown).values(shown=one.face))
+
+
+def doubted(connection: sa.Connection, one: CommitStatus) -> None:
+    """Write down that nobody knows what a forge shows, so that the status is sent again."""
+    c = STATUSES.c
+    connection.execute(sa.update(STATUSES).where(c.revision == one.revision, c.stack == one.stack).values(shown=unknown()))
+
+
+def unknown() -> str:
+    """Give what stands for what is shown when that is not known; never the same, so that who writes at the same time notices."""
+    return f"unknown {secrets.token_hex(8)}"
 
 
 def _status(row: Any) -> CommitStatus:
-    return CommitStatus(row.revision, row.stack, cast("State", row.state), row.description, row.link)
+    return CommitStatus(row.revision, row.stack, cast("State", row.state), row.description, row.link, row.source, row.shown)

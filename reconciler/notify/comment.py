@@ -30,19 +30,42 @@ class Planned:
         return bool(self.problems) or any(one.severity is Severity.ERROR for one in self.findings)
 
 
+@dataclass(frozen=True, slots=True)
+class NextHead:
+    """What is known of the next head of the branch, where that alone must be signed.
+
+    ``forward`` when the newest commit of the proposal can become it as it is. ``doubt`` says why that would be refused; empty where it
+    would not.
+    """
+
+    forward: bool
+    doubt: str = ""
+
+
 def mark(instance: str) -> str:
     """Give the line by which we find our comment again; no forge shows it."""
     return f"<!-- reconciler:plan:{instance} -->"
 
 
-def body(instance: str, head: str, base: str, stacks: Sequence[Planned], most: int, trouble: str = "", doubts: Sequence[str] = ()) -> str:
+def body(
+    instance: str,
+    head: str,
+    base: str,
+    stacks: Sequence[Planned],
+    most: int,
+    trouble: str = "",
+    doubts: Sequence[str] = (),
+    next_head: NextHead | None = None,
+) -> str:
     """Give the whole comment, at most ``most`` characters. ``trouble`` says why there is no plan.
 
-    ``doubts`` say why the commits would not be trusted once they are merged.
+    ``doubts`` say why the commits would not be trusted once they are merged; ``next_head`` whether the newest would be, on its own.
     """
     lines = [mark(instance), f"### {title(stacks, trouble, doubts)}", ""]
     if doubts:
         lines += ["Its commits would be refused once they are merged:", "", *(f"- 🚨 {span(one)}" for one in doubts[:ROWS]), ""]
+    if next_head is not None:
+        lines += [*_next_head(next_head), ""]
     for one in stacks:
         lines += [*_stack(one), ""]
     end = f"Planned {span(head[:12])} merged into {span(base[:12])}. Nothing was written, no secret was read and no probe was run."
@@ -68,6 +91,17 @@ def title(stacks: Sequence[Planned], trouble: str = "", doubts: Sequence[str] = 
     if all(plan.in_sync for plan in plans):
         return "Nothing would change"
     return "What would change" if len(plans) != 1 else f"What would change: {summary(plans[0])}"
+
+
+def _next_head(one: NextHead) -> Iterator[str]:
+    made = "a commit that a merge, a squash or a rebase makes must itself be signed by a key that counts, as the new head of the branch"
+    if not one.forward:
+        yield f"- {SIGNS[Severity.INFO]} It cannot be fast-forwarded: {made}."
+    elif one.doubt:
+        yield f"- {SIGNS[Severity.WARNING]} Fast-forwarded, its newest commit would be refused: {span(one.doubt)}"
+        yield f"- {SIGNS[Severity.INFO]} Merged otherwise, that does not matter: {made}."
+    else:
+        yield f"- {SIGNS[Severity.INFO]} Fast-forwarded, its newest commit would be trusted; {made}."
 
 
 def _stack(one: Planned) -> Iterator[str]:

@@ -79,6 +79,10 @@ class Forge(Protocol):
         """Replace a comment. Raises Gone when it is not there."""
         ...
 
+    def withdraw(self, number: int, id: str) -> None:
+        """Take a comment of ours away. Raises Gone when it is not there."""
+        ...
+
     def me(self) -> str:
         """Give the name under which we write; empty when the token may not know."""
         ...
@@ -197,6 +201,10 @@ class GitHub(_Http):
         """Replace a comment."""
         self.call("PATCH", f"{self.project}/issues/comments/{quote(id, safe='')}", {"body": body})
 
+    def withdraw(self, number: int, id: str) -> None:
+        """Take a comment away."""
+        self.call("DELETE", f"{self.project}/issues/comments/{quote(id, safe='')}")
+
 
 class Gitea(GitHub):
     """Gitea and Forgejo, below ``/api/v1``: GitHub's paths with a page size of another name."""
@@ -271,6 +279,10 @@ class GitLab(_Http):
     def edit(self, number: int, id: str, body: str) -> None:
         """Replace a note."""
         self.call("PUT", f"{self.project}/merge_requests/{number}/notes/{quote(id, safe='')}", {"body": body})
+
+    def withdraw(self, number: int, id: str) -> None:
+        """Take a note away."""
+        self.call("DELETE", f"{self.project}/merge_requests/{number}/notes/{quote(id, safe='')}")
 
 
 KINDS: Mapping[str, type[GitHub] | type[GitLab]] = {"github": GitHub, "gitea": Gitea, "gitlab": GitLab}

@@ -134,6 +134,7 @@ class ForgeEmulator:
             self._route(at + "/issues/{number:int}/comments", "GET", self._notes),
             self._route(at + "/issues/{number:int}/comments", "POST", self._say),
             self._route(at + "/issues/comments/{id:int}", "PATCH", self._edit),
+            self._route(at + "/issues/comments/{id:int}", "DELETE", self._withdraw),
         ]
 
     def _gitlab(self) -> list[Route]:
@@ -151,6 +152,7 @@ class ForgeEmulator:
             self._route(at + "/merge_requests/{number:int}/notes", "GET", self._notes),
             self._route(at + "/merge_requests/{number:int}/notes", "POST", self._say),
             self._route(at + "/merge_requests/{number:int}/notes/{id:int}", "PUT", self._edit),
+            self._route(at + "/merge_requests/{number:int}/notes/{id:int}", "DELETE", self._withdraw),
         ]
 
     # -- what they do ----------------------------------------------------------------------------------------------------------
@@ -239,13 +241,27 @@ class ForgeEmulator:
         return JSONResponse(self._shape(self.say(number, ME, text)), 201)
 
     def _edit(self, request: Request, body: JSONObject) -> Response:
-        notes = [note for one in self.proposals.values() for note in one.notes if note.id == request.path_params["id"]]
+        found = self._mine(request)
+        if isinstance(found, Response):
+            return found
+        _, note = found
+        note.body = str(body.get("body", ""))
+        return JSONResponse(self._shape(note))
+
+    def _withdraw(self, request: Request, body: JSONObject) -> Response:
+        found = self._mine(request)
+        if isinstance(found, Response):
+            return found
+        proposal, note = found
+        proposal.notes.remove(note)
+        return Response(status_code=204)
+
+    def _mine(self, request: Request) -> tuple[Proposal, Note] | Response:
+        """Find a comment that the asker may change."""
+        notes = [(one, note) for one in self.proposals.values() for note in one.notes if note.id == request.path_params["id"]]
         if not notes:
             return _no(404, "Not Found")
-        if notes[0].author != ME:
-            return _no(403, "Must have admin rights to Repository.")
-        notes[0].body = str(body.get("body", ""))
-        return JSONResponse(self._shape(notes[0]))
+        return notes[0] if notes[0][1].author == ME else _no(403, "Must have admin rights to Repository.")
 
     def _shape(self, one: Note) -> JSONObject:
         who = {"author": {"username": one.author}, "system": False} if self.kind == "gitlab" else {"user": {"login": one.author}}

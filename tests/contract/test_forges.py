@@ -1,10 +1,12 @@
 """Several repositories, each with a forge of its own: what belongs to one is told to its forge and to no other, as the settings are now."""
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from reconciler.daemon.reload import heads
 from reconciler.repositories import Signatures
 from reconciler.sandbox.forge import ME, ForgeEmulator, Proposal
 from reconciler.sandbox.remote import Remote
+from reconciler.sandbox.server import Fault
 from reconciler.settings import Settings
 from reconciler.state import Store
 from tests.unit.core.memory import STACK, thing
@@ -136,6 +139,30 @@ def test_each_forge_is_told_of_the_commits_of_its_own_repository(site: Site) -> 
     assert site.mail.forge.shown(web) == site.web.forge.shown(mail) == {}
 
 
+def test_a_commit_that_touches_a_stack_of_another_repository_is_refused_where_the_commit_is(site: Site) -> None:
+    mail = site.mail.push(GOOD)
+    web = site.web.push(thing("w"))
+    site.follow()
+    site.web.write(thing("w"))
+    folder = site.web.remote.work / "desired" / "mail"
+    folder.mkdir()
+    (folder / "stack.yaml").write_text(STACK.replace("name: test", "name: mail"))
+    (folder / "all.yaml").write_text(thing("stolen"))
+    second = site.web.remote.push("a stack that is another's")
+    site.daemon.head.poke()
+    until(lambda: site.daemon.look() and site.known()["web"] == second, "the commit")
+    site.passes()
+    site.reception.look()
+    until(lambda: len(site.web.forge.shown(second)) == 2 and site.mail.forge.shown(mail), "both statuses of it")
+    assert site.web.forge.shown(second) == {"reconciler/web": "success", "reconciler/mail": "failed"}
+    (said,) = [str(one["description"]) for one in site.web.forge.statuses if (one["sha"], one["state"]) == (second, "failed")]
+    assert "the repositories mail and web both have a stack of this name, and mail had it first" in said
+    assert site.mail.forge.shown(second) == {}
+    assert site.mail.forge.shown(mail) == {"reconciler/mail": "success"}
+    assert site.web.forge.shown(web) == {"reconciler/web": "success"}
+    assert site.known()["mail"] == mail
+
+
 def test_pull_requests_with_one_number_are_planned_each_in_its_repository(site: Site) -> None:
     site.mail.push(GOOD)
     site.web.push(thing("w"))
@@ -167,6 +194,30 @@ def test_a_pull_request_whose_commits_would_be_refused_says_so_beside_its_plan(s
     assert f"commit {head[:12]}" in said
     assert "mem/Thing/more" in said, "and what it would do"
     until(lambda: site.mail.forge.shown(head).get("reconciler/plan") == "failure", "the status")
+
+
+def test_where_only_the_head_must_be_signed_a_pull_request_says_what_becomes_of_its_newest_commit(site: Site) -> None:
+    site.mail.push(GOOD)
+    site.web.push(thing("w"))
+    site.follow()
+    settings = site.daemon.workshop.settings
+    (site.folder / "signers").write_text("")
+    signed = Signatures(policy="head", allowed_signers=site.folder / "signers")
+    followed = settings.repositories["mail"].model_copy(update={"signatures": signed})
+    site.daemon.workshop.settings = settings.model_copy(update={"repositories": {**settings.repositories, "mail": followed}})
+    refs = client(settings.forges()["mail"]).refs
+    head = site.mail.propose(7, GOOD + thing("more"), refs)
+    site.reception.look()
+    until(lambda: site.mail.comments(7), "the comment")
+    (said,) = site.mail.comments(7)
+    assert "### What would change: 1 to create" in said, "it may be merged: the merge is what must be signed"
+    assert f"Fast-forwarded, its newest commit would be refused: `commit {head[:12]}: by owner <owner@example.org>" in said
+    assert "is not signed" in said
+    assert "a merge, a squash or a rebase makes must itself be signed by a key that counts" in said
+    until(lambda: site.mail.forge.shown(head).get("reconciler/plan") == "success", "the status")
+    site.mail.push(GOOD + thing("other"))
+    until(lambda: "It cannot be fast-forwarded" in site.mail.comments(7)[0], "what counts when the branch has moved on")
+    assert "would be refused" not in site.mail.comments(7)[0]
 
 
 def test_a_forge_that_is_gone_keeps_no_other_waiting(site: Site) -> None:
@@ -226,6 +277,77 @@ def test_drift_of_what_is_followed_no_more_is_open_no_more(site: Site) -> None:
     assert site.store.drifts("web")
     site.daemon.leave("web")
     assert site.store.drifts("web") == []
+
+
+def working(name: str) -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == f"forge {name}"]
+
+
+def test_a_desk_that_dies_is_opened_again_after_a_while_and_the_others_go_on(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    now, broken = [1000.0], [True]
+
+    def wait(stop: Event, seconds: float) -> bool:
+        if broken[0] and threading.current_thread().name == "forge mail":
+            raise OverflowError("canary")
+        return stop.wait(seconds)
+
+    site.daemon.workshop.clock = site.reception.workshop.clock = Clock(monotonic=lambda: now[0], wait=wait)
+    mail, web = site.mail.push(GOOD), site.web.push(thing("w"))
+    site.follow()
+    site.reception.look()
+    until(lambda: not working("mail"), "it dies")
+    assert "bug: nobody speaks with the forge of mail for 30 s: OverflowError" in caplog.text
+    until(lambda: site.web.forge.shown(web), "the status in the other")
+    broken[0] = False
+    now[0] += 29
+    site.reception.look()
+    now[0] += 29
+    site.reception.look()
+    assert working("mail") == [], "not every second: what is broken would fill the log"
+    now[0] += 2
+    site.reception.look()
+    until(lambda: site.mail.forge.shown(mail), "the status in the first, at last")
+    site.reception.look()
+    assert (len(working("mail")), len(working("web"))) == (1, 1), "one that lives is left alone"
+
+
+def test_a_desk_that_cannot_be_opened_keeps_no_other_from_it(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    now = [1000.0]
+    site.daemon.workshop.clock = Clock(monotonic=lambda: now[0])
+    mail, web = site.mail.push(GOOD), site.web.push(thing("w"))
+    site.follow()
+    settings = site.daemon.workshop.settings
+    wrong = {**settings.repositories, "mail": settings.repositories["mail"].model_copy(update={"branch": "no..branch"})}
+    site.daemon.workshop.settings = settings.model_copy(update={"repositories": wrong})
+    for _ in range(2):
+        site.reception.look()
+    assert caplog.text.count("the forge of mail is told nothing, and is tried again in 30 s") == 1
+    assert "no..branch" in caplog.text
+    until(lambda: site.web.forge.shown(web), "the status in the other")
+    site.daemon.workshop.settings = settings
+    now[0] += 31
+    site.reception.look()
+    until(lambda: site.mail.forge.shown(mail), "the status in the first, at last")
+
+
+def test_a_desk_whose_settings_change_makes_room_for_its_next_one_and_is_waited_for_at_the_end(site: Site) -> None:
+    site.mail.push(GOOD)
+    site.web.push(thing("w"))
+    site.follow()
+    slow = Fault("latency", times=1, seconds=3)
+    site.mail.forge.faults.active.append(slow)
+    site.reception.look()
+    until(lambda: slow not in site.mail.forge.faults.active, "it waits for its forge")
+    (old,) = working("mail")
+    site.daemon.workshop.settings = site.told_to(site.web.forge, None)
+    site.reception.look()
+    (new,) = [one for one in working("mail") if one is not old]
+    assert old.is_alive()
+    assert new.is_alive()
+    site.reception.look()
+    assert len(working("mail")) == 2, "the next one is opened once"
+    site.reception.close()
+    assert working("mail") == working("web") == []
 
 
 @pytest.mark.parametrize(

@@ -344,10 +344,18 @@ class TestAProposal:
         (said,) = source.doubts(base, head, SignaturePolicy("strict", allowed_signers=team.signers))
         assert "by Ada <ada@example.org> (sneaky) is not signed" in said
 
-    @pytest.mark.parametrize("mode", ["none", "head"])
-    def test_is_told_nothing_where_only_the_merge_counts(self, team: Team, proposed: tuple[ProposalSource, str, str], mode: Any) -> None:
+    def test_is_told_of_its_newest_commit_alone_where_only_the_head_counts(
+        self, team: Team, proposed: tuple[ProposalSource, str, str]
+    ) -> None:
         source, base, head = proposed
-        assert source.doubts(base, head, SignaturePolicy(mode, allowed_signers=team.signers)) == ()
+        assert source.doubts(base, head, SignaturePolicy("head", allowed_signers=team.signers)) == ()
+        team.allow(team.eve)
+        (said,) = source.doubts(base, head, SignaturePolicy("head", allowed_signers=team.signers))
+        assert f"commit {head[:12]}: by Ada <ada@example.org> (signed) is signed with a key that nobody vouches for" in said
+
+    def test_is_told_nothing_where_nobody_need_sign(self, team: Team, proposed: tuple[ProposalSource, str, str]) -> None:
+        source, base, head = proposed
+        assert source.doubts(base, head, SignaturePolicy("none")) == ()
 
     def test_waits_for_whoever_else_has_the_mirror(self, proposed: tuple[ProposalSource, str, str]) -> None:
         source, base, head = proposed

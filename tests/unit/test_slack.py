@@ -10,7 +10,7 @@ from slack_sdk.models.blocks import Block
 from slack_sdk.webhook import WebhookClient
 
 from reconciler.errors import Permanent, SettingsError, Transient
-from reconciler.notify import Closed, LogSink, Notice
+from reconciler.notify import Button, Closed, LogSink, Notice
 from reconciler.notify.slack import SlackSink, blocks, escape, fallback
 from reconciler.resource import SecretValue
 from reconciler.sandbox.slack import SlackEmulator
@@ -24,6 +24,16 @@ NOTICE = Notice(
     ("1a2b3c4", "Ada", "12 s"),
     "mail/1a2b3c4",
     "https://reconciler.example.org/runs/1",
+)
+
+
+BUTTONS = st.builds(
+    Button,
+    action=st.sampled_from([f"reconciler_{number}" for number in range(9)]),
+    label=st.sampled_from(["Plan", "", "&" * 80, "a long label " * 9]),
+    value=st.sampled_from(["{}", "x" * 2001]),
+    style=st.sampled_from(["", "primary"]),
+    ask=st.sampled_from(["", "Sure?", "<" * 290, "a long question " * 40, "two\nlines\u202e"]),
 )
 
 
@@ -90,6 +100,15 @@ class TestRendering:
         assert fallback(bare).startswith("🚨 mail: &lt;!channel&gt; x; &lt;@U0&gt; xxx")
         assert len(fallback(bare)) < 800
 
+    def test_an_address_of_ours_cannot_end_its_link_early(self) -> None:
+        context = blocks(replace(NOTICE, link="https://reconciler.example.org/a|b> <!channel> c"))[2]
+        assert context["elements"][-1]["text"] == "<https://reconciler.example.org/a%7Cb&gt;%20&lt;!channel&gt;%20c|details>"
+
+    def test_a_notice_with_much_context_keeps_its_link(self) -> None:
+        context = blocks(replace(NOTICE, context=tuple(f"part {number}" for number in range(20))))[2]
+        assert len(context["elements"]) == 10
+        assert context["elements"][-1]["text"].endswith("|details>")
+
     @given(
         st.builds(
             Notice,
@@ -100,6 +119,7 @@ class TestRendering:
             context=st.lists(st.text(max_size=400), max_size=14).map(tuple),
             link=st.sampled_from(["", "https://reconciler.example.org/runs/1"]),
             code=st.text(max_size=4000),
+            buttons=st.lists(BUTTONS, max_size=8, unique_by=lambda one: one.action).map(tuple),
             bare=st.booleans(),
         )
     )
@@ -128,6 +148,11 @@ class TestSending:
         sink.send(NOTICE)
         (message,) = slack.messages
         assert message["text"] == fallback(NOTICE)
+
+    def test_a_webhook_shows_no_button_because_nobody_hears_it(self, slack: SlackEmulator, sink: SlackSink) -> None:
+        sink.send(replace(NOTICE, buttons=(Button("reconciler_plan", "Plan", "{}"),)))
+        (message,) = slack.messages
+        assert [one["type"] for one in message["blocks"]] == ["header", "section", "context"]
         assert message["blocks"] == blocks(NOTICE)
         assert "1 messages" in slack.summary()
 

@@ -135,6 +135,15 @@ def test_what_cannot_be_seen_for_one_reason_is_told_once() -> None:
     assert plan_text(Plan("test", "", stuck=tuple(stuck))).count("no token") == 3
 
 
+def test_a_resource_that_is_stuck_is_named_once_though_the_reason_names_it_too() -> None:
+    refused = Stuck(mem("a"), Status.REFUSED, "mem/Thing/a: belongs to somebody else")
+    blocked = Stuck(mem("b"), Status.BLOCKED, "mem/Thing/a: not there")
+    assert list(stuck_rows([refused, blocked])) == [
+        ("refused", "mem/Thing/a", "belongs to somebody else"),
+        ("blocked", "mem/Thing/b", "mem/Thing/a: not there"),
+    ]
+
+
 def test_a_resource_is_named_once_though_its_error_names_it_too() -> None:
     assert about(ResourceId.parse("k8s/Service/a/b"), "k8s/Service/a/b: was refused") == "k8s/Service/a/b: was refused"
     assert about(ResourceId.parse("k8s/Service/a/b"), "") == "k8s/Service/a/b"

@@ -356,9 +356,26 @@ class TestOwners:
         owners.follow(frozenset({"two"}))
         owners.claim("mail", self.desired("two", "mail"))
 
+    def test_what_was_followed_before_and_is_no_more_is_given_with_its_stacks_once(self, tmp_path: Path) -> None:
+        before = Owners(tmp_path / "stacks.json")
+        assert before.follow(frozenset({"one", "two", "empty"})) == {}
+        for source, name in (("one", "web"), ("one", "mail"), ("two", "dns")):
+            before.claim(name, self.desired(source, "web", "mail", "dns"))
+        after = Owners(tmp_path / "stacks.json")
+        assert after.follow(frozenset({"two", "new"})) == {"one": ["mail", "web"], "empty": []}
+        assert after.follow(frozenset({"two", "new"})) == {}
+        assert Owners(tmp_path / "stacks.json").follow(frozenset({"two", "new"})) == {}
+
+    def test_the_file_of_an_older_version_is_understood(self, tmp_path: Path) -> None:
+        (tmp_path / "stacks.json").write_text('{"stacks": "one", "mail": "two"}')
+        owners = Owners(tmp_path / "stacks.json")
+        assert (owners.of("stacks"), owners.of("mail")) == ("one", "two")
+        assert owners.follow(frozenset({"two"})) == {"one": ["stacks"]}
+
     def test_a_file_that_cannot_be_read_or_written_is_as_good_as_none(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        (tmp_path / "stacks.json").write_text("[")
-        Owners(tmp_path / "stacks.json").claim("mail", self.desired("one", "mail"))
+        for text in ("[", "[]", '{"stacks": {}, "followed": 7}'):
+            (tmp_path / "stacks.json").write_text(text)
+            Owners(tmp_path / "stacks.json").claim("mail", self.desired("one", "mail"))
         (tmp_path / "file").touch()
         Owners(tmp_path / "file/stacks.json").claim("mail", self.desired("one", "mail"))
         assert "is forgotten at a restart" in caplog.text

@@ -11,6 +11,7 @@ from reconciler.daemon.faces import MOST
 from reconciler.driver import Evidence
 from reconciler.errors import Permanent
 from reconciler.notify import Notice
+from reconciler.report import report_text
 from tests.unit.core.memory import MemoryDriver, degraded, stack_file, thing
 from tests.unit.daemon.house import BAD, BETTER, GOOD, House, commit
 
@@ -147,6 +148,24 @@ def test_a_failure_is_told_once_with_its_reason_and_its_end_too(house: House) ->
     assert step(house) == []
     assert step(house) == []
     assert [one.title for one in step(house)] == ["over: 1 write to mem failed", "converged: 1 to create"]
+
+
+def test_an_error_that_names_its_resource_is_told_with_the_name_once(house: House) -> None:
+    house.system.on_write = [Permanent("mem/Thing/a: 403 the token may not write")] * 9
+    (notice,) = begin(house, GOOD + thing("b", needs=["a"]))
+    assert notice.lines == ("mem/Thing/a: 403 the token may not write", "1 resource waits for it")
+    step(house, 20)
+    house.daemon.queue.request("mail", "a push")
+    step(house, 1)
+    with house.store.transaction() as connection:
+        (card,) = cards.known(connection, house.time.clock().now())
+    (line,) = card.parts["mail"].items.values()
+    assert line.startswith("mem/Thing/a: failed 2 times and rests for ")
+    assert line.endswith(" another change: 403 the token may not write")
+    for report in house.reports:
+        text = report_text(report)
+        assert "waits for mem/Thing/a: " in text
+        assert [line for line in text.splitlines() if line.count("mem/Thing/a: ") > 1] == []
 
 
 def test_a_system_that_cannot_be_seen_is_told_once_and_its_return_too(house: House) -> None:

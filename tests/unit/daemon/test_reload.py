@@ -11,13 +11,16 @@ import pytest
 import yaml
 
 from reconciler.compose import Workshop
-from reconciler.daemon.incidents import Part
+from reconciler.daemon import cards
+from reconciler.daemon.farewell import say
+from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.loop import Daemon
 from reconciler.daemon.recording import recorder
 from reconciler.daemon.reload import Reloader
 from reconciler.daemon.service import daemon
 from reconciler.daemon.statuses import unshown
 from reconciler.driver import Observation, Outcome
+from reconciler.errors import StoreError
 from reconciler.notify.slack import SlackSink
 from reconciler.plan import Plan
 from reconciler.registry import Catalog
@@ -136,6 +139,37 @@ class TestTaking:
         place.store.record(owed, {})
         with place.store.transaction() as connection:
             assert [one.stack for one in unshown(connection)] == ["mail"]
+
+    def test_a_repository_that_was_taken_out_while_nobody_ran_is_told_of_at_the_start_once(self, place: Place) -> None:
+        two = {"mail": {"url": place.upstream.url}, "web": {"url": place.upstream.url}}
+        place.write(repository={}, repositories=two)
+        place.store.close()
+        store = Store(place.folder / "state.db", news=cards.record)
+        before = daemon(load_settings(place.file), store)
+        before.owners.claim("shop", replace(commit("c1", shop=RECORD), source="web"))
+        with store.transaction() as connection:
+            cards.tell(connection, "shop", [Found("held:shop", Sort.HELD, Part("waits", {"a": "a"}))], [Sort.HELD], NOW)
+        place.write(repositories={"mail": two["mail"]})
+        for _ in range(2):
+            daemon(load_settings(place.file), store)
+        with store.transaction() as connection:
+            left = {one.key: one for one in cards.known(connection, NOW, ["left:repository web"])}
+            (row,) = [one for one in cards.unshown(connection) if one.incident.key == "left:repository web"]
+        assert left["left:repository web"].parts["repository web"].items == {"shop": "shop"}
+        assert row.incident.times == 1
+        assert not left["held:shop"].open, "what was open about it is over"
+        place.store = store
+
+    def test_a_repository_that_was_taken_out_is_told_of_in_the_log_when_the_store_cannot_be_written(
+        self, place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full() -> None:
+            raise StoreError("the disk is full")
+
+        monkeypatch.setattr(place.store, "transaction", full)
+        say(place.store, "web", ["shop"], NOW)
+        assert "repository web is followed no more, nothing is deleted of: shop" in caplog.text
+        assert "the disk is full" in caplog.text
 
     def test_a_signal_reads_them_though_nothing_changed(self, place: Place, caplog: pytest.LogCaptureFixture) -> None:
         assert not place.reloader.turn(asked=True)

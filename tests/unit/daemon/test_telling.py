@@ -1,7 +1,7 @@
 """Telling people: whatever is cut, killed or refused in between, one incident is one message, and each note stands below it once."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -214,6 +214,41 @@ class TestACard:
         assert site.wall.top() == ["1 write to vault failed"] * 5
 
 
+def test_two_programs_in_one_channel_never_take_each_others_cards_for_their_own(site: Site) -> None:
+    marks = set()
+    for instance in ("home", "office"):
+        site.outbox.instance = instance
+        marks.add(site.outbox._mark("failed:mail:vault"))
+    assert len(marks) == 2
+
+
+class Plain:
+    """A way out where nothing can be edited, such as an incoming webhook."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+
+    def send(self, notice: Notice) -> None:
+        self.got.append(notice.title)
+
+
+def test_where_nothing_can_be_edited_only_what_is_worth_a_message_is_one(site: Site) -> None:
+    plain = Plain()
+    site.outbox.sink = plain
+    one = failed("a")
+    site.find("mail", one)
+    site.flush()
+    for number in range(3):
+        site.find("mail", replace(one, part=replace(one.part, waits=("b",) * number, revision=f"r{number}")))
+        site.flush()
+    assert plain.got == ["1 write to vault failed"], "who waits for it is on no phone's screen"
+    site.find("mail", replace(one, part=replace(one.part, items={**one.part.items, "vault/KVSecret/z": "z: 403"})))
+    site.flush()
+    site.find("mail")
+    site.flush()
+    assert plain.got == ["1 write to vault failed", "2 writes to vault failed", "over: 2 writes to vault failed"]
+
+
 class TestTheDebounce:
     def test_keeps_a_blip_from_everybody(self, tmp_path: Path) -> None:
         site = Site(tmp_path, debounce=30)
@@ -231,6 +266,14 @@ class TestTheDebounce:
         site.flush()
         assert site.wall.messages == []
         site.time.now += timedelta(seconds=31)
+        site.flush()
+        site.store.close()
+        assert site.wall.top() == ["1 write to vault failed"]
+
+    def test_keeps_nobody_waiting_for_a_clock_that_was_set_back(self, tmp_path: Path) -> None:
+        site = Site(tmp_path, debounce=30)
+        site.find("mail", failed("a"))
+        site.time.now -= timedelta(hours=2)
         site.flush()
         site.store.close()
         assert site.wall.top() == ["1 write to vault failed"]
