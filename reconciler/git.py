@@ -64,6 +64,10 @@ class Credentials:
             command += ["-o", option]
         return {"GIT_SSH_COMMAND": shlex.join(command), "GIT_SSH_VARIANT": "ssh"}
 
+    def secrets(self) -> tuple[SecretValue, ...]:
+        """Give what no message may quote: the token, and the header in which it goes."""
+        return () if self.token is None else (self.token, SecretValue(_basic(self.username, self.token)))
+
     def configuration(self, url: str) -> dict[str, str]:
         """Give the git settings that https needs; the header is bound to the server of ``url``."""
         found = {"http.sslCAInfo": str(self.ca_file)} if self.ca_file else {}
@@ -134,7 +138,7 @@ class Git:
         """Give git's own words on one line, without anything that identifies us."""
         text = "; ".join(line.strip() for line in errors.decode("utf-8", "replace").splitlines() if line.strip())
         for secret in self.secrets:
-            text = text.replace(secret.reveal(), "***")
+            text = secret.out_of(text)
         return masked(text)[:1000]
 
 
@@ -166,7 +170,7 @@ def advice(words: str) -> str:
 
 def masked(text: str) -> str:
     """Give ``text`` without the user part of any address in it."""
-    return re.sub(r"(\w://)[^/@\s]+@", r"\1***@", text)
+    return re.sub(r"(\w://)[^/\s]+@", r"\1***@", text)
 
 
 def commit_id(text: str) -> str:
