@@ -415,6 +415,13 @@ class TestSettings:
             "ssh://-oProxyCommand=date/x",
             "-oProxyCommand=date@example.org:x",
             "https://me:secret@example.org/x.git",
+            "https://secret@example.org/x.git",
+            "https://me:p@secret@example.org/x.git",
+            "https://me:secret/y@example.org/x.git",
+            "ssh://me:secret@example.org/x.git",
+            "ssh://me:secret/y@example.org/x.git",
+            "http://me:p@secret@example.org/x.git",
+            "http://me:secret/y@example.org/x.git",
             "https://example.org/x y",
             "https://example.org/x\n",
             "file:///srv/x.git",
@@ -425,7 +432,16 @@ class TestSettings:
             GitSource(url, directory=tmp_path)
         assert "secret" not in str(caught.value)
 
-    @pytest.mark.parametrize("url", ["https://example.org/x.git", "ssh://git@example.org:2222/x.git", "git@example.org:team/x.git"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://example.org/x.git",
+            "https://example.org:8443/@team/x.git",
+            "https://[2001:db8::1]/x.git",
+            "ssh://git@example.org:2222/x.git",
+            "git@example.org:team/x.git",
+        ],
+    )
     def test_the_usual_addresses_are_taken(self, url: str, tmp_path: Path) -> None:
         GitSource(url, directory=tmp_path)
 
