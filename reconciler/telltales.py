@@ -1,6 +1,7 @@
 """Tells whether a live value may be a secret, so that it is not written where people read. Pure.
 
-It is told by what it is called, or by being an address with a password in it. A secret that git refers to is known by its fingerprint; this is about the others, which a hand put into a system in clear.
+It is told by what it is called, or by being an address with a password in it. A secret that git refers to is known by its fingerprint;
+this is about the others, which a hand put into a system in clear.
 """
 
 import re
