@@ -65,8 +65,8 @@ class Credentials:
         return {"GIT_SSH_COMMAND": shlex.join(command), "GIT_SSH_VARIANT": "ssh"}
 
     def secrets(self) -> tuple[SecretValue, ...]:
-        """Give what no message may quote: the token, and the header in which it goes."""
-        return () if self.token is None else (self.token, SecretValue(_basic(self.username, self.token)))
+        """Give what no message may quote: the header in which the token goes, whole, and the token."""
+        return () if self.token is None else (SecretValue(_basic(self.username, self.token)), self.token)
 
     def configuration(self, url: str) -> dict[str, str]:
         """Give the git settings that https needs; the header is bound to the server of ``url``."""

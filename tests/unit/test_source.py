@@ -403,6 +403,16 @@ class TestHttps:
         assert forge.seen == []
 
 
+@pytest.mark.parametrize("quoted", ["canary/0123456789", "canary%2F0123456789", base64.b64encode(b"git:canary/0123456789").decode()])
+def test_what_a_server_says_of_our_login_is_told_without_it(quoted: str) -> None:
+    credentials = Credentials(SecretValue("canary/0123456789"))
+    git = Git("https://example.org/x.git", secrets=credentials.secrets())
+    words = git.mask(f"remote: cannot let in {quoted}\nfatal: https://me:{quoted}@example.org/x.git".encode())
+    assert "cannot let in ***" in words
+    assert quoted not in words
+    assert "0123456789" not in words
+
+
 class TestSettings:
     @pytest.mark.parametrize(
         "url",
