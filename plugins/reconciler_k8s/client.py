@@ -155,7 +155,9 @@ class Cluster:
         query = {"labelSelector": selector, "limit": str(limit)}
         accept = WHOLE if whole else METADATA_LIST
         while True:
-            _, answer = self.send(Call("GET", served.path(namespace), about, query, accept, confidential=served.full_kind == "Secret"))
+            _, answer = self.send(
+                Call("GET", served.path(namespace), about, query, accept, confidential=whole or served.full_kind == "Secret")
+            )
             items = answer.get("items")
             if not isinstance(items, list) and items is not None:
                 raise Transient(f"{about}: the answer holds no list")
