@@ -130,6 +130,10 @@ class House:
                         public = value if key == "mailserver_aliases" else ""
                         self.canaries.public |= set(public.split()) | {public} | PUBLIC
                         self.canaries.plant(f"{mount}/{path}#{key}", str(value))
+        for system, _, path, body in self.trouble.sent:  # a value whose write was refused was never in force, and is none to tell either
+            if system == "vault" and "/data/" in path and body:
+                for key, value in json.loads(body)["data"].items():
+                    self.canaries.plant(f"{path}#{key} as it was sent", str(value))
 
     # -- the story -----------------------------------------------------------------------------------------------------------
 
