@@ -194,7 +194,7 @@ class PostgresDatabase:
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         """Connect to ``url`` and migrate when needed. Raises SettingsError for a URL that is none, StoreError when nobody answers."""
         self.url = _parsed(url)
-        self.name = self.url.set(password=None, drivername="postgresql").render_as_string()
+        self.name = self.url.set(password=None, query={}, drivername="postgresql").render_as_string()
         self.engine = self._opened(read_only=read_only, pool_size=4, max_overflow=16)
         self._sessions = self._opened(read_only=False, pool_size=4, max_overflow=-1)
         self.locks = AdvisoryTurns(self._sessions.connect)

@@ -64,6 +64,10 @@ class Credentials:
             command += ["-o", option]
         return {"GIT_SSH_COMMAND": shlex.join(command), "GIT_SSH_VARIANT": "ssh"}
 
+    def secrets(self) -> tuple[SecretValue, ...]:
+        """Give what no message may quote: the header in which the token goes, whole, and the token."""
+        return () if self.token is None else (SecretValue(_basic(self.username, self.token)), self.token)
+
     def configuration(self, url: str) -> dict[str, str]:
         """Give the git settings that https needs; the header is bound to the server of ``url``."""
         found = {"http.sslCAInfo": str(self.ca_file)} if self.ca_file else {}
@@ -134,7 +138,7 @@ class Git:
         """Give git's own words on one line, without anything that identifies us."""
         text = "; ".join(line.strip() for line in errors.decode("utf-8", "replace").splitlines() if line.strip())
         for secret in self.secrets:
-            text = text.replace(secret.reveal(), "***")
+            text = secret.out_of(text)
         return masked(text)[:1000]
 
 
@@ -165,8 +169,8 @@ def advice(words: str) -> str:
 
 
 def masked(text: str) -> str:
-    """Give ``text`` without the user part of any address in it."""
-    return re.sub(r"(\w://)[^/@\s]+@", r"\1***@", text)
+    """Give ``text`` without the user part of any address in it, also where a password holds a slash, which nobody should write so."""
+    return re.sub(r"(\w://)(?:[^/\s]+|[^/\s:]*:(?!\d+(?:/|\s|$))\S*)@", r"\1***@", text)
 
 
 def commit_id(text: str) -> str:
@@ -184,10 +188,25 @@ def check_url(url: str, *, allow_file: bool) -> None:
     elif url.startswith("https://"):
         if "@" in url.split("/", 3)[2]:
             raise SettingsError(f"{masked(url)}: a credential in the address would be logged; give it as the token")
+        _check_port(url.split("/", 3)[2])
     elif not (re.match(r"ssh://[A-Za-z0-9_]", url) or SCP_LIKE.fullmatch(url)):
         raise SettingsError(f"{masked(url)}: the address must begin with https:// or ssh:// or be user@host:path")
+    elif url.startswith("ssh://"):
+        user, _, host = url.split("/", 3)[2].rpartition("@")
+        if ":" in user:
+            raise SettingsError(f"{masked(url)}: ssh takes no password from an address; give the ssh key")
+        _check_port(host)
     if not url.isprintable() or " " in url:
         raise SettingsError(f"{masked(url)}: the address holds a blank or a character that cannot be shown")
+
+
+def _check_port(server: str) -> None:
+    """Refuse a server that ends with no port. It is not shown: it may be a password with a slash in it, up to that slash."""
+    host, colon, port = server.rpartition(":")
+    if colon and not server.endswith("]") and not (host and port.isascii() and port.isdigit()):
+        raise SettingsError(
+            "the address of the repository: there is no port behind the colon; a password is given as the token, never there"
+        )
 
 
 def check_branch(branch: str) -> None:

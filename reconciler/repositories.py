@@ -1,15 +1,25 @@
 """The settings of a repository: where it lies, who may be believed in it, and the forge in front of it. Values only."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 
 class Section(BaseModel):
     """A part of the settings: what it does not know it refuses, and nobody changes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _without_credentials(text: str) -> str:
+    if "@" in text.partition("://")[2].partition("?")[0]:
+        raise ValueError("must hold no user name or password, because addresses are shown and logged")
+    return text
+
+
+Address: TypeAlias = Annotated[str, AfterValidator(_without_credentials)]
+"""An address that may be shown."""
 
 
 class Signatures(Section):
@@ -38,7 +48,7 @@ class Forge(Section):
     """The program in front of a repository that shows commit statuses and pull requests."""
 
     kind: Literal["", "github", "gitea", "gitlab"] = Field("", description="`github`, `gitea` (Forgejo, too) or `gitlab`; empty: none.")
-    url: str = Field(
+    url: Address = Field(
         "",
         description="Address of its API: `https://api.github.com`, `https://git.example.com/api/v1`, `https://gitlab.example.com/api/v4`.",
     )

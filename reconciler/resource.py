@@ -3,6 +3,7 @@
 Pure values. This room may import only pydantic and the standard library's data modules; it does no I/O and knows no vendor.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -130,6 +131,15 @@ class SecretValue:
         """Give the value. Call it only in the expression that builds the request body."""
         return self._value
 
+    def out_of(self, text: str) -> str:
+        """Give ``text`` with ``***`` in the place of the value, in each spelling by which a server may quote it.
+
+        A value of less than four characters is left: it would be found where it does not stand.
+        """
+        for spelled in sorted(_spellings(self._value), key=len, reverse=True):
+            text = text.replace(spelled, "***")
+        return text
+
     def __repr__(self) -> str:
         """Never show the value."""
         return "***"
@@ -139,6 +149,24 @@ class SecretValue:
     def __reduce__(self) -> str:
         """Refuse pickling, so that no queue or cache ever stores a value."""
         raise TypeError("a secret value cannot be serialised")
+
+
+_UNQUOTED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+"""What stands for itself in an address (RFC 3986, section 2.3)."""
+
+
+def _spellings(value: str) -> set[str]:
+    """Give a value in clear, as JSON and an address write it, and what base64 makes of it at each of the three places of a group."""
+    raw = value.encode("utf-8", "surrogatepass")
+    found = {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]}
+    quoted = "".join(chr(one) if chr(one) in _UNQUOTED else f"%{one:02X}" for one in raw)
+    found |= {quoted, quoted.replace("%2F", "/"), quoted.replace("%20", "+")}
+    for before in range(3):
+        whole = base64.b64encode(b"\0" * before + raw).decode()
+        end = len(whole) if (before + len(raw)) % 3 == 0 else len(whole) - 4  # the last group says what follows, too
+        inner = whole[4 if before else 0 : end]
+        found |= {inner, inner.replace("+", "-").replace("/", "_")} if len(inner) >= 8 else set()
+    return {one for one in found if len(one) >= 4}
 
 
 class Drift(StrEnum):

@@ -1,5 +1,6 @@
 """The one place where a call is tried again. Everything transient, nothing else; the server's own delay is honoured."""
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from reconciler.settings import Engine
 from reconciler.telemetry import retried
 
 T = TypeVar("T")
+log = logging.getLogger("reconciler.retry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +59,5 @@ def _tell(state: tenacity.RetryCallState, pausing: Callable[[float], None]) -> N
     throttled = isinstance(error, Transient) and error.retry_after is not None
     if throttled:
         pausing(state.upcoming_sleep)
+    log.debug("try %d failed, again in %.2f s: %s", state.attempt_number, state.upcoming_sleep, error)
     retried(throttled=throttled)

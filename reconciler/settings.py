@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from reconciler.daemon.http.config import Http
 from reconciler.errors import SettingsError
-from reconciler.repositories import Forge, Repository, Section
+from reconciler.repositories import Address, Forge, Repository, Section
 
 DEFAULT_FILE = Path("reconciler.yaml")
 SINGLE = "repository"
@@ -66,9 +66,12 @@ class Telemetry(Section):
     """Where traces and logs go."""
 
     exporter: Literal["none", "console", "file", "otlp"] = Field("none", description="Where spans go.")
-    endpoint: str = Field("", description="OTLP over HTTP endpoint for traces; empty: the OTEL_* variables decide.")
+    endpoint: Address = Field(
+        "",
+        description="OTLP over HTTP endpoint for traces; empty: the OTEL_* variables decide. What it asks of us goes into their headers.",
+    )
     file: Path = Field(Path("traces.jsonl"), description="File for the exporter `file`, one span a line.")
-    trace_url: str = Field("", description="Address of a trace for people, with `{trace_id}` in it; shown in notices and by `status`.")
+    trace_url: Address = Field("", description="Address of a trace for people, with `{trace_id}` in it; shown in notices and by `status`.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the daemon logs.")
     log_format: Literal["text", "json"] = Field("text", description="json adds the trace id to each line.")
 
@@ -84,7 +87,7 @@ class Slack(Section):
     users: dict[str, str] = Field(
         default_factory=dict, description="Who may press buttons: member id such as `U0123ABCD` to the name that is written down."
     )
-    api_url: str = Field("https://slack.com/api/", pattern=r"^https?://\S+/$", description="Address of the Web API.")
+    api_url: Address = Field("https://slack.com/api/", pattern=r"^https?://\S+/$", description="Address of the Web API.")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -106,7 +109,7 @@ class Notify(Section):
     digest_hour: int | None = Field(
         7, ge=0, le=23, description="Hour (UTC) from which drift older than a day is listed, once a day; none: never."
     )
-    link: str = Field(
+    link: Address = Field(
         "",
         description="Address of the page about a run, e.g. `https://reconciler.example.com/runs/{run}`; `{stack}`, `{revision}` and "
         "`{trace}` are filled in, too.",

@@ -110,7 +110,7 @@ class GitSource:
             timeout,
             credentials.environment(),
             credentials.configuration(url),
-            tuple(filter(None, [credentials.token])),
+            credentials.secrets(),
             allow_file=allow_file,
         )
         self._mirror = Mirror(self.mirror, self._git)

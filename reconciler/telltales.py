@@ -1,6 +1,7 @@
-"""Tells by what a live value is called whether it may be a secret, so that it is not written where people read. Pure.
+"""Tells whether a live value may be a secret, so that it is not written where people read. Pure.
 
-A secret that git refers to is known by its fingerprint; this is about the others, which a hand put into a system in clear.
+It is told by what it is called, or by being an address with a password in it. A secret that git refers to is known by its fingerprint;
+this is about the others, which a hand put into a system in clear.
 """
 
 import re
@@ -12,6 +13,8 @@ from reconciler.resource import get, split_pointer
 SECRET = re.compile(
     r"(pass(wd|word|phrase)?|token|secret|((private|api|secret|access)[_-]?)key|credentials?|webhook([_-]?url)?)$", re.IGNORECASE
 )
+
+ADDRESS = re.compile(r"\w://[^/\s:@]*:(?:[^/\s]+|(?!\d+/)\S*)@")
 
 
 def named(called: Any, value: Any) -> Iterator[tuple[Any, Any]]:
@@ -27,8 +30,9 @@ def named(called: Any, value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def tells(called: Any, value: Any) -> bool:
-    """Say whether something in ``value`` is called as secrets are."""
-    return any(SECRET.search(str(key)) and isinstance(item, str) and item for key, item in named(called, value))
+    """Say whether something in ``value`` is called as secrets are, or is an address with a password in it."""
+    texts = ((str(key), item) for key, item in named(called, value) if isinstance(item, str) and item)
+    return any(SECRET.search(key) or ADDRESS.search(item) for key, item in texts)
 
 
 def called(data: Any, pointer: str) -> str:

@@ -43,7 +43,9 @@ path "secret/data/platform" {
 path "secret/data/viktor" {
   capabilities = ["read"]
 }
-# Here values are made: "create" and "update" for a first version, "patch" for a key beside others. Nothing may delete one.
+# Here values are made: "create" and "update" for a first version, "patch" for a key beside others. Nothing may delete one: every secret of
+# the stack says delete: retain. Where one says "soft", add "update" on secret/delete/<path>, by which the planned version is deleted and no
+# newer one, and never "delete" on secret/data/<path>; where one says "purge", add "delete" on secret/metadata/<path>.
 path "secret/data/mailserver" {
   capabilities = ["create", "update", "patch", "read"]
 }

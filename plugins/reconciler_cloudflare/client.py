@@ -10,7 +10,7 @@ import httpx
 from cloudflare import APIConnectionError, APIStatusError, APITimeoutError, Cloudflare, CloudflareError, DefaultHttpxClient, RequestOptions
 
 from reconciler.errors import Conflict, DriverError, Permanent, Transient
-from reconciler.resource import JSONObject
+from reconciler.resource import JSONObject, SecretValue
 from reconciler.writing import may_write
 from reconciler_cloudflare.config import Config
 from reconciler_cloudflare.pace import pace_of
@@ -68,7 +68,7 @@ class Client:
         """Prepare; the connection is made at the first call."""
         self._config = config
         self._pace = pace_of(config.base_url, config.token.get_secret_value(), config.requests_per_second)
-        self._token = config.token.get_secret_value()
+        self._token = SecretValue(config.token.get_secret_value())
         self._zones: dict[str, tuple[JSONObject | str, float]] = {}
         self._ids = {name: id for name, id in config.zones.items() if id}
 
@@ -213,7 +213,7 @@ class Client:
 
     def _text(self, what: str, status: int, body: object) -> str:
         said = "; ".join(f"{code} {message}" for code, message in _errors(body)) or "no reason given"
-        return f"cloudflare: {what}: HTTP {status}: {said}".replace(self._token, "***")
+        return self._token.out_of(f"cloudflare: {what}: HTTP {status}: {said}")
 
 
 class _Unsuccessful(Exception):

@@ -56,6 +56,13 @@ class Config(BaseModel):
     def _without_slash(cls, value: str) -> str:
         return value.rstrip("/")
 
+    @field_validator("base_url")
+    @classmethod
+    def _without_credentials(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError("must hold no user name or password; use token")
+        return value
+
     @field_validator("zones")
     @classmethod
     def _named_canonically(cls, value: dict[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reconciler.errors import Conflict, DriverError, Permanent, Transient
-from reconciler.resource import JSONObject
+from reconciler.resource import JSONObject, SecretValue
 
 _DUMP = re.compile(r'(Invalid value: )("(?:[^"\\]|\\.){80,}"|[^"].{80,}?)(?=: )', re.DOTALL)
 _RIGHTS = re.compile(r'User "[^"]*" cannot ')
@@ -18,6 +18,7 @@ SCHEMA_ERRORS = ("failed to create typed patch object", "failed to convert new o
 _CREDENTIAL = re.compile(r"\b(bearer|basic)\s+[^\s\"',;]+", re.IGNORECASE)
 """What a server, or a proxy before it, may quote of the request's own header."""
 LONGEST = 600
+NOTHING = SecretValue("")
 
 
 class NotFound(Permanent):
@@ -65,10 +66,18 @@ def read_status(body: bytes) -> JSONObject:
 
 
 def failure(
-    what: str, code: int, body: bytes, *, retry_after: str | None = None, confidential: bool = False, right: str = ""
+    what: str,
+    code: int,
+    body: bytes,
+    *,
+    retry_after: str | None = None,
+    confidential: bool = False,
+    right: str = "",
+    credential: SecretValue = NOTHING,
 ) -> DriverError:
     """Make the exception for an answer. ``confidential`` keeps every text of the server out of it except reasons and field names.
 
+    ``credential`` is what we showed to the server, and stands in no message though the server, or a proxy before it, should quote it.
     ``right`` names what the call needs to be allowed. A 403 is a matter of rights only when it says so; quotas, admission webhooks and
     policies answer 403, too, and mean the object.
     """
@@ -76,7 +85,7 @@ def failure(
     details = status.get("details") or {}
     causes: list[JSONObject] = list(details.get("causes") or ())
     reason = str(status.get("reason") or "")
-    text = f"{what}: {_said(code, reason, status, causes, confidential=confidential)}"
+    text = f"{what}: {_said(code, reason, status, causes, confidential=confidential, credential=credential)}"
     match code:
         case 401:
             return Permanent(f"{text}; the cluster does not know these credentials")
@@ -114,14 +123,14 @@ def _seconds(header: str | None, details: JSONObject) -> float | None:
         return None
 
 
-def _said(code: int, reason: str, status: JSONObject, causes: Sequence[JSONObject], *, confidential: bool) -> str:
+def _said(code: int, reason: str, status: JSONObject, causes: Sequence[JSONObject], *, confidential: bool, credential: SecretValue) -> str:
     head = f"HTTP {code}" + (f" {reason}" if reason else "")
     if confidential:
         fields = ", ".join(sorted({f"{cause.get('field')} ({cause.get('reason')})" for cause in causes}))
         webhook = _WEBHOOK.search(str(status.get("message") or ""))
         head += f" from the admission webhook {webhook[1]}" if webhook else ""
         return f"{head}; the server's text may show secrets and is left out" + (f"; fields: {fields}" if fields else "")
-    text = _CREDENTIAL.sub(r"\1 ***", _DUMP.sub(r"\1...", str(status.get("message") or "")))
+    text = _CREDENTIAL.sub(r"\1 ***", credential.out_of(_DUMP.sub(r"\1...", str(status.get("message") or ""))))
     return f"{head}: {text[:LONGEST]}" if text else head
 
 

@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from reconciler.driver import SpanFactory, no_span
 from reconciler.errors import DriverError, Permanent, Transient
-from reconciler.resource import JSONObject
+from reconciler.resource import JSONObject, SecretValue
 from reconciler.writing import may_write
 from reconciler_k8s.answers import failure
 from reconciler_k8s.config import KubernetesConfig
@@ -107,18 +107,18 @@ class Cluster:
         with _translated(call.about, confidential=call.confidential), self.span(f"{call.method} {call.path}"):
             if call.method != "GET" and "dryRun" not in call.query:
                 may_write()
-            code, headers, body = self._exchange(call)
+            code, headers, body, credential = self._exchange(call)
             if code == 401:
                 self._api = None  # tokens and client certificates are replaced on disk: read them again for the next call
             if code >= 300:
                 after, right = headers.get("retry-after"), right_of(call.method, call.path)
-                raise failure(call.about, code, body, retry_after=after, confidential=call.confidential, right=right)
+                raise failure(call.about, code, body, retry_after=after, confidential=call.confidential, right=right, credential=credential)
             answer = json.loads(body) if body else {}
             if not isinstance(answer, dict):
                 raise Transient(f"{call.about}: the server answered with something that is not an object")
             return code, answer
 
-    def _exchange(self, call: Call) -> tuple[int, Mapping[str, str], bytes]:
+    def _exchange(self, call: Call) -> tuple[int, Mapping[str, str], bytes, SecretValue]:
         headers = {"Accept": call.accept, "User-Agent": "reconciler", "Accept-Encoding": "gzip"}
         if call.body is not None:
             headers["Content-Type"] = call.content_type or WHOLE
@@ -134,7 +134,7 @@ class Cluster:
             retries=False,
             redirect=False,
         )
-        return response.status, {key.lower(): value for key, value in response.headers.items()}, response.data
+        return response.status, {key.lower(): value for key, value in response.headers.items()}, response.data, _shown(headers)
 
     def discover(self) -> dict[tuple[str, str], Served]:
         """Ask what is served, in two requests: (apiVersion, kind) -> how."""
@@ -155,7 +155,9 @@ class Cluster:
         query = {"labelSelector": selector, "limit": str(limit)}
         accept = WHOLE if whole else METADATA_LIST
         while True:
-            _, answer = self.send(Call("GET", served.path(namespace), about, query, accept, confidential=served.full_kind == "Secret"))
+            _, answer = self.send(
+                Call("GET", served.path(namespace), about, query, accept, confidential=whole or served.full_kind == "Secret")
+            )
             items = answer.get("items")
             if not isinstance(items, list) and items is not None:
                 raise Transient(f"{about}: the answer holds no list")
@@ -205,10 +207,16 @@ def _stream(cluster: Cluster, call: Call, read_timeout: float) -> Iterator[tuple
         try:
             if response.status >= 300:
                 after, right = response.headers.get("retry-after"), right_of(call.method, call.path, watch=True)
-                raise failure(call.about, response.status, response.read(4096), retry_after=after, right=right)
+                said, shown = response.read(4096), _shown(headers)
+                raise failure(call.about, response.status, said, retry_after=after, right=right, credential=shown)
             yield response.shutdown, _lines(response)
         finally:
             response.close()
+
+
+def _shown(headers: Mapping[str, str]) -> SecretValue:
+    """Give what a request showed of us: the token without the word before it."""
+    return SecretValue(headers.get("authorization", "").rpartition(" ")[2])
 
 
 def _lines(response: Any) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 
 class KubernetesConfig(BaseModel):
@@ -38,6 +38,13 @@ class KubernetesConfig(BaseModel):
     )
     namespaces: tuple[str, ...] = Field((), description="List these namespaces one by one, for narrow rights; empty lists the cluster.")
     inventory_namespace: str = Field("default", description="Where the ConfigMap stands that remembers the kinds a stack has used.")
+
+    @field_validator("url")
+    @classmethod
+    def _without_credentials(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError("must hold no user name or password; use token, or a kubeconfig")
+        return value
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:

@@ -366,8 +366,9 @@ class Look:
 
     def _get(self, served: Served, metadata: JSONObject, id: ResourceId, accept: str) -> JSONObject | None:
         path = served.path(metadata.get("namespace", ""), metadata["name"])
+        guarded = served.full_kind == "Secret" or id not in self.wishes or self.wishes[id].spec.confidential
         try:
-            return self.cluster.send(Call("GET", path, str(id), accept=accept, confidential=served.full_kind == "Secret"))[1]
+            return self.cluster.send(Call("GET", path, str(id), accept=accept, confidential=guarded))[1]
         except NotFound:
             return None
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 PORTS = {"ssh": 22, "xmlrpc": 443}
 KEYS = ("private_key", "private_key_file")
@@ -56,6 +56,15 @@ class Config(BaseModel):
         """Name the files among the fields that may as well hold a text."""
         texts = {"known_hosts": self.known_hosts, "certificate": self.certificate}
         return {name: Path(text) for name, text in texts.items() if text.startswith("/")}
+
+    @field_validator("host")
+    @classmethod
+    def _bare(cls, value: str) -> str:
+        if "@" in value or "/" in value:
+            raise ValueError(
+                "must be a name or an address and nothing else, because every message names it; use username, password and port"
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:

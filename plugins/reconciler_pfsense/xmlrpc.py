@@ -16,7 +16,7 @@ from pathlib import Path
 from xml.parsers.expat import ExpatError
 
 from reconciler.errors import Permanent, Transient
-from reconciler.resource import JSONObject
+from reconciler.resource import JSONObject, SecretValue
 from reconciler_pfsense.agent import Program, read_answer
 from reconciler_pfsense.config import Config
 
@@ -92,9 +92,17 @@ class XmlRpcClient:
         except (ssl.SSLError, ValueError):
             raise Permanent(f"{self.target}: certificate is no certificate in PEM form") from None
 
+    def _password(self) -> str:
+        return self.config.password.get_secret_value() if self.config.password else ""
+
     def _login(self) -> str:
-        password = self.config.password.get_secret_value() if self.config.password else ""
-        return "Basic " + base64.b64encode(f"{self.config.username}:{password}".encode()).decode()
+        return "Basic " + base64.b64encode(f"{self.config.username}:{self._password()}".encode()).decode()
+
+    def _masked(self, text: str) -> str:
+        """Give the words of a server, or of a proxy before it, without what we showed to them."""
+        for secret in (self._login().partition(" ")[2], self._password()):
+            text = SecretValue(secret).out_of(text)
+        return text
 
     # -- answers -----------------------------------------------------------------------------------------------------------------
 
@@ -110,11 +118,12 @@ class XmlRpcClient:
         except xmlrpc.client.Fault as fault:
             raise self._fault(fault) from None
         except (ExpatError, xmlrpc.client.Error, ValueError, LookupError, TypeError):
-            return text
+            return self._masked(text)
         return str(value["answer"]) if isinstance(value, dict) and "answer" in value else ""
 
     def _fault(self, fault: xmlrpc.client.Fault) -> Permanent:
-        words = FAULTS.get(fault.faultCode) or f"XML-RPC fault {fault.faultCode}: {' '.join(str(fault.faultString).split())[:200]}"
+        said = self._masked(" ".join(str(fault.faultString).split()))[:200]
+        words = FAULTS.get(fault.faultCode) or f"XML-RPC fault {fault.faultCode}: {said}"
         return Permanent(f"{self.target}: {words}")
 
 

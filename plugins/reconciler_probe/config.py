@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 def split_address(address: str, port: int = 0) -> tuple[str, int]:
     """Split ``host:port``, ``[v6]:port`` or, with a default ``port``, a bare host or address. Raises ValueError."""
+    if "@" in address:  # not quoted: it may be a password
+        raise ValueError("an address is host:port and nothing else, without a user name or password")
     host, separator, number = address.rpartition(":")
     if not separator or (host.count(":") > 1 and not host.startswith("[")) or address.endswith("]"):
         host, number = address, str(port)

@@ -284,7 +284,7 @@ class _Wire:
         await asyncio.wait((answered, self._lost), return_when=asyncio.FIRST_COMPLETED)
         if not answered.done():
             raise Transient(f"{self._url}: the connection was lost while {event} was not yet answered")
-        return accepted(self._url, event, answered.result())
+        return accepted(self._url, event, answered.result(), args)
 
     async def until(self, *events: str) -> None:
         """Wait until each of these was pushed on the present connection."""

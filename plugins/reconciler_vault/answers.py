@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from reconciler.errors import Conflict, DriverError, Permanent, Transient
-from reconciler.resource import JSONObject
+from reconciler.resource import JSONObject, SecretValue
 
 CAPABILITY = {"GET": "read", "LIST": "list", "POST": "create and update", "PUT": "create and update", "PATCH": "patch", "DELETE": "delete"}
 
@@ -33,8 +33,8 @@ class Reply:
         return " ".join(words.split())
 
     def without(self, credential: str) -> str:
-        """Give the server's words, or nothing when they quote a credential that was sent."""
-        return "" if credential and credential in self.errors else self.errors
+        """Give the server's words, or nothing when they quote a credential that was sent, in whatever spelling."""
+        return self.errors if SecretValue(credential).out_of(self.errors) == self.errors else ""
 
     @property
     def sealed(self) -> bool:

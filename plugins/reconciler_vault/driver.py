@@ -200,7 +200,7 @@ def _observation(id: ResourceId, natural: str, seen: Seen, ownership: Ownership)
         seen.live,
         ownership=ownership,
         health=seen.health,
-        handle={"natural": natural},
+        handle={"natural": natural} | ({"version": seen.version} if seen.version is not None else {}),
         evidence=seen.evidence,
         refused=seen.refused,
         applied=seen.applied,

@@ -46,7 +46,7 @@ class GroupKeeper(Keeper):
         self._vault.write("POST", _at(group.name), body, scope)
         return None
 
-    def drop(self, natural: str, scope: Scope) -> str | None:
+    def drop(self, natural: str, seen: Seen, scope: Scope) -> str | None:
         """Delete the group; who was in it loses what it gave."""
         self._vault.write("DELETE", _at(natural), None, scope)
         return None

@@ -20,7 +20,10 @@ HEALTHY = Health()
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One live object. ``live`` is comparable with the spec. ``tool`` names another program that says it manages the object."""
+    """One live object. ``live`` is comparable with the spec. ``tool`` names another program that says it manages the object.
+
+    ``version`` counts the writes to it, where the server does; a deletion is held to the one that was planned.
+    """
 
     live: JSONObject
     mark: str = ""
@@ -30,6 +33,7 @@ class Seen:
     refused: str = ""
     applied: str = ""
     status: JSONObject | None = None
+    version: int | None = None
     notes: tuple[str, ...] = ()
 
     def ownership(self, owner: str) -> tuple[Ownership, str]:
@@ -72,8 +76,8 @@ class Keeper(ABC):
         """Make the object what ``resource`` says, whether it exists or not. Gives a message for people, or None."""
 
     @abstractmethod
-    def drop(self, natural: str, scope: Scope) -> str | None:
-        """Delete an object that was just seen to be ours."""
+    def drop(self, natural: str, seen: Seen, scope: Scope) -> str | None:
+        """Delete an object that was just ``seen`` to be ours. Raises Conflict where the server can tell that it is another by now."""
 
     def write(self, change: Change, scope: Scope) -> str | None:
         """Create, update, adopt or replace. Raises Conflict when the object now belongs to somebody else."""
@@ -101,7 +105,8 @@ class Keeper(ABC):
         seen = None if change.handle.get("claim_only") else self.see(natural, None, claim, scope)
         if seen is not None:
             self._check_ours(change, natural, seen, scope)
-            message = self.drop(natural, scope)
+            self._check_planned(change, natural, seen)
+            message = self.drop(natural, seen, scope)
         if claim is not None and claim.owned_by(scope.owner):
             self.registry.release(self.kind, natural, scope)
         return message
@@ -111,6 +116,11 @@ class Keeper(ABC):
             seen = self.see(natural, resource, self.claim_of(natural, scope), scope)
             if seen is not None:
                 self._check_ours(change, natural, seen, scope)
+
+    def _check_planned(self, change: Change, natural: str, seen: Seen) -> None:
+        planned = change.handle.get("version")
+        if planned is not None and planned != seen.version:
+            raise Conflict(f"{change.id}: {natural} was at version {planned} in the plan and is at {seen.version} now; nothing was deleted")
 
     def _check_ours(self, change: Change, natural: str, seen: Seen, scope: Scope) -> None:
         ownership, other = seen.ownership(scope.owner)

@@ -45,7 +45,7 @@ class PolicyKeeper(Keeper):
         self._vault.write("POST", f"sys/policies/acl/{spec.name}", {"policy": text}, scope)
         return None
 
-    def drop(self, natural: str, scope: Scope) -> str | None:
+    def drop(self, natural: str, seen: Seen, scope: Scope) -> str | None:
         """Delete the policy; tokens that have it lose what it gave."""
         self._vault.write("DELETE", f"sys/policies/acl/{natural}", None, scope)
         return None
@@ -79,7 +79,7 @@ class RoleKeeper(Keeper):
         self.registry.applied(self.kind, spec.natural, resource.digest, scope)
         return None
 
-    def drop(self, natural: str, scope: Scope) -> str | None:
+    def drop(self, natural: str, seen: Seen, scope: Scope) -> str | None:
         """Delete the role; nobody can log in to it any more."""
         self._vault.write("DELETE", _role(natural), None, scope)
         return None
@@ -146,7 +146,7 @@ class MountKeeper(Keeper):
             )
         return super().write(change, scope)
 
-    def drop(self, natural: str, scope: Scope) -> str | None:
+    def drop(self, natural: str, seen: Seen, scope: Scope) -> str | None:
         """Refuse: disabling a mount deletes everything in it."""
         raise Permanent(f"{self._spec.table}/{natural}: a mount is never disabled by this program; do it by hand if all it holds may go")
 

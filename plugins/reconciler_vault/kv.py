@@ -111,9 +111,12 @@ class KV:
         """Set some keys of a live secret, if the current version is still ``cas``; the others stay unread. Gives the new version."""
         return self._write("PATCH", path, values, cas, scope)
 
-    def delete(self, path: str, scope: Scope) -> None:
-        """Soft-delete the newest version; ``undelete`` brings it back."""
-        self._vault.write("DELETE", self._at(path, "data", scope, writing=True), None, scope)
+    def delete(self, path: str, version: int, scope: Scope) -> None:
+        """Soft-delete one version; ``undelete`` brings it back.
+
+        Never ``DELETE data``: that takes the newest version, whoever wrote it, and knows no check-and-set.
+        """
+        self._vault.write("POST", self._at(path, "delete", scope, writing=True), {"versions": [version]}, scope)
 
     def purge(self, path: str, scope: Scope) -> None:
         """Destroy every version and the metadata, for good."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from reconciler.driver import Change, Evidence, Health, Level, Mark, Scope
-from reconciler.errors import Permanent, Transient
+from reconciler.errors import Conflict, Permanent, Transient
 from reconciler.resource import JSONObject, Resource, digest
 from reconciler_vault import generate, shape
 from reconciler_vault.answers import Raced
@@ -55,6 +55,7 @@ class SecretKeeper(Keeper):
             evidence=Evidence(when=metadata.written, how=f"version {metadata.version}") if metadata.version else None,
             applied=metadata.custom.get(DIGEST, ""),
             status={"version": metadata.version, "keys": sorted(names)},
+            version=metadata.version,
             notes=tuple(_notes(natural, spec, metadata)) if spec else (),
         )
 
@@ -86,19 +87,23 @@ class SecretKeeper(Keeper):
         self._record(spec, metadata, notes, scope, undo=bool(changed))
         return f"version {notes[VERSION]}: made {', '.join(made)}" if made else None
 
-    def drop(self, natural: str, scope: Scope) -> str | None:
-        """Do what the secret's own metadata says is to be done when it leaves git."""
+    def drop(self, natural: str, seen: Seen, scope: Scope) -> str | None:
+        """Do what the secret's own metadata says is to be done when it leaves git, to the version that was ``seen`` and to no other."""
         metadata = self._kv.metadata(natural, scope)
         if metadata is None:
             return None
         how = metadata.custom.get(DELETE, "retain")
+        if how != "retain":
+            _check_version(natural, seen, metadata)
         if how != "retain" and metadata.alive:
             self._refuse_strangers(natural, metadata, scope)
         if how == "purge":
             self._kv.purge(natural, scope)
             return "all versions destroyed"
         if how == "soft" and metadata.alive:
-            self._kv.delete(natural, scope)
+            self._kv.delete(natural, metadata.version, scope)
+            metadata = self._kv.metadata(natural, scope) or metadata
+            _check_version(natural, seen, metadata)  # a version written meanwhile stays, and so does the mark, for the next pass
         self._kv.note(natural, {key: None for key in metadata.custom if key.startswith("reconciler")}, scope)
         return "newest version deleted; it can be undeleted" if how == "soft" else "let go; the values stay"
 
@@ -155,6 +160,14 @@ class SecretKeeper(Keeper):
 def _spec(resource: Resource) -> Secret:
     assert isinstance(resource.spec, Secret)
     return resource.spec
+
+
+def _check_version(natural: str, seen: Seen, metadata: Metadata) -> None:
+    if metadata.version != seen.version:
+        raise Conflict(
+            f"{natural}: version {metadata.version} was written while version {seen.version} was to be deleted; it stays, and the next "
+            "pass plans anew"
+        )
 
 
 def _missing(spec: Secret, metadata: Metadata, names: frozenset[str]) -> list[str]:

@@ -152,7 +152,9 @@ class Secret(VaultSpec):
     path: str = Field(description="mount and path below it, for example secret/platform")
     keys: Mapping[str, KeySpec] = Field(description="the keys this resource answers for")
     delete: Literal["retain", "soft", "purge"] = Field(
-        default="retain", description="when taken out of git: leave it, soft-delete the newest version, or destroy all versions for good"
+        default="retain",
+        description="when taken out of git: leave it, soft-delete the version that was planned (a newer one stays), or destroy all "
+        "versions for good",
     )
     recreate_deleted: bool = Field(
         default=False, description="make generated keys anew when the newest version was deleted; off, because a deletion is deliberate"

@@ -8,6 +8,7 @@ from threading import Thread
 import click
 
 from reconciler.cli import common
+from reconciler.git import masked
 
 
 @click.command("run")
@@ -44,7 +45,7 @@ def command(ctx: click.Context, path: Path | None, workers: int | None) -> int:
     reloader = Reloader(service, Path(name) if name else None)
     signal.signal(signal.SIGHUP, lambda *_: reloader.ask())
     Thread(target=reloader.run, args=(service.workshop.stop,), name="settings", daemon=True).start()
-    watched = path or ", ".join(one.url for one in settings.sources().values())
+    watched = path or ", ".join(masked(one.url) for one in settings.sources().values())
     logging.getLogger("reconciler").info("watching %s", watched)
     try:
         service.run()

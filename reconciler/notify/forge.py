@@ -97,7 +97,7 @@ class _Http:
 
     def __init__(self, url: str, token: SecretValue, repository: str) -> None:
         """Take the API's address, a token, and ``owner/name``. Nothing is asked yet."""
-        self._at, self._repository = url.rstrip("/"), repository
+        self._at, self._repository, self._token = url.rstrip("/"), repository, token
         headers = {"User-Agent": f"reconciler/{__version__}", **self.headers(token)}
         # calls are rare, so no connection is kept that would have to be closed
         self._client = httpx.Client(timeout=SECONDS, limits=httpx.Limits(max_keepalive_connections=0), headers=headers)
@@ -128,7 +128,7 @@ class _Http:
             return Transient(f"{where}: too many requests", retry_after=_delay(answer.headers))
         if status >= 500 or status == 408:
             return Transient(where)
-        words = _words(answer)
+        words = _words(answer, self._token)
         if status in (301, 302, 307, 308):
             return Closed(f"{where}: it has moved; set forge.url and forge.repository anew")
         if status in (401, 403):
@@ -309,14 +309,14 @@ def _page(address: Any) -> str:
     return address if isinstance(address, str) and address.startswith(("https://", "http://")) else ""
 
 
-def _words(answer: httpx.Response) -> str:
-    """Give what a forge says was wrong, on one line."""
+def _words(answer: httpx.Response, token: SecretValue) -> str:
+    """Give what a forge says was wrong, on one line, and without the token should it quote that."""
     try:
         found = answer.json()
     except ValueError:
         return "no reason given"
     said = found.get("message", found.get("error", "")) if isinstance(found, dict) else ""
-    return _short(" ".join(str(said).split()), 200) or "no reason given"
+    return _short(token.out_of(" ".join(str(said).split())), 200) or "no reason given"
 
 
 def _short(text: str, most: int) -> str:

@@ -22,6 +22,8 @@ BUTTON, VALUE, BUTTONS, CODE, QUESTION = 75, 2000, 5, 2800, 300
 buttons are our own, for the eye."""
 BARE, BARE_ROWS = 700, 3
 """How much of a message is given as plain text when Slack refused the whole."""
+WORD = re.compile(r"[a-z_]{1,60}")
+"""What Slack answers with. Anything else is a proxy's page, and may quote the address, which is the secret."""
 REFUSED = (400, 413)
 """A webhook's answers that are about one message; every other refusal is about the webhook."""
 
@@ -145,7 +147,7 @@ class SlackSink:
 
 def judge(response: WebhookResponse) -> None:
     """Turn an answer into nothing, Transient or Permanent. A status of 200 counts only with the body ``ok``."""
-    body = escape(response.body, 100)
+    body = response.body.strip() if WORD.fullmatch(response.body.strip()) else "with words that are not Slack's"
     if response.status_code == 200 and response.body.strip() == "ok":
         return
     if response.status_code == 429:

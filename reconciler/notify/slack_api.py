@@ -63,7 +63,7 @@ class SlackBot:
         silent = logging.Logger("slack", logging.CRITICAL + 1)  # the client logs what it sends
         # its own retry would post twice when an answer is lost
         self._client = WebClient(token.reveal(), base_url=base_url, timeout=timeout, logger=silent, retry_handlers=[])
-        self._channel, self._buttons = channel, buttons
+        self._channel, self._buttons, self._token = channel, buttons, token
 
     def send(self, notice: Notice) -> None:
         """Post a notice that nobody will look for again."""
@@ -113,7 +113,7 @@ class SlackBot:
         try:
             answer = call(method, params=body) if method.startswith("conversations.") else call(method, json=body)
         except SlackApiError as error:
-            raise _judged(method, error) from None
+            raise _judged(method, error, self._token) from None
         except OSError as error:
             reason = getattr(error, "reason", error)
             raise Transient(f"slack: cannot be reached: {type(reason).__name__}; check the network and the proxy") from None
@@ -129,7 +129,7 @@ def _marked(message: Mapping[str, Any], mark: str) -> bool:
     return metadata.get("event_type") == EVENT and (metadata.get("event_payload") or {}).get("id") == mark
 
 
-def _judged(method: str, error: SlackApiError) -> DriverError:
+def _judged(method: str, error: SlackApiError, token: SecretValue) -> DriverError:
     """Turn a refusal into what it means. A word that is not known shuts the way, so that nothing is lost by our not knowing it."""
     response: Any = error.response
     status = int(getattr(response, "status_code", 0) or 0)
@@ -144,7 +144,7 @@ def _judged(method: str, error: SlackApiError) -> DriverError:
         return Transient(f"slack: {method} answered {status}")
     if word in GONE:
         return Gone(f"slack: {method}: {word}")
-    told = escape("; ".join([word, *map(str, (found.get("response_metadata") or {}).get("messages", []))]), 300)
+    told = escape(token.out_of("; ".join([word, *map(str, (found.get("response_metadata") or {}).get("messages", []))])), 300)
     if word in NOT_THIS:
         return Permanent(f"slack: {method}: {told}")
     if word == "missing_scope":

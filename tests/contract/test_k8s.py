@@ -1,6 +1,7 @@
 """The Kubernetes driver against its emulator: the common promises, and the traps of server-side apply."""
 
 import copy
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +16,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from reconciler.driver import Action, Cause, Driver, Level, Observation, Ownership, Status
-from reconciler.errors import Permanent, Transient
+from reconciler.errors import DriverError, Permanent, Transient
 from reconciler.report import plan_text
 from reconciler.resource import JSONObject, Resource, ResourceId, ResourcePolicy, SecretRef
 from reconciler.testing import Bench, DriverContract, Sample, scope_for
@@ -31,6 +32,7 @@ from reconciler_k8s.emulator.patches import merge_patch
 from reconciler_k8s.emulator.statuses import ApiError
 from reconciler_k8s.ownership import field_manager
 from reconciler_k8s.spec import KubernetesObject, encode
+from tests.e2e.leaks import Echoing, Trouble
 
 PASSWORD = "canary-9f2c-relay-password"
 TOKEN = "canary-71aa-metrics-token"
@@ -54,7 +56,7 @@ def namespace_manifest(name: str = NAMESPACE, **labels: str) -> JSONObject:
     return manifest("v1", "Namespace", name, namespace="", metadata={"labels": labels} if labels else {})
 
 
-def config_map(**data: str) -> JSONObject:
+def config_map(**data: Any) -> JSONObject:
     return manifest("v1", "ConfigMap", "postfix", data=data)
 
 
@@ -677,6 +679,48 @@ def test_a_refused_secret_says_which_field_and_no_value(world: KubernetesWorld, 
     (stuck,) = bench.plan([HOME, resource(wrong)]).stuck
     assert "data[tls.key] (FieldValueRequired)" in stuck.reason
     assert "plain-canary" not in stuck.reason
+
+
+def test_beside_a_secret_no_text_is_shown_that_git_does_not_say(world: KubernetesWorld, bench: Bench) -> None:
+    wanted = [HOME, resource(config_map(RELAY=RELAY, LOG="info", MODE="a"))]
+    bench.converge(wanted)
+    world.patch(wanted[1], {"data": {"LOG": "planted-canary", "MODE": "info"}})
+    shown = {one.path: one.before for one in change_of(bench, wanted, wanted[1]).diffs}
+    assert shown == {"/data/LOG": "(hidden)", "/data/MODE": "info"}
+
+
+def test_what_can_only_be_made_anew_shows_no_value_of_a_secret_in_it(world: KubernetesWorld, bench: Bench) -> None:
+    bench.converge([HOME, resource({**config_map(RELAY=RELAY, LOG="info"), "immutable": True})])
+    plan = bench.plan([HOME, resource({**config_map(RELAY=RELAY, LOG="debug"), "immutable": True}, replace=True)])
+    assert [change.action for change in plan.changes] == [Action.REPLACE]
+    assert PASSWORD not in plan_text(plan) + repr(plan)
+
+
+@pytest.mark.parametrize("status", [400, 409, 422, 500])
+def test_a_cluster_that_quotes_what_it_was_sent_or_holds_makes_nobody_tell_a_secret(
+    world: KubernetesWorld, bench: Bench, status: int
+) -> None:
+    server, trouble, said, failed = world.emulator._server, Trouble(), list[str](), set[str]()
+    server.stop()
+    server.app = Echoing(server.app, "k8s", trouble)  # type: ignore[arg-type]
+    server.start()
+    first = [HOME, resource(secret(password=RELAY)), resource(config_map(RELAY=RELAY))]
+    then = [HOME, resource(secret(password=RELAY, user="x")), resource(config_map(RELAY=RELAY, LOG="debug"))]
+    bench.converge(first[:1])
+    for wanted in (first, then, first[:1]):
+        trouble.begin(lambda key: status if re.search("/(secrets|configmaps/postfix)", key) else 0, thorough=True)
+        for _ in range(12):
+            try:
+                plan = bench.plan(wanted)
+                said += [plan_text(plan), repr(plan), *(one.message for one in bench.apply(plan))]
+            except DriverError as error:
+                said.append(str(error))
+        failed |= {key.split()[1] for key in trouble.failed if "/secrets" in key}
+        trouble.active = False
+        bench.converge(wanted)
+    assert failed >= {"GET", "PATCH", "DELETE"}
+    assert [text for text in said if f"HTTP {status}" in text]
+    assert not [text for text in said if PASSWORD in text or encode(PASSWORD) in text]
 
 
 # -- health ------------------------------------------------------------------------------------------------------------------

@@ -345,6 +345,35 @@ class TestLettingGo:
         assert world.emulator.ask("GET", "secret/data/mail/made") is not None
 
     @pytest.mark.parametrize("delete", ["soft", "purge"])
+    def test_a_version_written_after_the_plan_is_not_deleted_by_it(self, world: EmulatedVault, bench: Bench, delete: str) -> None:
+        bench.converge([secret(delete=delete, password=PASSWORD)])
+        plan = bench.plan([])
+        world.emulator.ask("PATCH", "secret/data/mail/made", {"data": {"password": PLANTED}})
+        (outcome,) = bench.apply(plan)
+        assert (outcome.status, outcome.transient) == (Status.FAILED, False)
+        assert "was at version 1 in the plan and is at 2 now; nothing was deleted" in outcome.message
+        assert versions(world)["2"] == {"password": PLANTED}
+        assert custom(world)["reconciler-delete"] == delete
+        bench.converge([])  # the next pass knows of it
+        assert not bench.observe([])
+
+    def test_a_version_written_in_the_very_moment_of_a_soft_deletion_stays_the_current_one(
+        self, world: EmulatedVault, bench: Bench
+    ) -> None:
+        bench.converge([secret(delete="soft", password=PASSWORD)])
+        plan, said = bench.plan([]), {"data": {"password": PLANTED}}
+        interlope(world, "POST", "/delete/", lambda: world.emulator.ask("PATCH", "secret/data/mail/made", said))
+        (outcome,) = bench.apply(plan)
+        assert outcome.status is Status.FAILED
+        assert "version 2 was written while version 1 was to be deleted; it stays" in outcome.message
+        live = world.emulator.ask("GET", "secret/data/mail/made")
+        assert live is not None
+        assert live["data"]["data"] == {"password": PLANTED}
+        assert world.emulator.ask("GET", "secret/data/mail/made?version=1") is None
+        assert custom(world)["reconciler-delete"] == "soft"
+        assert "DELETE" not in {method for method, path in world.emulator.faults.requests if "/data/" in path}
+
+    @pytest.mark.parametrize("delete", ["soft", "purge"])
     def test_keys_of_strangers_hold_a_deletion_up(self, world: EmulatedVault, bench: Bench, delete: str) -> None:
         bench.converge([adopting(secret(SHARED, delete=delete, ours=TOKEN))])
         (outcome,) = bench.apply(bench.plan([]))

@@ -403,6 +403,22 @@ class TestRights:
         assert seen.unknown
         assert seen.live is None
 
+    def test_a_soft_deletion_needs_the_right_that_the_shipped_policy_names_and_no_more(
+        self, emulator: VaultEmulator, connect: Opener
+    ) -> None:
+        rules = """path "secret/metadata/mine" { capabilities = ["create", "update", "patch", "read"] }
+                   path "secret/subkeys/mine" { capabilities = ["read"] }\n"""
+        made = wanted()
+        connect().converge([replace(made, spec=made.spec.model_copy(update={"delete": "soft"}))])
+        poor = connect(auth=self.narrow(emulator, rules))
+        (outcome,) = poor.apply(poor.plan([]))
+        assert 'on path "secret/delete/mine"' in outcome.message
+        assert emulator.ask("GET", "secret/data/mine") is not None
+        bench = connect(auth=self.narrow(emulator, rules + 'path "secret/delete/mine" { capabilities = ["update"] }'))
+        bench.converge([])
+        assert not bench.observe([])
+        assert emulator.ask("GET", "secret/data/mine") is None
+
     def test_the_shipped_policy_is_enough_for_the_mail_stack_and_for_nothing_else(
         self, emulator: VaultEmulator, connect: Opener, pod: JSONObject
     ) -> None:
@@ -425,5 +441,6 @@ class TestRights:
         for path in ("secret/data/other", "secret/metadata/other", "secret/metadata/", "sys/policies/acl/root", "sys/mounts/secret"):
             assert not emulator.system.capabilities(token, path), path
         assert "delete" not in emulator.system.capabilities(token, "secret/data/mailserver")
+        assert not emulator.system.capabilities(token, "secret/delete/mailserver")
         with pytest.raises(Permanent, match="permission denied"):
             bench.driver.read("secret/other", bench.scope)

@@ -1,9 +1,15 @@
-"""Canaries: what of a secret is looked for and in which spellings, and servers that fail each call once and quote what they were sent."""
+"""Canaries: what of a secret is looked for and in which spellings, and servers that fail each call and quote what they were sent.
+
+Each call fails once for each voice. A voice quotes one thing only, because whoever drops all words that hold a token would drop the
+values in them as well, and be taken for careful with values.
+"""
 
 import base64
 import html
 import json
+import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +42,8 @@ def canaries_of(value: str) -> Iterator[str]:
 def spellings(canary: str) -> set[bytes]:
     """Give the texts by which a value would be known again: in clear, and as each encoding on our way writes it."""
     raw = canary.encode()
-    found = {raw, quote(canary, safe="").encode(), quote_plus(canary).encode(), html.escape(canary).encode(), raw.hex().encode()}
+    found = {raw, quote(canary).encode(), quote(canary, safe="").encode(), quote_plus(canary).encode()}
+    found |= {html.escape(canary).encode(), raw.hex().encode()}
     found |= {json.dumps(canary)[1:-1].encode(), json.dumps(json.dumps(canary))[3:-3].encode(), repr(canary)[1:-1].encode()}
     for before in range(3):  # base64 looks different at each place that a value may have in what is encoded
         text = base64.b64encode(b"x" * before + raw)
@@ -64,33 +71,43 @@ class Canaries:
         return {name: text[max(0, at - 200) : at + 60] for name, at in places.items()}
 
 
+VOICES = ("values", "body", "sender")
+"""What a failing server quotes: each value by itself, the whole body, or who sent it and to where."""
+
+
 @dataclass
 class Trouble:
-    """Fails each distinct call once in each round, and keeps what was sent. Thread-safe."""
+    """Fails each distinct call in each round, and keeps what was sent. Thread-safe.
+
+    In a ``thorough`` round each fails once with each voice, in any other once with the one that ``voice`` gives.
+    """
 
     status: Callable[[str], int] = lambda key: 500
+    thorough: bool = True
+    voice: Callable[[str], str] = lambda key: VOICES[sum(key.encode()) % len(VOICES)]
     active: bool = False
-    failed: set[str] = field(default_factory=set)
+    failed: Counter[str] = field(default_factory=Counter)
     sent: list[tuple[str, str, str, bytes]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def begin(self, status: Callable[[str], int]) -> None:
-        """Begin a round: every call fails once more, with ``status`` by what is called."""
+    def begin(self, status: Callable[[str], int], *, thorough: bool = False) -> None:
+        """Begin a round: every call fails again, with ``status`` by what is called."""
         with self._lock:
-            self.status, self.active = status, True
+            self.status, self.thorough, self.active = status, thorough, True
             self.failed.clear()
 
-    def due(self, key: str) -> int:
-        """Give the status with which this call must fail, or 0."""
+    def due(self, key: str) -> tuple[int, str]:
+        """Give the status with which this call must fail and the voice to say it with, or 0."""
         with self._lock:
-            if not self.active or key in self.failed:
-                return 0
-            self.failed.add(key)
-            return self.status(key)
+            begun = self.failed[key]
+            if not self.active or begun == (len(VOICES) if self.thorough else 1):
+                return 0, ""
+            self.failed[key] += 1
+            return self.status(key), VOICES[begun] if self.thorough else self.voice(key)
 
 
 class Echoing:
-    """Stands before an emulator: a failing server that quotes the request, credentials and all, as badly written ones do."""
+    """Stands before an emulator: a failing server that quotes the request, or what it should have answered, as badly written ones do."""
 
     def __init__(self, app: ASGIApp, system: str, trouble: Trouble) -> None:
         self.app, self.system, self.trouble = app, system, trouble
@@ -104,23 +121,50 @@ class Echoing:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
         self.trouble.sent.append((self.system, scope["method"], scope["path"], body))
-        if status := self.trouble.due(f"{self.system} {scope['method']} {scope['path']}"):
-            await _say(send, status, _words(self.system, status, self._quoted(scope, body)))
-            return
         left = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def again() -> Message:
             return next(left, None) or await receive()
 
-        await self.app(scope, again, send)
+        status, voice = self.trouble.due(f"{self.system} {scope['method']} {scope['path']}")
+        if not status:
+            await self.app(scope, again, send)
+            return
+        about = await self._answer(scope, again) if scope["method"] == "GET" and voice != "sender" else body
+        await _say(send, status, _words(self.system, status, f"cannot process {_quoted(voice, scope, about)}"))
+
+    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+        """Give what would have been answered: a server may stumble over what it read as well."""
+        found = [b""]
+
+        async def keep(message: Message) -> None:
+            found.append(message.get("body", b""))
+
+        await self.app(scope, receive, keep)
+        return b"".join(found)
 
     def _is_the_world(self, scope: Scope) -> bool:
         """Let the emulated network look where packets go: it is no driver, and without it nothing answers."""
         return any(name == b"user-agent" and b"python-httpx" in value for name, value in scope["headers"])
 
-    def _quoted(self, scope: Scope, body: bytes) -> str:
-        headers = " ".join(value.decode("latin-1") for _, value in scope["headers"])
-        return f"cannot process {body.decode('utf-8', 'replace')} of {headers}"
+
+def _quoted(voice: str, scope: Scope, body: bytes) -> str:
+    if voice == "sender":
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        tokens = [value.rpartition(" ")[2] for name, value in headers.items() if re.search(rb"auth|token|key", name)]
+        return " ".join([*tokens, scope["path"], *headers.values()])
+    if voice == "values":
+        try:
+            return " ".join(values_of(json.loads(body)))
+        except ValueError:
+            pass
+    return body.decode("utf-8", "replace")
+
+
+def values_of(data: Any) -> Iterator[str]:
+    """Give what is written as values in a request or an answer, those under ``data`` first, because long words are cut off."""
+    inner = data.get("data") if isinstance(data, dict) else None
+    yield from (text for text in texts_of([inner, data]) if len(text) >= SHORTEST)
 
 
 def _words(system: str, status: int, text: str) -> bytes:
@@ -164,8 +208,10 @@ def _haunt_monitoring(world: Any, trouble: Trouble, monkeypatch: pytest.MonkeyPa
     async def echoing(self: Sockets, event: str, sid: str, *args: Any) -> Any:
         text = json.dumps(args, default=str)
         trouble.sent.append(("uptime-kuma", "EVENT", event, text.encode()))
-        if trouble.due(f"uptime-kuma {event}"):
-            return {"ok": False, "msg": f"SQLITE_ERROR: cannot process {text}"}
+        status, voice = trouble.due(f"uptime-kuma {event}")
+        if status:
+            sign, quoted = "SQLITE_BUSY" if status >= 500 else "SQLITE_ERROR", " ".join(values_of(args)) if voice == "values" else text
+            return {"ok": False, "msg": f"{sign}: cannot process {quoted}"}
         return await call(self, event, sid, *args)
 
     monkeypatch.setattr(Sockets, "_call", echoing)
@@ -178,8 +224,11 @@ def _haunt_firewall(world: Any, trouble: Trouble, monkeypatch: pytest.MonkeyPatc
 
     def echoing(self: PfSenseEmulator, program: str) -> tuple[str, int]:
         trouble.sent.append(("pfsense", "RUN", "", program.encode()))
-        if trouble.due(f"pfsense {embedded_request(program)['verb']}"):
-            return f"PHP ERROR: Type: 1, Message: Uncaught Error near {program}", 255
+        request = embedded_request(program)
+        status, voice = trouble.due(f"pfsense {request['verb']}")
+        if status:
+            sign = "Maximum execution time" if status >= 500 else "Uncaught Error"
+            return f"PHP ERROR: Type: 1, Message: {sign} near {request if voice == 'values' else program}", 255
         return run(self, program)
 
     monkeypatch.setattr(PfSenseEmulator, "run", echoing)
@@ -192,7 +241,7 @@ def _haunt_mailbox(trouble: Trouble, monkeypatch: pytest.MonkeyPatch) -> None:
     login = session.do_login
 
     def echoing(self: Any, user: str, password: str) -> str:
-        if trouble.due(f"probe LOGIN {user}"):
+        if trouble.due(f"probe LOGIN {user}")[0]:
             return f"NO [AUTHENTICATIONFAILED] cannot log in as {user} with {password}"
         return str(login(self, user, password))
 

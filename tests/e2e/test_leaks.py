@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import yaml
 from click.testing import CliRunner
-from leaks import Canaries, Trouble, haunt, spellings, texts_of
+from leaks import VOICES, Canaries, Trouble, haunt, spellings, texts_of
 
 from reconciler import telemetry
 from reconciler.cli import group
@@ -60,7 +61,7 @@ class House:
 
     root: Path
     monkeypatch: pytest.MonkeyPatch
-    trouble: Trouble = field(default_factory=Trouble)
+    trouble: Trouble = field(default_factory=lambda: Trouble(voice=voice))
     canaries: Canaries = field(default_factory=Canaries)
     logs: dict[str, io.StringIO] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
@@ -118,6 +119,7 @@ class House:
                 self.canaries.plant(f"credential {name}.auth", text)
         self.canaries.plant("the fingerprint key", given["fingerprint_key"])
         self.canaries.plant("the API token", API_TOKEN)
+        self.canaries.plant("the Slack webhook", urlsplit(given["notify"]["slack_webhook"]).path)
 
     def plant_secrets(self) -> None:
         """Look for every value that Vault holds by now."""
@@ -128,6 +130,10 @@ class House:
                         public = value if key == "mailserver_aliases" else ""
                         self.canaries.public |= set(public.split()) | {public} | PUBLIC
                         self.canaries.plant(f"{mount}/{path}#{key}", str(value))
+        for system, _, path, body in self.trouble.sent:  # a value whose write was refused was never in force, and is none to tell either
+            if system == "vault" and "/data/" in path and body:
+                for key, value in json.loads(body)["data"].items():
+                    self.canaries.plant(f"{path}#{key} as it was sent", str(value))
 
     # -- the story -----------------------------------------------------------------------------------------------------------
 
@@ -152,7 +158,7 @@ class House:
         for path in ("platform", "viktor", "mailserver"):
             old = (vault.ask("GET", f"secret/data/{path}") or {})["data"]["data"]
             new = {key: value + f"-{os.urandom(8).hex()}" for key, value in old.items() if key in ROTATED}
-            vault.ask("PATCH", f"secret/data/{path}", {"data": new})
+            vault.ask("PATCH", f"secret/data/{path}", {"data": new | dict.fromkeys(GENERATED & old.keys())})
 
     def close(self) -> None:
         if self.closed:
@@ -221,6 +227,7 @@ class House:
 
 
 ROTATED = {"mailserver_roundcubemail_db_password", "mailgun_api_key", "alertmanager_slack_api_url", "mailserver_sasl_passwd"}
+GENERATED = {"roundcube_des_key"}
 PUBLIC = {"smtp-relay.brevo.com", "[smtp-relay.brevo.com]", "hooks.slack.invalid", "owner@smtp-brevo.invalid"}
 
 
@@ -240,15 +247,26 @@ def settled(report: Report) -> bool:
     return report.verdict in (Verdict.CONVERGED, Verdict.DEGRADED) and not report.plan.waves
 
 
+def carries(key: str) -> bool:
+    """Say whether a call carries values to where they belong, or from there."""
+    system, _, path = key.partition(" ")
+    return bool(re.search(r"/data/" if system == "vault" else SENSITIVE[system], path)) if system in SENSITIVE else False
+
+
+def voice(key: str) -> str:
+    """Choose what is quoted where a call fails once only: the values, if it carries any."""
+    return VOICES[0 if carries(key) else sum(key.encode()) % len(VOICES)]
+
+
 def statuses(key: str) -> int:
-    """Refuse for good, in all the ways there are."""
-    return (400, 403, 409, 422)[sum(key.encode()) % 4]
+    """Refuse for good, in all the ways there are; what carries values in the one that every driver gives the reason of."""
+    return 422 if carries(key) else (400, 403, 409, 422)[sum(key.encode()) % 4]
 
 
 @pytest.mark.timeout(170)
 def test_nothing_secret_is_found_in_anything_that_the_program_wrote_or_sent(house: House, capfd: pytest.CaptureFixture[str]) -> None:
     house.push()
-    house.trouble.begin(lambda key: 500)
+    house.trouble.begin(lambda key: 500, thorough=True)
     house.thread.start()
     house.until(settled, "the first commit, each call failing once")
     first = len(house.trouble.failed)

@@ -24,7 +24,8 @@ from reconciler.resource import JSONObject
 from reconciler.testing import Bench, DriverContract, adopting, scope_for
 from reconciler_vault.driver import VaultDriver
 from reconciler_vault.emulator import VaultEmulator
-from tests.contract.vault_world import BY_HAND, SHARED, LiveVault, secret
+from reconciler_vault.kv import KV
+from tests.contract.vault_world import BY_HAND, PASSWORD, SHARED, LiveVault, secret
 
 PROGRAM = shutil.which("bao", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 GIVEN = next(
@@ -135,6 +136,24 @@ def test_a_deleted_version_and_a_path_without_one_are_told_apart(world: LiveVaul
     assert driver.versions([SHARED], bench.scope) == {}
 
 
+def test_a_soft_deletion_takes_the_planned_version_and_never_a_newer_one(world: LiveVault, bench: Bench) -> None:
+    wanted = [secret("secret/mail/soft", delete="soft", made=PASSWORD)]
+    bench.converge(wanted)
+    plan = bench.plan([])
+    world.ask("PATCH", "secret/data/mail/soft", {"data": {"made": "by another hand"}})
+    (outcome,) = bench.apply(plan)
+    assert "nothing was deleted" in outcome.message
+    KV(bench.driver._vault).delete("secret/mail/soft", 1, bench.scope)  # type: ignore[attr-defined]
+    live = world.ask("GET", "secret/data/mail/soft")
+    assert live is not None
+    assert live["data"]["data"] == {"made": "by another hand"}
+    bench.converge([])
+    assert world.ask("GET", "secret/data/mail/soft") is None
+    world.ask("POST", "secret/undelete/mail/soft", {"versions": [1, 2]})
+    assert world.ask("GET", "secret/data/mail/soft") is not None
+    world.ask("DELETE", "secret/metadata/mail/soft")
+
+
 def test_a_token_that_has_ended_and_a_right_that_is_missing_are_told_apart(world: LiveVault, bench: Bench) -> None:
     dead = world.open(auth={"method": "token", "token": "s.never-was-4711"})
     with pytest.raises(Permanent, match="the token has ended, was revoked") as caught:
@@ -227,6 +246,12 @@ STEPS: tuple[tuple[str, str, JSONObject | None], ...] = (
     ("POST", "kv/metadata/a", {"custom_metadata": {"k" * 129: "v"}}),
     ("POST", "kv/metadata/a", {"custom_metadata": {"k": "v" * 513}}),
     ("POST", "kv/metadata/a", {"custom_metadata": {f"k{number}": "v" for number in range(65)}}),
+    ("POST", "kv/delete/a", {"versions": [1]}),
+    ("GET", "kv/data/a", None),
+    ("GET", "kv/data/a?version=1", None),
+    ("POST", "kv/delete/a", {"versions": [1, 9]}),
+    ("POST", "kv/delete/never", {"versions": [1]}),
+    ("GET", "kv/metadata/a", None),
     ("DELETE", "kv/data/a", None),
     ("GET", "kv/data/a", None),
     ("GET", "kv/subkeys/a", None),

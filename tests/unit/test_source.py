@@ -403,6 +403,16 @@ class TestHttps:
         assert forge.seen == []
 
 
+@pytest.mark.parametrize("quoted", ["canary/0123456789", "canary%2F0123456789", base64.b64encode(b"git:canary/0123456789").decode()])
+def test_what_a_server_says_of_our_login_is_told_without_it(quoted: str) -> None:
+    credentials = Credentials(SecretValue("canary/0123456789"))
+    git = Git("https://example.org/x.git", secrets=credentials.secrets())
+    words = git.mask(f"remote: cannot let in {quoted}\nfatal: https://me:{quoted}@example.org/x.git".encode())
+    assert "cannot let in ***" in words
+    assert quoted not in words
+    assert "0123456789" not in words
+
+
 class TestSettings:
     @pytest.mark.parametrize(
         "url",
@@ -415,6 +425,13 @@ class TestSettings:
             "ssh://-oProxyCommand=date/x",
             "-oProxyCommand=date@example.org:x",
             "https://me:secret@example.org/x.git",
+            "https://secret@example.org/x.git",
+            "https://me:p@secret@example.org/x.git",
+            "https://me:secret/y@example.org/x.git",
+            "ssh://me:secret@example.org/x.git",
+            "ssh://me:secret/y@example.org/x.git",
+            "http://me:p@secret@example.org/x.git",
+            "http://me:secret/y@example.org/x.git",
             "https://example.org/x y",
             "https://example.org/x\n",
             "file:///srv/x.git",
@@ -425,7 +442,16 @@ class TestSettings:
             GitSource(url, directory=tmp_path)
         assert "secret" not in str(caught.value)
 
-    @pytest.mark.parametrize("url", ["https://example.org/x.git", "ssh://git@example.org:2222/x.git", "git@example.org:team/x.git"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://example.org/x.git",
+            "https://example.org:8443/@team/x.git",
+            "https://[2001:db8::1]/x.git",
+            "ssh://git@example.org:2222/x.git",
+            "git@example.org:team/x.git",
+        ],
+    )
     def test_the_usual_addresses_are_taken(self, url: str, tmp_path: Path) -> None:
         GitSource(url, directory=tmp_path)
 

@@ -28,6 +28,11 @@ ENV = "/spec/template/spec/containers/0/env"
         ("/spec/tokens", 5, False),
         ("/spec/token", "", False),
         ("", {"password": "hunter2"}, True),
+        ("/spec/url", "https://me:hunter2@example.org/x", True),
+        ("/spec/url", "amqp://:hunter2@example.org", True),
+        ("/spec/url", "https://me:hunt/er2@example.org/x", True),
+        ("/spec/url", "ssh://git@example.org:22/x", False),
+        ("/spec/url", "https://example.org:8080/@scope", False),
         ("", "x", False),
     ],
 )

@@ -266,3 +266,6 @@ def test_a_server_that_is_not_there_is_named_without_the_password() -> None:
         Store(State(url=SecretStr("postgresql+psycopg://me:canary@127.0.0.1:1/x")))
     assert "canary" not in str(caught.value)
     assert "canary" not in repr(State(url=SecretStr("postgresql+psycopg://me:canary@127.0.0.1:1/x")))
+    with pytest.raises(StoreError, match=r"^postgresql://127\.0\.0\.1:1/x: ") as caught:
+        Store(State(url=SecretStr("postgresql+psycopg://127.0.0.1:1/x?user=me&password=canary")))
+    assert "canary" not in str(caught.value)

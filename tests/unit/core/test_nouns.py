@@ -1,10 +1,14 @@
 """The nouns and the small rooms: ids, marks, pointers, secrets, digests, order, trying again, targets, writing, kinds."""
 
+import base64
+import json
+import logging
 import pickle
 from contextlib import suppress
 from itertools import pairwise
 from threading import Event
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -99,6 +103,24 @@ def test_a_secret_value_is_never_printed_formatted_or_pickled() -> None:
     with pytest.raises(TypeError, match="cannot be serialised"):
         pickle.dumps(value)
     assert value.reveal() == "c4n4ry"
+
+
+@given(st.text(min_size=10, max_size=60), st.binary(max_size=4), st.binary(max_size=4))
+def test_a_value_is_taken_out_of_words_in_every_spelling_that_a_server_may_quote(value: str, before: bytes, after: bytes) -> None:
+    secret = SecretValue(value)
+    for spelled in (value, json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value), quote(value), quote_plus(value)):
+        assert secret.out_of(f"no: {spelled}") in ("no: ***", 'no: "***"', "no: '***'")
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        whole = encode(before + value.encode() + after).decode()
+        left = secret.out_of(whole)
+        assert "***" in left
+        assert len(left) <= len("***") + 2 * 4 + len(encode(before)) + len(encode(after))
+
+
+def test_words_without_the_value_and_too_short_a_value_leave_words_as_they_are() -> None:
+    assert SecretValue("c4n4ry").out_of("cannot do it") == "cannot do it"
+    assert SecretValue("").out_of("cannot do it") == "cannot do it"
+    assert SecretValue("do").out_of("cannot do it") == "cannot do it"
 
 
 def test_references_are_found_and_sealed_wherever_they_stand() -> None:
@@ -222,6 +244,12 @@ def test_pauses_double_up_to_the_longest_with_jitter_down_to_half() -> None:
 
 def test_what_is_permanent_is_not_tried_again() -> None:
     assert attempts([Permanent("x")]) == (1, [])
+
+
+def test_each_try_that_failed_is_told_to_who_debugs(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "reconciler.retry"):
+        attempts([Transient("busy")])
+    assert caplog.messages == ["try 1 failed, again in 1.00 s: busy"]
 
 
 def test_a_server_that_asks_for_no_delay_gets_none() -> None:

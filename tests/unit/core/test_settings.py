@@ -176,6 +176,49 @@ def test_what_is_wrong_with_a_target_is_known_without_asking_its_system(tmp_path
     assert filled(said) in problem
 
 
+IN_ADDRESS = f"https://me:{SECRET}@example.org/x/"
+
+
+@pytest.mark.parametrize(
+    ("driver", "config"),
+    [
+        ("vault", {"url": IN_ADDRESS, "auth": {"method": "token", "token": "t"}}),
+        ("k8s", {"url": IN_ADDRESS, "token": "t"}),
+        ("cloudflare", {"base_url": IN_ADDRESS, "token": "t"}),
+        ("uptime-kuma", {"url": IN_ADDRESS.removesuffix("/x/")}),
+        ("pfsense", {"host": f"me:{SECRET}@fw", "password": "p", "known_hosts": "fw ssh-ed25519 AAAA"}),
+        ("pfsense", {"host": IN_ADDRESS, "password": "p", "transport": "xmlrpc"}),
+        ("probe", {"connect_to": {"a:25": f"me:{SECRET}@example.org"}}),
+    ],
+)
+def test_a_credential_in_the_address_of_a_target_is_refused_without_showing_it(driver: str, config: Any) -> None:
+    (problem,) = target_problems({"mine": {"driver": driver, **config}}, catalog())
+    assert SECRET not in problem
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        f"telemetry: {{exporter: otlp, endpoint: '{IN_ADDRESS}'}}",
+        f"telemetry: {{trace_url: '{IN_ADDRESS}{{trace_id}}'}}",
+        f"notify: {{link: '{IN_ADDRESS}{{run}}'}}",
+        f"notify: {{slack: {{api_url: '{IN_ADDRESS}'}}}}",
+        f"forge: {{kind: gitea, token: t, repository: me/x, url: '{IN_ADDRESS}'}}",
+        f"repositories: {{a: {{url: 'https://example.org/x', forge: {{kind: gitea, token: t, repository: me/x, url: '{IN_ADDRESS}'}}}}}}",
+    ],
+)
+def test_a_credential_in_an_address_of_the_settings_is_refused_without_showing_it(tmp_path: Path, setting: str) -> None:
+    (said,) = complaints(tmp_path, setting + "\n")
+    assert "must hold no user name or password" in said
+
+
+def test_the_addresses_that_are_secrets_are_never_shown(tmp_path: Path) -> None:
+    text = f"notify: {{slack_webhook: 'https://hooks.slack.invalid/services/{SECRET}'}}\nstate: {{url: 'postgresql://me:{SECRET}@db/x'}}\n"
+    settings = load_settings(written(tmp_path, text + f"targets: {{vault: {{auth: {{token: {SECRET}}}}}}}\n"))
+    assert SECRET not in repr(settings)
+    assert SECRET not in str(settings.model_dump(exclude={"targets"}))
+
+
 def test_a_default_file_that_is_not_there_is_no_mistake_of_the_settings() -> None:
     config = {"url": "https://v", "auth": {"method": "kubernetes", "role": "reconciler"}}
     assert [*target_problems({"vault": config}, catalog())] == []

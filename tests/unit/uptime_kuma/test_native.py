@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from reconciler.driver import Mark
 from reconciler.errors import Permanent
 from reconciler.resource import JSONObject, ResourceId, SecretRef
-from reconciler_uptime_kuma.answers import safe
+from reconciler_uptime_kuma.answers import accepted, safe
 from reconciler_uptime_kuma.dialect import CLASSIC, COMPUTED, MANAGED, MODERN, Dialect
 from reconciler_uptime_kuma.marks import Tag
 from reconciler_uptime_kuma.native import VEIL, Links, monitor_live, monitor_payload, notification_config, notification_live, resets
@@ -169,6 +170,13 @@ class TestNames:
 def test_an_error_text_loses_every_value_that_it_echoes(text: str) -> None:
     assert "canary" not in safe(text)
     assert safe(text)
+
+
+def test_a_quotation_in_a_value_opens_nothing_and_every_refusal_is_made_safe() -> None:
+    assert "canary" not in safe(json.dumps({"body": json.dumps({"password": "canary"})}))
+    with pytest.raises(Permanent, match="no column named x") as caught:
+        accepted("u", "saveStatusPage", {"ok": False, "msg": "insert into `status_page` values ('canary') - no column named x"})
+    assert "canary" not in str(caught.value)
 
 
 def test_an_error_text_still_says_what_is_wrong_and_where() -> None:

@@ -129,6 +129,45 @@ def test_a_credential_that_the_server_quotes_is_not_passed_on() -> None:
     assert "canary" not in str(refused.value)
 
 
+ECHO: Canned = (500, {"errors": ["cannot handle token hvs.canary"]}, {})
+DENIED: Canned = (403, {"errors": ["permission denied"]}, {})
+
+
+@pytest.mark.parametrize("answers", [(ECHO,), (DENIED, ECHO)], ids=["of the call", "of the look whether it is dead"])
+def test_a_token_that_is_quoted_at_any_step_stays_unsaid(answers: tuple[Canned, ...]) -> None:
+    client, _ = vault(*answers)
+    with pytest.raises(Transient) as caught:
+        client.get("secret/metadata/a", SCOPE)
+    assert "canary" not in str(caught.value)
+
+
+def test_a_token_stays_unsaid_when_it_is_looked_up_first_and_when_it_is_renewed() -> None:
+    client, _ = opened({"method": "token", "token": "hvs.canary"}, ECHO, ECHO)
+    for step in (client.login, lambda: client.renewed(Token("hvs.canary"))):
+        with pytest.raises(Transient, match="500") as caught:
+            step()
+        assert "canary" not in str(caught.value)
+    assert "canary" not in repr(Token("hvs.canary"))
+
+
+def test_the_librarys_own_words_stay_unsaid() -> None:
+    def session() -> requests.Session:
+        made = requests.Session()
+        made.mount("https://", Broken())
+        return made
+
+    class Broken(BaseAdapter):
+        def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:  # type: ignore[override]
+            raise requests.ConnectionError(f"cannot send {request.body!r} with {request.headers}")
+
+        def close(self) -> None: ...
+
+    config = VaultConfig.model_validate({"url": "https://vault", "auth": {"method": "token", "token": "hvs.canary"}})
+    with pytest.raises(Transient, match="the connection failed") as caught:
+        Vault(config, sessions=session).get("secret/metadata/a", SCOPE)
+    assert "canary" not in str(caught.value)
+
+
 def test_the_errors_are_understood_whatever_a_proxy_adds_to_the_content_type() -> None:
     client, _ = vault((503, {"errors": ["Vault is sealed"]}, {"Content-Type": "application/json; charset=utf-8"}))
     with pytest.raises(Transient, match="unseal it"):
