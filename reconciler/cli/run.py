@@ -3,7 +3,6 @@
 import logging
 import signal
 from pathlib import Path
-from threading import Thread
 
 import click
 
@@ -44,7 +43,7 @@ def command(ctx: click.Context, path: Path | None, workers: int | None) -> int:
     name = ctx.obj["settings"]
     reloader = Reloader(service, Path(name) if name else None)
     signal.signal(signal.SIGHUP, lambda *_: reloader.ask())
-    Thread(target=reloader.run, args=(service.workshop.stop,), name="settings", daemon=True).start()
+    reloader.attend()
     watched = path or ", ".join(masked(one.url) for one in settings.sources().values())
     logging.getLogger("reconciler").info("watching %s", watched)
     try:

@@ -54,6 +54,10 @@ class Reloader:
         """Begin with the files as they are now."""
         self._stamps = self._look()
 
+    def attend(self) -> None:
+        """Have the daemon run this beside its work and watch over it: one that hears of no new settings any more has to start afresh."""
+        self.daemon.aside = {**self.daemon.aside, "settings": self.run}
+
     def ask(self) -> None:
         """Have the settings read, and the repositories looked at, within a second. May be called by a signal handler."""
         self._asked.set()

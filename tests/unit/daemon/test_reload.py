@@ -1,6 +1,7 @@
 """New settings under a daemon that runs: what changes, what goes on, and what is refused."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from reconciler.daemon.reload import Reloader
 from reconciler.daemon.service import daemon
 from reconciler.daemon.statuses import unshown
 from reconciler.driver import Observation, Outcome
-from reconciler.errors import StoreError
+from reconciler.errors import ReconcilerError, StoreError
 from reconciler.notify.slack import SlackSink
 from reconciler.plan import Plan
 from reconciler.registry import Catalog
@@ -29,7 +30,7 @@ from reconciler.settings import Settings, load_settings
 from reconciler.state import Store
 from reconciler.targets import Targets
 from tests.unit.core.memory import CATALOG, NOW
-from tests.unit.daemon.house import commit
+from tests.unit.daemon.house import Hand, commit
 from tests.unit.test_source import Upstream
 
 CANARY = "t0ken-c4n4ry"
@@ -291,3 +292,18 @@ class TestConnections:
             assert engine.observer.targets.get("a") is a
             assert engine.observer.targets.get("b") is not b
             assert workshop.renewed(engine) is engine
+
+
+def test_a_daemon_whose_settings_are_followed_no_more_ends_so_that_a_supervisor_starts_it_afresh(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    monkeypatch.setattr(Reloader, "_events", lambda *_: (_ for _ in ()).throw(OSError("too many open files")))
+    head = Hand()
+    head.wait = lambda stop: stop.wait() and None
+    place.daemon.head = head
+    place.reloader.attend()
+    with pytest.raises(ReconcilerError, match="the settings thread died"):
+        place.daemon.run()
+    assert [one.exc_type for one in died] == [OSError]
