@@ -17,7 +17,6 @@ from reconciler.errors import DriverError, Permanent, Transient
 from reconciler.testing import Bench, scope_for
 from reconciler_pfsense.config import Config
 from reconciler_pfsense.driver import PfSenseDriver
-from reconciler_pfsense.emulator import PfSenseEmulator
 
 SCOPE = Scope("test/contract")
 
@@ -89,18 +88,29 @@ class TestWhoIsLetIn:
         assert "known_hosts" in str(error)
         assert not world.emulator.programs
 
-    def test_a_firewall_that_speaks_only_what_is_unsafe_is_refused(self) -> None:
-        class Outdated(PfSenseEmulator):
-            async def _listen(self) -> asyncssh.SSHAcceptor:
-                keys = [self._host_key]
-                return await asyncssh.listen("127.0.0.1", self.port, server_host_keys=keys, encryption_algs=["3des-cbc"])
+    def test_a_firewall_that_speaks_only_what_is_unsafe_is_refused(self, world: PfSenseWorld) -> None:
+        outdated = socket.create_server(("127.0.0.1", 0))
 
-        emulator = Outdated()
-        emulator.start()
-        error = refusal(PfSenseDriver(Config.model_validate(emulator.settings())))
+        def serve() -> None:
+            client, _ = outdated.accept()
+            with client:
+                client.sendall(b"SSH-2.0-old\r\n" + kexinit("curve25519-sha256", "ssh-ed25519", "3des-cbc", "hmac-sha2-256", "none"))
+                while client.recv(4096):
+                    pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        error = refusal(opened(world, port=outdated.getsockname()[1]))
         assert isinstance(error, Permanent)
         assert "no common SSH algorithm" in str(error)
-        emulator.stop()
+        outdated.close()
+
+
+def kexinit(kex: str, host_key: str, cipher: str, mac: str, compression: str) -> bytes:
+    """The packet in which a server says which algorithms it knows (RFC 4253, sections 6 and 7.1)."""
+    lists = (kex, host_key, cipher, cipher, mac, mac, compression, compression, "", "")
+    payload = b"\x14" + bytes(16) + b"".join(len(one).to_bytes(4, "big") + one.encode() for one in lists) + bytes(5)
+    padding = 8 - (len(payload) + 5) % 8 + 8
+    return (len(payload) + padding + 1).to_bytes(4, "big") + bytes([padding]) + payload + bytes(padding)
 
 
 def test_an_interpreter_that_is_not_there_is_said_with_the_setting_to_change(world: PfSenseWorld) -> None:
