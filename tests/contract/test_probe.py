@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from reconciler.testing import ObserverContract, Sample
 from reconciler_probe.config import ProbeConfig
 from reconciler_probe.driver import ProbeDriver
 from reconciler_probe.emulator import ProbeEmulator
+from reconciler_probe.emulator.store import Mail
 from reconciler_probe.spec import KINDS
 
 SPF = "v=spf1 include:spf.example.net ~all"
@@ -118,7 +120,7 @@ def shared() -> Iterator[ProbeEmulator]:
 def world(shared: ProbeEmulator) -> ProbeEmulator:
     """The emulator as it was at first: starting one costs a quarter of a second."""
     shared.records[:] = ProbeEmulator(SEED).records
-    shared.store.losing = False
+    shared.store.losing = shared.store.keeping = False
     for box in shared.store.boxes.values():
         box.clear()
     for door in shared.doors.values():
@@ -186,6 +188,46 @@ class Hole:
         for connection in self.held:
             connection.close()
         self.thread.join(1)
+
+
+class HangsUp:
+    """A way to a server that waits ``delay`` seconds before it leads there, and ends as soon as the server says ``word``."""
+
+    def __init__(self, port: int, word: bytes, delay: float = 0) -> None:
+        self.port, self.word, self.delay = port, word, delay
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                time.sleep(self.delay)
+                server = socket.create_connection(("127.0.0.1", self.port))
+                threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._carry, args=(server, client), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while (piece := source.recv(65536)) and self.word not in piece:
+                target.sendall(piece)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.listener.close()
+
+
+class Marks(list[Mail]):
+    """A mailbox that remembers what the last message in it was marked with."""
+
+    seen = ""
+
+    def append(self, mail: Mail) -> None:
+        self.seen = mail.header("X-Reconciler-Probe")
+        super().append(mail)
 
 
 @pytest.fixture
@@ -625,6 +667,60 @@ class TestMailRoundtrip:
         world.store.losing = False
         assert self.run(self.driver(world), scope()).ok
         assert world.store.boxes["canary@example.org"] == []
+
+    def test_a_message_of_another_probe_and_one_that_only_speaks_of_ours_are_left_alone(self, world: ProbeEmulator) -> None:
+        box = world.store.boxes["canary@example.org"]
+        world.store.losing = True
+        self.run(self.driver(world), scope(), timeout=0.7)
+        world.store.losing = False
+        for line in ("X-Reconciler-Probe: probe-ffffffffffffffff-1", "Subject: X-Reconciler-Probe: probe-1", "X-Reconciler-Probe: x"):
+            world.store.deliver("canary@example.org", f"{line}\r\n\r\nhello\r\n".encode())
+        assert self.run(self.driver(world), scope()).ok
+        assert len(box) == 3
+
+    def test_a_message_that_was_taken_by_a_server_that_then_hung_up_is_deleted(self, world: ProbeEmulator) -> None:
+        cut = HangsUp(world.doors["smtp"].port, b"queued")
+        settings = world.settings()
+        settings["connect_to"]["mx:25"] = cut.address
+        smtp = {"host": "mx", "port": 25, "tls": "none", "sender": "canary@example.org", "recipient": "canary@example.org"}
+        found = self.run(ProbeDriver(ProbeConfig(**settings)), scope(), smtp=smtp)
+        assert found == Health(Level.DEGRADED, "mx:25 cut the connection")
+        assert world.store.delivered
+        assert world.store.boxes["canary@example.org"] == []
+        cut.close()
+
+    def test_a_message_of_an_earlier_run_that_comes_late_is_not_taken_for_this_one(self, world: ProbeEmulator) -> None:
+        box = world.store.boxes["canary@example.org"]
+        assert self.run(self.driver(world), scope(), every=0).ok
+        marks = Marks()
+        world.store.boxes["canary@example.org"] = marks
+        assert self.run(self.driver(world), scope()).ok
+        world.store.boxes["canary@example.org"] = box
+        world.store.losing = True
+        mark = marks.seen.rpartition("-")[0]
+        late = threading.Timer(0.6, lambda: box.append(Mail(9000, f"X-Reconciler-Probe: {mark}-0123\r\n\r\n".encode())))
+        late.start()
+        assert not self.run(self.driver(world), scope(), timeout=1.6).ok
+        late.join()
+
+    def test_a_mailbox_that_keeps_what_is_to_go_is_said(self, world: ProbeEmulator) -> None:
+        world.store.keeping = True
+        found = self.run(self.driver(world), scope())
+        words = "mail.example.org:993 does not let this account delete the messages of this probe; give it the right to"
+        assert found == Health(Level.DEGRADED, words)
+        writes = world.faults.writes
+        assert not self.run(self.driver(world), scope()).ok
+        assert world.faults.writes == writes, "nothing more is sent that could not be deleted"
+
+    def test_what_is_measured_is_the_time_from_the_sending_to_the_finding(self, world: ProbeEmulator) -> None:
+        slow = HangsUp(world.doors["smtp"].port, b"\0", delay=1.2)
+        settings = world.settings()
+        settings["connect_to"]["mx:25"] = slow.address
+        smtp = {"host": "mx", "port": 25, "tls": "none", "sender": "canary@example.org", "recipient": "canary@example.org"}
+        found = self.run(ProbeDriver(ProbeConfig(**settings)), scope(), smtp=smtp, timeout=20)
+        assert found.ok, found.message
+        assert 1.2 <= float(found.message.split()[-2]) < 15
+        slow.close()
 
     def test_it_runs_at_most_every_so_often(self, world: ProbeEmulator) -> None:
         now = [1000.0]

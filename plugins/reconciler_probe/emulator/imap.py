@@ -132,6 +132,8 @@ class Conversation:
 
     def do_store(self, numbers: str, how: str, flags: str) -> str:
         """Add or remove flags."""
+        if self.store.keeping:
+            return "NO [NOPERM] Permission denied"
         for mail in list(self.among(numbers)):
             mail.flags = mail.flags - set(flags.split()) if how.startswith("-") else mail.flags | set(flags.split())
             if "SILENT" not in how.upper():
