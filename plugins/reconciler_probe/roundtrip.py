@@ -5,13 +5,13 @@ import secrets
 import smtplib
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 
 from reconciler.resource import Text
-from reconciler_probe.client import CheckFailed, Deadline, Network, judged
+from reconciler_probe.client import CheckFailed, Deadline, Network, judged, opening
 from reconciler_probe.mail import ImapSession, SmtpSession, imap_session
 from reconciler_probe.spec import MailRoundtrip, Submission
 
@@ -28,7 +28,9 @@ def check_roundtrip(network: Network, spec: MailRoundtrip, mark: str, plain: Pla
     The mailbox is opened first, so that nothing is sent that could not be found and deleted.
     """
     deadline, token = network.deadline(spec.timeout), f"{mark}-{secrets.token_hex(8)}"
-    with judged(spec.imap.where, deadline), imap_session(network, spec.imap, deadline, source="", verify=True) as imap:
+    with judged(spec.imap.where, deadline), ExitStack() as stack:
+        with opening(spec.imap.where, deadline):
+            imap = stack.enter_context(imap_session(network, spec.imap, deadline, source="", verify=True))
         enter(imap, spec, plain)
         sweep(imap, mark, spec.imap.where)
         try:
@@ -69,20 +71,21 @@ def enter(imap: ImapSession, spec: MailRoundtrip, plain: Plain) -> None:
 
 def submit(network: Network, smtp: Submission, token: str, deadline: Deadline, plain: Plain) -> None:
     """Hand in the marked message."""
-    with network.connect(smtp.host, smtp.port, deadline) as raw:
-        session = SmtpSession(raw, smtp.where, "probe.invalid")
-        try:
+    with ExitStack() as stack:
+        with opening(smtp.where, deadline):
+            raw = stack.enter_context(network.connect(smtp.host, smtp.port, deadline))
+            session = SmtpSession(raw, smtp.where, "probe.invalid")
+            stack.callback(session.close)
             session.begin(smtp.tls, network.tls(verify=True), smtp.server_name or smtp.host)
-            if smtp.username:
-                login(session, plain(smtp.username), plain(smtp.password))
-            session.expect(session.mail(smtp.sender), 250)
-            session.expect(session.rcpt(smtp.recipient), 250, 251)
+        if smtp.username:
+            login(session, plain(smtp.username), plain(smtp.password))
+        session.expect(session.mail(smtp.sender), 250)
+        session.expect(session.rcpt(smtp.recipient), 250, 251)
+        try:
             session.expect(session.data(message(smtp, token).as_bytes()), 250)
             session.docmd("QUIT")
         except smtplib.SMTPDataError as error:
             session.expect((error.smtp_code, error.smtp_error if isinstance(error.smtp_error, bytes) else b""), 250)
-        finally:
-            session.close()
 
 
 def login(session: SmtpSession, username: str, password: str) -> None:

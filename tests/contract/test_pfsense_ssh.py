@@ -83,9 +83,9 @@ class TestWhoIsLetIn:
         assert welcome(opened(world))
 
     def test_a_file_of_known_hosts_that_is_none_is_said(self, world: PfSenseWorld) -> None:
-        error = refusal(opened(world, known_hosts="[127.0.0.1 ssh-ed25519 what"))
+        error = refusal(opened(world, known_hosts="onlyoneword"))
         assert isinstance(error, Permanent)
-        assert "known_hosts" in str(error)
+        assert "known_hosts is not in the form of an OpenSSH known_hosts file" in str(error)
         assert not world.emulator.programs
 
     def test_a_firewall_that_speaks_only_what_is_unsafe_is_refused(self, world: PfSenseWorld) -> None:

@@ -194,7 +194,7 @@ class HangsUp:
     """A way to a server that waits ``delay`` seconds before it leads there, and ends as soon as the server says ``word``."""
 
     def __init__(self, port: int, word: bytes, delay: float = 0) -> None:
-        self.port, self.word, self.delay = port, word, delay
+        self.port, self.word, self.delay, self.held = port, word, delay, list[socket.socket]()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -205,6 +205,7 @@ class HangsUp:
                 client, _ = self.listener.accept()
                 time.sleep(self.delay)
                 server = socket.create_connection(("127.0.0.1", self.port))
+                self.held += [client, server]
                 threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
                 threading.Thread(target=self._carry, args=(server, client), daemon=True).start()
 
@@ -217,7 +218,9 @@ class HangsUp:
                 one.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self.listener.close()
+        self.listener.shutdown(socket.SHUT_RDWR)
+        for one in (self.listener, *self.held):
+            one.close()
 
 
 class Marks(list[Mail]):
@@ -721,6 +724,24 @@ class TestMailRoundtrip:
         assert found.ok, found.message
         assert 1.2 <= float(found.message.split()[-2]) < 15
         slow.close()
+
+    @pytest.mark.parametrize(("door", "known"), [("submissions", False), ("imaps", False), ("smtp", True)])
+    def test_a_door_that_hangs_up_at_once_is_knocked_at_again_and_one_that_hangs_up_later_is_not(
+        self, world: ProbeEmulator, door: str, known: bool
+    ) -> None:
+        """Before a login nothing is spared by waiting; after it, mails and logins are."""
+        smtp = trip()["smtp"] | ({"port": 25, "tls": "none", "username": "", "password": ""} if known else {})
+        address = {"submissions": "mail.example.org:465", "imaps": "mail.example.org:993", "smtp": "mail.example.org:25"}[door]
+        cut = HangsUp(world.doors[door].port, b"queued" if known else b"")
+        settings = world.settings()
+        settings["connect_to"] = settings["connect_to"] | {address: cut.address}
+        driver = ProbeDriver(ProbeConfig(**settings))
+        first = self.run(driver, scope(), smtp=smtp)
+        assert first.level is Level.DEGRADED
+        assert "cut" in first.message or "TLS" in first.message
+        cut.word = b"\0\0never"
+        assert self.run(driver, scope(), smtp=smtp).ok is not known
+        cut.close()
 
     def test_it_runs_at_most_every_so_often(self, world: ProbeEmulator) -> None:
         now = [1000.0]
