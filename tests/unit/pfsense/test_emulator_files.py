@@ -92,10 +92,34 @@ def test_a_label_has_at_most_the_bytes_that_pf_takes() -> None:
     assert label("short") == "USER_RULE: short"
 
 
-def test_the_history_keeps_thirty_revisions_and_one_for_each_second() -> None:
+def saved(firewall: Firewall, second: int, words: str) -> None:
+    """Write once while the present revision is of a second."""
+    firewall.config["revision"] = {"time": str(second), "description": words}
+    firewall.text = dump(firewall.config)
+    firewall.save({**firewall.config, "n": words}, "x", "x")
+
+
+def test_the_history_keeps_the_last_thirty_revisions_before_the_present_one() -> None:
     firewall = Firewall(dump({"system": {"hostname": "fw"}, "revision": {"time": "1"}}))
-    for number in range(40):
-        firewall.config["revision"]["time"] = str(number)
-        firewall.save({**firewall.config}, "x", "x")
-        firewall.save({**firewall.config}, "x", "x")
-    assert len(firewall.history) <= 30
+    for number in range(1, 41):
+        saved(firewall, number, f"r{number}")
+    assert {second: words for second, (words, _) in firewall.history.items()} == {number: f"r{number}" for number in range(11, 41)}
+    assert [one["time"] for one in firewall.observe()["history"]] == [str(number) for number in range(40, 10, -1)]
+
+
+def test_of_two_revisions_in_one_second_the_later_is_kept() -> None:
+    firewall = Firewall(dump({"system": {"hostname": "fw"}, "revision": {"time": "1"}}))
+    for words in ("one", "two"):
+        saved(firewall, 7, words)
+    ((second, (words, text)),) = firewall.history.items()
+    assert (second, words) == (7, "two")
+    assert "<n>one</n>" in text, "what is kept is the file as it was before the write"
+
+
+def test_a_file_that_cannot_be_read_back_is_the_newest_copy_afterwards() -> None:
+    firewall = Firewall(dump({"system": {"hostname": "fw"}, "revision": {"time": "1"}}))
+    saved(firewall, 5, "older")
+    saved(firewall, 6, "newer")
+    firewall.save({**firewall.config, "name": "Grüße"}, "x", "x")
+    assert firewall.config["n"] == "newer"
+    assert "name" not in firewall.config
