@@ -227,8 +227,10 @@ class Marks(list[Mail]):
     """A mailbox that remembers what the last message in it was marked with."""
 
     seen = ""
+    kept: Mail | None = None
 
     def append(self, mail: Mail) -> None:
+        self.kept = mail
         self.seen = mail.header("X-Reconciler-Probe")
         super().append(mail)
 
@@ -724,6 +726,32 @@ class TestMailRoundtrip:
         assert found.ok, found.message
         assert 1.2 <= float(found.message.split()[-2]) < 15
         slow.close()
+
+    @pytest.mark.parametrize("end", ["smtp", "imap"])
+    def test_no_password_is_sent_to_a_server_whose_certificate_is_not_right(self, world: ProbeEmulator, end: str) -> None:
+        for changes in (
+            {"server_name": "mx.example.com"},
+            {"port": 587 if end == "smtp" else 143, "tls": "starttls", "server_name": "x.y"},
+        ):
+            found = self.run(self.driver(world), scope(), **{end: trip()[end] | changes})
+            assert found.level is Level.DEGRADED
+            assert "shows a certificate that is not right" in found.message
+        assert world.faults.writes == 0
+
+    def test_a_message_says_that_no_person_wrote_it_so_that_nobody_s_absence_is_answered(self, world: ProbeEmulator) -> None:
+        marks = Marks()
+        box, world.store.boxes["canary@example.org"] = world.store.boxes["canary@example.org"], marks
+        assert self.run(self.driver(world), scope()).ok
+        world.store.boxes["canary@example.org"] = box
+        assert marks.kept is not None
+        assert marks.kept.header("Auto-Submitted") == "auto-generated"  # RFC 3834
+        assert marks.kept.header("Message-ID")
+        assert marks.kept.header("Date")
+
+    def test_a_mailbox_may_have_any_name(self, world: ProbeEmulator) -> None:
+        name = 'a "b" \\\\ c'
+        found = self.run(self.driver(world), scope(), imap=trip()["imap"] | {"mailbox": name})
+        assert found.message == f"mail.example.org:993 has no mailbox {name}"
 
     @pytest.mark.parametrize(("door", "known"), [("submissions", False), ("imaps", False), ("smtp", True)])
     def test_a_door_that_hangs_up_at_once_is_knocked_at_again_and_one_that_hangs_up_later_is_not(
