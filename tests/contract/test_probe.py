@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -777,6 +778,14 @@ class TestMailRoundtrip:
         for later, writes in ((0, 1), (599, 1), (2, 2)):
             now[0] += later
             assert self.run(driver, scope()).ok
+            assert world.faults.writes == writes
+
+    def test_a_result_from_before_the_path_was_changed_is_not_taken_for_one_from_after(self, world: ProbeEmulator) -> None:
+        now = [1000.0]
+        driver = self.driver(world, lambda: now[0])
+        for since, writes in ((0.0, 1), (1001.0, 1), (1001.5, 2)):
+            now[0] += 1
+            assert self.run(driver, replace(scope(), since=since)).ok
             assert world.faults.writes == writes
 
     def test_bad_news_is_kept_for_a_minute_only(self, world: ProbeEmulator) -> None:
