@@ -108,10 +108,13 @@ class TestTransactions:
         assert not bench.plan(MAIL).changes
 
     def test_what_we_wrote_ourselves_does_not_make_the_later_waves_of_a_plan_stale(self, world: PfSenseWorld, bench: Bench) -> None:
-        plan = bench.plan(MAIL)
+        bench.converge(MAIL)
+        pool, host = changed(BACKEND, check_interval=7000), changed(HOST, description="other")
+        wanted = [SETTINGS, host, pool, changed(FRONTEND, description="other"), changed(FORWARD, description="other")]
+        plan = bench.plan(wanted)
         assert len(plan.waves) > 1
         assert {one.status for one in bench.apply(plan)} == {Status.APPLIED}
-        assert not bench.plan(MAIL).changes
+        assert not bench.plan(wanted).changes
 
     def test_what_is_put_in_force_is_what_pfsense_renders(self, world: PfSenseWorld, bench: Bench) -> None:
         heard: list[str] = []
