@@ -107,8 +107,11 @@ def foreign_revisions(revision: JSONObject, history: Sequence[JSONObject]) -> li
     return revisions[: 1 if ours is None else ours]
 
 
-def read_answer(target: str, program: Program, output: str, status: int | None) -> JSONObject:
-    """Give the body of the answer. Raises Transient, Conflict or Permanent (Used among them), with the firewall's reason."""
+def read_answer(target: str, program: Program, output: str, status: int | None, *, way: str = "exit code") -> JSONObject:
+    """Give the body of the answer; ``way`` says what sort of number ``status`` is.
+
+    Raises Transient, Conflict or Permanent (Used among them), with the firewall's reason.
+    """
     for nonce, body in _ANSWER.findall(output.replace("\r\n", "\n")):
         if nonce == program.nonce:
             return _body(target, json.loads(base64.b64decode(body)))
@@ -117,7 +120,7 @@ def read_answer(target: str, program: Program, output: str, status: int | None) 
         raise (Transient if _PASSING.search(words) else Permanent)(f"{target}: php stopped: {words}")
     if status in (126, 127):
         raise Permanent(f"{target}: php cannot be started (exit code {status}); set php in the target's settings")
-    raise Transient(f"{target}: the answer did not arrive whole (exit code {status}); whether anything was done is not known")
+    raise Transient(f"{target}: the answer did not arrive whole ({way} {status}); whether anything was done is not known")
 
 
 def _body(target: str, answer: JSONObject) -> JSONObject:

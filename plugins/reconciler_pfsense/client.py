@@ -6,7 +6,7 @@ The only importer of asyncssh. It runs an event loop in a thread of its own, bec
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,7 +85,11 @@ class Client:
     async def _execute(self, text: str) -> tuple[str, int | None]:
         connection = await self._connected()
         try:
-            done = await connection.run(self.config.php, input=text.encode(), encoding=None, check=False)
+            process = await connection.create_process(self.config.php, encoding=None)
+            with suppress(BrokenPipeError):  # a command that ends at once has closed its input; its exit code says why
+                process.stdin.write(text.encode())
+                process.stdin.write_eof()
+            done = await process.wait(check=False)
         except BaseException:
             await self._disconnect()
             raise

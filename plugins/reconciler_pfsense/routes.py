@@ -22,11 +22,12 @@ def routes_live(item: JSONObject) -> list[JSONObject]:
 
 
 def route_fields(routes: Sequence[Route], item: JSONObject) -> dict[str, Any]:
-    """Write the routes among what is there; nothing at all where there are none and never were."""
+    """Write the routes among what is there; nothing at all where they are there already, whatever their rules are called."""
+    if routes_live(item) == [{"names": list(route.names), "backend": route.backend} for route in routes]:
+        return {}
     rules, actions = items(item.get("ha_acls")), items(item.get("a_actionitems"))
     names = {action["acl"] for action in actions if _is_route(action, _rules(item))}
-    if not routes and not names:
-        return {}
+    names -= {name for action in actions if not _is_route(action, _rules(item)) for name in text(action, "acl").split()}
     names |= {_named(route) for route in routes}  # one of that name without its action would join ours
     new_rules = [_rule(route, name, rules) for route in routes for name in route.names]
     new_actions = [_action(route, actions) for route in routes]

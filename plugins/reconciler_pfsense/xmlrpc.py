@@ -9,6 +9,7 @@ import http.client
 import socket
 import ssl
 import threading
+import time
 import xmlrpc.client
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,7 +48,7 @@ class XmlRpcClient:
         request = xmlrpc.client.dumps((program.code,), "pfsense.exec_php").encode()
         with _translated(self.target):
             status, body = self._post(request)
-        return read_answer(self.target, program, self._output(status, body), status)
+        return read_answer(self.target, program, self._output(status, body), status, way="HTTP")
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -55,33 +56,34 @@ class XmlRpcClient:
     # -- http --------------------------------------------------------------------------------------------------------------------
 
     def _post(self, body: bytes) -> tuple[int, bytes]:
-        """Send one request and read its answer, all within the time of the settings."""
-        connection, late = http.client.HTTPConnection(self.config.host, self.config.port), threading.Event()
-        connection.sock = self._socket()
-        timer = threading.Timer(self.config.timeout, _cut, [connection.sock, late])
-        timer.daemon = True
-        timer.start()
+        """Send one request and read its answer, connecting and TLS included, within the time of the settings.
+
+        Timeouts of sockets start anew with each byte, so a firewall that drips would otherwise hold a pass for ever.
+        """
+        context, late, end = self._context(), threading.Event(), time.monotonic() + self.config.timeout
+        with socket.create_connection((self.config.host, self.config.port), timeout=self.config.timeout) as plain, plain.dup() as guard:
+            timer = threading.Timer(end - time.monotonic(), _cut, [guard, late])
+            timer.daemon = True
+            timer.start()
+            try:
+                return self._exchange(plain, context, body)
+            except (OSError, http.client.HTTPException):
+                if late.is_set():
+                    raise TimeoutError from None
+                raise
+            finally:
+                timer.cancel()
+                timer.join()
+
+    def _exchange(self, plain: socket.socket, context: ssl.SSLContext, body: bytes) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self.config.host, self.config.port)
+        connection.sock = context.wrap_socket(plain, server_hostname=self.config.server_name or self.config.host)
         try:
             connection.request("POST", "/xmlrpc.php", body, {"Content-Type": "text/xml", "Authorization": self._login()})
             answer = connection.getresponse()
             return answer.status, answer.read(LIMIT)
-        except (OSError, http.client.HTTPException):
-            if late.is_set():
-                raise TimeoutError from None
-            raise
         finally:
-            timer.cancel()
-            timer.join()
             connection.close()
-
-    def _socket(self) -> ssl.SSLSocket:
-        config, context = self.config, self._context()
-        plain = socket.create_connection((config.host, config.port), timeout=config.timeout)
-        try:
-            return context.wrap_socket(plain, server_hostname=config.server_name or config.host)
-        except BaseException:
-            plain.close()
-            raise
 
     def _context(self) -> ssl.SSLContext:
         """Trust the certificate of the settings and no other, or, where none is given, the system's authorities."""

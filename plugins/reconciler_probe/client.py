@@ -40,7 +40,12 @@ Reason: TypeAlias = Literal["refused", "cut", "silent", "wrong", "unknowable"]
 
 
 class CheckFailed(Exception):
-    """A check did not find what it expects. ``reason``: refused, cut, silent (no answer in time), wrong, or unknowable from here."""
+    """A check did not find what it expects. ``reason``: refused, cut, silent (no answer in time), wrong, or unknowable from here.
+
+    ``untried`` is true where it ended before anything but a greeting was said, so that asking again at once does no harm.
+    """
+
+    untried = False
 
     def __init__(self, message: str, reason: Reason = "wrong") -> None:
         """Keep the sentence for people and the reason for the check."""
@@ -77,6 +82,17 @@ def judged(where: str, deadline: Deadline) -> Iterator[None]:
     except (OSError, smtplib.SMTPException, imaplib.IMAP4.error, httpx.HTTPError, EOFError) as error:
         reason = TimeoutError() if deadline.expired else error
         raise failure(where, reason, deadline.seconds) from None
+
+
+@contextmanager
+def opening(where: str, deadline: Deadline) -> Iterator[None]:
+    """The same while a connection is opened: who refuses or hangs up now has heard no login and taken no message."""
+    try:
+        with judged(where, deadline):
+            yield
+    except CheckFailed as error:
+        error.untried = error.reason in ("refused", "cut")
+        raise
 
 
 def failure(where: str, error: BaseException, seconds: float) -> CheckFailed:  # noqa: C901 - a table of exceptions, one line each

@@ -81,7 +81,7 @@ class ProbeDriver:
             health = Health(Level.HEALTHY, check_roundtrip(self._network, spec, f"probe-{digest([scope.owner, str(id)])[:16]}", plain))
         except CheckFailed as error:
             health = Health(error.level, str(error))
-            if error.reason == "refused":  # nobody listens, so nothing was sent and no login tried: it may be asked again at once
+            if error.untried:  # a gate need not stay red for a minute because a connection was cut while the path moved
                 return health
         with self._lock:
             self._kept[id] = (version, self._clock(), health)

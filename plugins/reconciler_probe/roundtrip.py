@@ -5,12 +5,13 @@ import secrets
 import smtplib
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 
 from reconciler.resource import Text
-from reconciler_probe.client import CheckFailed, Deadline, Network, judged
+from reconciler_probe.client import CheckFailed, Deadline, Network, judged, opening
 from reconciler_probe.mail import ImapSession, SmtpSession, imap_session
 from reconciler_probe.spec import MailRoundtrip, Submission
 
@@ -27,17 +28,30 @@ def check_roundtrip(network: Network, spec: MailRoundtrip, mark: str, plain: Pla
     The mailbox is opened first, so that nothing is sent that could not be found and deleted.
     """
     deadline, token = network.deadline(spec.timeout), f"{mark}-{secrets.token_hex(8)}"
-    with judged(spec.imap.where, deadline), imap_session(network, spec.imap, deadline, source="", verify=True) as imap:
+    with judged(spec.imap.where, deadline), ExitStack() as stack:
+        with opening(spec.imap.where, deadline):
+            imap = stack.enter_context(imap_session(network, spec.imap, deadline, source="", verify=True))
         enter(imap, spec, plain)
-        sweep(imap, mark)
-        started = time.monotonic()
-        with judged(spec.smtp.where, deadline):
-            submit(network, spec.smtp, token, deadline, plain)
-        await_arrival(imap, spec, token, deadline)
-        seconds = time.monotonic() - started
-        sweep(imap, mark)
+        sweep(imap, mark, spec.imap.where)
+        try:
+            seconds = sent_and_found(network, imap, spec, token, deadline, plain)
+        except CheckFailed:
+            # a server that hung up may have taken the message all the same; what comes later, the next run deletes
+            with suppress(CheckFailed, OSError, imaplib.IMAP4.error):
+                sweep(imap, mark, spec.imap.where)
+            raise
+        sweep(imap, mark, spec.imap.where)
         imap.logout()
     return f"a message from {spec.smtp.where} was in {spec.imap.mailbox} at {spec.imap.where} after {seconds:.1f} s"
+
+
+def sent_and_found(network: Network, imap: ImapSession, spec: MailRoundtrip, token: str, deadline: Deadline, plain: Plain) -> float:
+    """Give the seconds from before the message is handed in until it is there."""
+    started = time.monotonic()
+    with judged(spec.smtp.where, deadline):
+        submit(network, spec.smtp, token, deadline, plain)
+    await_arrival(imap, spec, token, deadline)
+    return time.monotonic() - started
 
 
 def enter(imap: ImapSession, spec: MailRoundtrip, plain: Plain) -> None:
@@ -57,20 +71,21 @@ def enter(imap: ImapSession, spec: MailRoundtrip, plain: Plain) -> None:
 
 def submit(network: Network, smtp: Submission, token: str, deadline: Deadline, plain: Plain) -> None:
     """Hand in the marked message."""
-    with network.connect(smtp.host, smtp.port, deadline) as raw:
-        session = SmtpSession(raw, smtp.where, "probe.invalid")
-        try:
+    with ExitStack() as stack:
+        with opening(smtp.where, deadline):
+            raw = stack.enter_context(network.connect(smtp.host, smtp.port, deadline))
+            session = SmtpSession(raw, smtp.where, "probe.invalid")
+            stack.callback(session.close)
             session.begin(smtp.tls, network.tls(verify=True), smtp.server_name or smtp.host)
-            if smtp.username:
-                login(session, plain(smtp.username), plain(smtp.password))
-            session.expect(session.mail(smtp.sender), 250)
-            session.expect(session.rcpt(smtp.recipient), 250, 251)
+        if smtp.username:
+            login(session, plain(smtp.username), plain(smtp.password))
+        session.expect(session.mail(smtp.sender), 250)
+        session.expect(session.rcpt(smtp.recipient), 250, 251)
+        try:
             session.expect(session.data(message(smtp, token).as_bytes()), 250)
             session.docmd("QUIT")
         except smtplib.SMTPDataError as error:
             session.expect((error.smtp_code, error.smtp_error if isinstance(error.smtp_error, bytes) else b""), 250)
-        finally:
-            session.close()
 
 
 def login(session: SmtpSession, username: str, password: str) -> None:
@@ -109,13 +124,22 @@ def marked(imap: ImapSession, mark: str) -> list[bytes]:
     return found[0].split() if status == "OK" and found and found[0] else []
 
 
-def sweep(imap: ImapSession, mark: str) -> None:
-    """Delete this probe's own messages, those of earlier runs included.
+def sweep(imap: ImapSession, mark: str, where: str) -> None:
+    """Delete this probe's own messages, those of earlier runs included. Raises CheckFailed where the account may not.
 
     Only where single messages can be expunged (RFC 4315): a plain EXPUNGE would also take what a person marked for deletion.
     """
     uids = b",".join(marked(imap, mark)).decode()
-    if uids:
-        imap.uid("STORE", uids, "+FLAGS.SILENT", r"(\Deleted)")
-        if "UIDPLUS" in imap.capabilities:
-            imap.uid("EXPUNGE", uids)
+    if not uids:
+        return
+    statuses = [imap.uid("STORE", uids, "+FLAGS.SILENT", r"(\Deleted)")[0]]
+    if expunges_single_messages(imap):
+        statuses.append(imap.uid("EXPUNGE", uids)[0])
+    if set(statuses) != {"OK"}:
+        raise CheckFailed(f"{where} does not let this account delete the messages of this probe; give it the right to")
+
+
+def expunges_single_messages(imap: ImapSession) -> bool:
+    """Ask anew: imaplib remembers what was said before the login, and Dovecot says less then (RFC 3501, 6.2.3)."""
+    _, found = imap.capability()
+    return b"UIDPLUS" in b" ".join(one for one in found if isinstance(one, bytes)).upper().split()

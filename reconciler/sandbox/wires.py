@@ -121,6 +121,8 @@ class Wires:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._keep()), name="wires", daemon=True)
         self._stop = threading.Event()
         self._relays: set[asyncio.Task[Any]] = set()
+        self._begun = self._done = 0
+        self._round = threading.Condition()
 
     def connect_to(self) -> dict[str, str]:
         """Give the map for probes: an address as written -> the loopback port that stands for it."""
@@ -129,6 +131,13 @@ class Wires:
     def open(self, address: Address) -> bool:
         """Say whether the way is whole at this moment."""
         return address in self._paths
+
+    def settle(self, patience: float = 30) -> None:
+        """Return when the ports are as the systems are now. Raises TimeoutError after ``patience`` seconds."""
+        with self._round:
+            goal = self._begun + 1  # a look that is under way may have read what was before
+            if not self._round.wait_for(lambda: self._done >= goal, patience):
+                raise TimeoutError(f"the embedded network did not follow its systems within {patience:g} s")
 
     def start(self) -> None:
         """Follow the systems from now on."""
@@ -145,20 +154,30 @@ class Wires:
     async def _keep(self) -> None:
         servers: dict[Address, asyncio.Server] = {}
         while not self._stop.is_set():
+            self._begun += 1
+            followed = False
             with contextlib.suppress(httpx.HTTPError, KeyError):
                 way = await asyncio.to_thread(self._look)
                 self._paths = {address: path for address in self._ports if (path := way(address)) is not None}
+                followed = True
             for address in [one for one in servers if one not in self._paths]:
                 await _close(servers.pop(address))
             for address in [one for one in self._paths if one not in servers]:
                 with contextlib.suppress(OSError):  # another program has the port at this moment; tried again
                     servers[address] = await asyncio.start_server(self._relay(address), "127.0.0.1", self._ports[address])
+            self._tell(followed)
             await asyncio.sleep(self._every)
         for server in servers.values():
             await _close(server)
         for task in self._relays:
             task.cancel()
         await asyncio.gather(*self._relays, return_exceptions=True)
+
+    def _tell(self, followed: bool) -> None:
+        """Note that a round is over; one that could not look does not count."""
+        with self._round:
+            self._done = self._begun if followed else self._done
+            self._round.notify_all()
 
     def _relay(self, address: Address) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

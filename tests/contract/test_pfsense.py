@@ -107,6 +107,15 @@ class TestTransactions:
         assert len(world.emulator.firewall.history) == 1
         assert not bench.plan(MAIL).changes
 
+    def test_what_we_wrote_ourselves_does_not_make_the_later_waves_of_a_plan_stale(self, world: PfSenseWorld, bench: Bench) -> None:
+        bench.converge(MAIL)
+        pool, host = changed(BACKEND, check_interval=7000), changed(HOST, description="other")
+        wanted = [SETTINGS, host, pool, changed(FRONTEND, description="other"), changed(FORWARD, description="other")]
+        plan = bench.plan(wanted)
+        assert len(plan.waves) > 1
+        assert {one.status for one in bench.apply(plan)} == {Status.APPLIED}
+        assert not bench.plan(wanted).changes
+
     def test_what_is_put_in_force_is_what_pfsense_renders(self, world: PfSenseWorld, bench: Bench) -> None:
         heard: list[str] = []
         world.emulator.on_reload = heard.append
@@ -309,6 +318,14 @@ class TestOwnership:
         world.emulator.edit(lambda tree: append(tree, "filter/rule", rule))
         assert "Alias mail_host is still used by: filter rule 2 destination (by hand)" in failure(bench, []).message
         assert listed(world.tree(), "aliases/alias")
+
+    def test_an_alias_in_use_is_not_renamed_from_under_its_user_either(self, world: PfSenseWorld, bench: Bench) -> None:
+        bench.converge([HOST])
+        rule = {"type": "pass", "interface": "lan", "source": {"any": ""}, "destination": {"address": "mail_host"}, "descr": "by hand"}
+        world.emulator.edit(lambda tree: append(tree, "filter/rule", rule))
+        message = failure(bench, [changed(HOST, name="other_name")]).message
+        assert "Alias mail_host is still used by: filter rule 2 destination (by hand)" in message
+        assert [one["name"] for one in listed(world.tree(), "aliases/alias")] == ["mail_host"]
 
     def test_a_delete_that_is_refused_holds_up_nothing_else(self, world: PfSenseWorld, bench: Bench) -> None:
         bench.converge([HOST, BACKEND])

@@ -32,7 +32,10 @@ $result = $server->exec_php(base64_decode('%s'));
 echo is_array($result) ? $result['answer'] : '';
 """
 """What ``/xmlrpc.php`` does with a program: it is evaluated inside a method, after the configuration was read."""
+needs_php = pytest.mark.skipif(PHP is None, reason="php is not installed")
 STAND_INS = Path(__file__).parents[1] / "unit" / "pfsense" / "php"
+
+pytestmark = pytest.mark.timeout(240)  # hundreds of times PHP begins anew, which takes a minute on a machine that does other things, too
 
 
 class PhpFirewall(PfSenseEmulator):
@@ -81,7 +84,7 @@ class PhpWorld(PfSenseWorld):
         return copy.deepcopy(json.loads(self.emulator.file.read_text()))
 
 
-@pytest.mark.skipif(PHP is None, reason="php is not installed")
+@needs_php
 class TestProgram(DriverContract):
     """The promises, kept by ``agent.php`` itself."""
 
@@ -101,7 +104,7 @@ class PhpWebWorld(PhpWorld):
     transport = "xmlrpc"
 
 
-@pytest.mark.skipif(PHP is None, reason="php is not installed")
+@needs_php
 class TestEvaluatedProgram(DriverContract):
     """The promises, kept by ``agent.php`` where it is evaluated inside a function."""
 

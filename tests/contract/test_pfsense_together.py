@@ -19,6 +19,8 @@ from reconciler_pfsense.emulator.configfile import listed
 
 DAEMONS, STACKS = ("north", "south"), 10
 
+pytestmark = pytest.mark.timeout(240)  # by PHP some 400 executions one after the other
+
 
 @pytest.fixture(params=["ssh", "xmlrpc", "php"])
 def world(request: pytest.FixtureRequest) -> Iterator[PfSenseWorld]:

@@ -9,6 +9,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from reconciler.testing import ObserverContract, Sample
 from reconciler_probe.config import ProbeConfig
 from reconciler_probe.driver import ProbeDriver
 from reconciler_probe.emulator import ProbeEmulator
+from reconciler_probe.emulator.store import Mail
 from reconciler_probe.spec import KINDS
 
 SPF = "v=spf1 include:spf.example.net ~all"
@@ -118,7 +121,7 @@ def shared() -> Iterator[ProbeEmulator]:
 def world(shared: ProbeEmulator) -> ProbeEmulator:
     """The emulator as it was at first: starting one costs a quarter of a second."""
     shared.records[:] = ProbeEmulator(SEED).records
-    shared.store.losing = False
+    shared.store.losing = shared.store.keeping = False
     for box in shared.store.boxes.values():
         box.clear()
     for door in shared.doors.values():
@@ -186,6 +189,51 @@ class Hole:
         for connection in self.held:
             connection.close()
         self.thread.join(1)
+
+
+class HangsUp:
+    """A way to a server that waits ``delay`` seconds before it leads there, and ends as soon as the server says ``word``."""
+
+    def __init__(self, port: int, word: bytes, delay: float = 0) -> None:
+        self.port, self.word, self.delay, self.held = port, word, delay, list[socket.socket]()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                time.sleep(self.delay)
+                server = socket.create_connection(("127.0.0.1", self.port))
+                self.held += [client, server]
+                threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._carry, args=(server, client), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while (piece := source.recv(65536)) and self.word not in piece:
+                target.sendall(piece)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        for one in (self.listener, *self.held):
+            one.close()
+
+
+class Marks(list[Mail]):
+    """A mailbox that remembers what the last message in it was marked with."""
+
+    seen = ""
+    kept: Mail | None = None
+
+    def append(self, mail: Mail) -> None:
+        self.kept = mail
+        self.seen = mail.header("X-Reconciler-Probe")
+        super().append(mail)
 
 
 @pytest.fixture
@@ -626,12 +674,118 @@ class TestMailRoundtrip:
         assert self.run(self.driver(world), scope()).ok
         assert world.store.boxes["canary@example.org"] == []
 
+    def test_a_message_of_another_probe_and_one_that_only_speaks_of_ours_are_left_alone(self, world: ProbeEmulator) -> None:
+        box = world.store.boxes["canary@example.org"]
+        world.store.losing = True
+        self.run(self.driver(world), scope(), timeout=0.7)
+        world.store.losing = False
+        for line in ("X-Reconciler-Probe: probe-ffffffffffffffff-1", "Subject: X-Reconciler-Probe: probe-1", "X-Reconciler-Probe: x"):
+            world.store.deliver("canary@example.org", f"{line}\r\n\r\nhello\r\n".encode())
+        assert self.run(self.driver(world), scope()).ok
+        assert len(box) == 3
+
+    def test_a_message_that_was_taken_by_a_server_that_then_hung_up_is_deleted(self, world: ProbeEmulator) -> None:
+        cut = HangsUp(world.doors["smtp"].port, b"queued")
+        settings = world.settings()
+        settings["connect_to"]["mx:25"] = cut.address
+        smtp = {"host": "mx", "port": 25, "tls": "none", "sender": "canary@example.org", "recipient": "canary@example.org"}
+        found = self.run(ProbeDriver(ProbeConfig(**settings)), scope(), smtp=smtp)
+        assert found == Health(Level.DEGRADED, "mx:25 cut the connection")
+        assert world.store.delivered
+        assert world.store.boxes["canary@example.org"] == []
+        cut.close()
+
+    def test_a_message_of_an_earlier_run_that_comes_late_is_not_taken_for_this_one(self, world: ProbeEmulator) -> None:
+        box = world.store.boxes["canary@example.org"]
+        assert self.run(self.driver(world), scope(), every=0).ok
+        marks = Marks()
+        world.store.boxes["canary@example.org"] = marks
+        assert self.run(self.driver(world), scope()).ok
+        world.store.boxes["canary@example.org"] = box
+        world.store.losing = True
+        mark = marks.seen.rpartition("-")[0]
+        late = threading.Timer(0.6, lambda: box.append(Mail(9000, f"X-Reconciler-Probe: {mark}-0123\r\n\r\n".encode())))
+        late.start()
+        assert not self.run(self.driver(world), scope(), timeout=1.6).ok
+        late.join()
+
+    def test_a_mailbox_that_keeps_what_is_to_go_is_said(self, world: ProbeEmulator) -> None:
+        world.store.keeping = True
+        found = self.run(self.driver(world), scope())
+        words = "mail.example.org:993 does not let this account delete the messages of this probe; give it the right to"
+        assert found == Health(Level.DEGRADED, words)
+        writes = world.faults.writes
+        assert not self.run(self.driver(world), scope()).ok
+        assert world.faults.writes == writes, "nothing more is sent that could not be deleted"
+
+    def test_what_is_measured_is_the_time_from_the_sending_to_the_finding(self, world: ProbeEmulator) -> None:
+        slow = HangsUp(world.doors["smtp"].port, b"\0", delay=1.2)
+        settings = world.settings()
+        settings["connect_to"]["mx:25"] = slow.address
+        smtp = {"host": "mx", "port": 25, "tls": "none", "sender": "canary@example.org", "recipient": "canary@example.org"}
+        found = self.run(ProbeDriver(ProbeConfig(**settings)), scope(), smtp=smtp, timeout=20)
+        assert found.ok, found.message
+        assert 1.2 <= float(found.message.split()[-2]) < 15
+        slow.close()
+
+    @pytest.mark.parametrize("end", ["smtp", "imap"])
+    def test_no_password_is_sent_to_a_server_whose_certificate_is_not_right(self, world: ProbeEmulator, end: str) -> None:
+        for changes in (
+            {"server_name": "mx.example.com"},
+            {"port": 587 if end == "smtp" else 143, "tls": "starttls", "server_name": "x.y"},
+        ):
+            found = self.run(self.driver(world), scope(), **{end: trip()[end] | changes})
+            assert found.level is Level.DEGRADED
+            assert "shows a certificate that is not right" in found.message
+        assert world.faults.writes == 0
+
+    def test_a_message_says_that_no_person_wrote_it_so_that_nobody_s_absence_is_answered(self, world: ProbeEmulator) -> None:
+        marks = Marks()
+        box, world.store.boxes["canary@example.org"] = world.store.boxes["canary@example.org"], marks
+        assert self.run(self.driver(world), scope()).ok
+        world.store.boxes["canary@example.org"] = box
+        assert marks.kept is not None
+        assert marks.kept.header("Auto-Submitted") == "auto-generated"  # RFC 3834
+        assert marks.kept.header("Message-ID")
+        assert marks.kept.header("Date")
+
+    def test_a_mailbox_may_have_any_name(self, world: ProbeEmulator) -> None:
+        name = 'a "b" \\\\ c'
+        found = self.run(self.driver(world), scope(), imap=trip()["imap"] | {"mailbox": name})
+        assert found.message == f"mail.example.org:993 has no mailbox {name}"
+
+    @pytest.mark.parametrize(("door", "known"), [("submissions", False), ("imaps", False), ("smtp", True)])
+    def test_a_door_that_hangs_up_at_once_is_knocked_at_again_and_one_that_hangs_up_later_is_not(
+        self, world: ProbeEmulator, door: str, known: bool
+    ) -> None:
+        """Before a login nothing is spared by waiting; after it, mails and logins are."""
+        smtp = trip()["smtp"] | ({"port": 25, "tls": "none", "username": "", "password": ""} if known else {})
+        address = {"submissions": "mail.example.org:465", "imaps": "mail.example.org:993", "smtp": "mail.example.org:25"}[door]
+        cut = HangsUp(world.doors[door].port, b"queued" if known else b"")
+        settings = world.settings()
+        settings["connect_to"] = settings["connect_to"] | {address: cut.address}
+        driver = ProbeDriver(ProbeConfig(**settings))
+        first = self.run(driver, scope(), smtp=smtp)
+        assert first.level is Level.DEGRADED
+        assert "cut" in first.message or "TLS" in first.message
+        cut.word = b"\0\0never"
+        assert self.run(driver, scope(), smtp=smtp).ok is not known
+        cut.close()
+
     def test_it_runs_at_most_every_so_often(self, world: ProbeEmulator) -> None:
         now = [1000.0]
         driver = self.driver(world, lambda: now[0])
         for later, writes in ((0, 1), (599, 1), (2, 2)):
             now[0] += later
             assert self.run(driver, scope()).ok
+            assert world.faults.writes == writes
+
+    def test_a_result_from_before_the_path_was_changed_is_not_taken_for_one_from_after(self, world: ProbeEmulator) -> None:
+        now = [1000.0]
+        driver = self.driver(world, lambda: now[0])
+        for since, writes in ((0.0, 1), (1001.0, 1), (1001.5, 2)):
+            now[0] += 1
+            assert self.run(driver, replace(scope(), since=since)).ok
             assert world.faults.writes == writes
 
     def test_bad_news_is_kept_for_a_minute_only(self, world: ProbeEmulator) -> None:

@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 
 from reconciler.report import Verdict
+from reconciler_probe.client import Network
+from reconciler_probe.config import ProbeConfig
+from reconciler_probe.roundtrip import HEADER, check_roundtrip
+from reconciler_probe.spec import MailRoundtrip
 from tests.e2e.mailpath.clients import LOCAL, Flow, check, forged, letter, mailbox, say, send, subjects, submit
 from tests.e2e.mailpath.firewall import check_ports
-from tests.e2e.mailpath.hops import POD, outside
+from tests.e2e.mailpath.hops import POD, WAN, outside
 from tests.e2e.mailpath.site import Site
 
 PROGRAMS = ("haproxy", "postfix", "postconf", "dovecot", "ip", "setpriv")
@@ -64,6 +68,28 @@ def test_people_submit_over_both_ports_through_the_proxy(site: Site) -> None:
     assert site.host.wait_for_line(rf"submission-proxy/smtpd.*client=\S*\[{outside(11)}\], sasl_method=PLAIN")
     submit(letter(f"colleague@{site.domain}", "by 465", login[0]), outside(12), 465, site.tls, site.name, login)
     assert site.host.wait_for_line(rf"submissions-proxy/smtpd.*client=\S*\[{outside(12)}\], sasl_method=PLAIN")
+
+
+def test_a_round_trip_ends_in_a_mailbox_that_is_as_it_was_before(site: Site) -> None:
+    send(letter(f"smoke-test@{site.domain}", "a person's own"), outside(13))
+    send(letter(f"smoke-test@{site.domain}", "thrown away by a person"), outside(13))
+    reader, sender = site.login("spam"), site.login("me")
+    with mailbox(outside(14), site.tls, site.name, reader) as opened:
+        before = subjects(opened, "a person's own", "thrown away by a person")
+        _, (number, *_) = opened.search(None, "SUBJECT", '"thrown away"')
+        opened.store(number.decode(), "+FLAGS", r"(\Deleted)")
+    network = Network(
+        ProbeConfig(connect_to={f"{site.name}:{port}": f"{WAN}:{port}" for port in (465, 993)}, ca_file=str(site.root / "dms/tls/tls.crt"))
+    )
+    smtp = {"username": sender[0], "password": sender[1], "sender": sender[0], "recipient": f"smoke-test@{site.domain}"}
+    imap = {"username": reader[0], "password": reader[1]}
+    trip = MailRoundtrip.model_validate({"smtp": {"host": site.name, **smtp}, "imap": {"host": site.name, **imap}, "timeout": 30})
+    for _ in range(2):
+        assert " was in INBOX " in check_roundtrip(network, trip, "probe-0123456789abcdef", str)
+    with mailbox(outside(14), site.tls, site.name, reader) as opened:
+        assert opened.search(None, "HEADER", HEADER, '""') == ("OK", [b""]), "nothing of the probe is left"
+        assert opened.search(None, "DELETED") == ("OK", [number]), "what a person threw away is still to be taken back"
+        assert subjects(opened, *before) == before
 
 
 def test_a_proxy_port_refuses_who_brings_no_header_and_a_stock_port_wants_none(site: Site) -> None:

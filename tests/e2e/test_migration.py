@@ -23,7 +23,7 @@ ORDER = ("0 baseline", "1a listener", "3 proxy", "5 all ports", "4 flip", "6a mo
 INNER = "10.0.20.1"
 BALANCER_OPEN = {(OLD, port) for port in PORTS.values()}
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)  # the whole story is played before the first test: a minute alone, several on a busy machine
 
 
 def play(story: Story) -> None:

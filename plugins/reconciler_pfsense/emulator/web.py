@@ -121,6 +121,7 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # with the five of the standard library, many clients at once wait for seconds
     context: ssl.SSLContext
 
     def finish_request(self, request: Any, client_address: Any) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from reconciler_probe.emulator.sockets import Listener
 from reconciler_probe.emulator.store import Mail, Store
 
-CAPABILITIES = "IMAP4rev1 UIDPLUS STARTTLS"
+STRANGERS = "IMAP4rev1 STARTTLS"
+CAPABILITIES = "IMAP4rev1 UIDPLUS"
+"""What is told before a login and after it, as Dovecot does."""
 TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|\(([^)]*)\)|(\S+)')
 
 
@@ -46,7 +48,7 @@ class Conversation:
 
     def run(self) -> None:
         """Talk until the client leaves."""
-        self.say(f"* OK [CAPABILITY {CAPABILITIES}] Emulated ready.")
+        self.say(f"* OK [CAPABILITY {STRANGERS}] Emulated ready.")
         reader = self.connection.makefile("rb")
         while line := reader.readline(65536).decode("utf-8", "replace").strip():
             self.tag, name, *arguments = words(line)
@@ -84,7 +86,7 @@ class Conversation:
 
     def do_capability(self) -> str:
         """Say what is known here."""
-        self.say(f"* CAPABILITY {CAPABILITIES}")
+        self.say(f"* CAPABILITY {CAPABILITIES if self.account else STRANGERS}")
         return "OK Capability completed."
 
     def do_noop(self) -> str:
@@ -130,6 +132,8 @@ class Conversation:
 
     def do_store(self, numbers: str, how: str, flags: str) -> str:
         """Add or remove flags."""
+        if self.store.keeping:
+            return "NO [NOPERM] Permission denied"
         for mail in list(self.among(numbers)):
             mail.flags = mail.flags - set(flags.split()) if how.startswith("-") else mail.flags | set(flags.split())
             if "SILENT" not in how.upper():

@@ -8,6 +8,7 @@ from typing import Any
 
 class _Tcp(socketserver.ThreadingTCPServer):
     daemon_threads, block_on_close, allow_reuse_address = True, False, True
+    request_queue_size = 128  # with the five of the standard library, many clients at once wait for seconds
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: a client that goes away is what tests are about."""

@@ -20,11 +20,12 @@ class Mail:
 
 
 class Store:
-    """Accounts and their one mailbox each. ``deliver`` may be told to lose mail, as a broken path would."""
+    """Accounts and their one mailbox each. ``losing`` loses mail, as a broken path would; ``keeping`` lets nobody delete any."""
 
     def __init__(self, accounts: dict[str, str], aliases: dict[str, str]) -> None:
         """Begin with empty mailboxes. ``aliases`` maps addresses, or ``@domain`` for the rest of a domain, to accounts."""
         self.accounts, self.aliases, self.lock, self.losing = accounts, aliases, threading.RLock(), False
+        self.keeping = False
         self.boxes: dict[str, list[Mail]] = {account: [] for account in accounts}
         self.delivered = 0
 

@@ -6,7 +6,6 @@ import smtplib
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -181,7 +180,7 @@ class Story:
 
     def look(self) -> Look:
         """Read everything from the systems, once the network has followed them."""
-        time.sleep(0.35)
+        self.world.wires.settle()
         config, rules = self.firewall.firewall.config, self.firewall.rules()
         mail = [one for one in config["nat"]["rule"] if "Mail" in one["descr"] or "mailserver" in one["descr"]]
         targets = dict(line.split(" port ")[1].split(" -> ") for line in rules.splitlines() if line.startswith("rdr on"))

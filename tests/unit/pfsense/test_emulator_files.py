@@ -92,10 +92,54 @@ def test_a_label_has_at_most_the_bytes_that_pf_takes() -> None:
     assert label("short") == "USER_RULE: short"
 
 
-def test_the_history_keeps_thirty_revisions_and_one_for_each_second() -> None:
+def saved(firewall: Firewall, second: int, words: str) -> None:
+    """Write once while the present revision is of a second."""
+    firewall.config["revision"] = {"time": str(second), "description": words}
+    firewall.text = dump(firewall.config)
+    firewall.save({**firewall.config, "n": words}, "x", "x")
+
+
+def test_the_history_keeps_the_last_thirty_revisions_before_the_present_one() -> None:
     firewall = Firewall(dump({"system": {"hostname": "fw"}, "revision": {"time": "1"}}))
-    for number in range(40):
-        firewall.config["revision"]["time"] = str(number)
-        firewall.save({**firewall.config}, "x", "x")
-        firewall.save({**firewall.config}, "x", "x")
-    assert len(firewall.history) <= 30
+    for number in range(1, 41):
+        saved(firewall, number, f"r{number}")
+    assert {second: words for second, (words, _) in firewall.history.items()} == {number: f"r{number}" for number in range(11, 41)}
+    assert [one["time"] for one in firewall.observe()["history"]] == [str(number) for number in range(40, 10, -1)]
+
+
+def test_of_two_revisions_in_one_second_the_later_is_kept() -> None:
+    firewall = Firewall(dump({"system": {"hostname": "fw"}, "revision": {"time": "1"}}))
+    for words in ("one", "two"):
+        saved(firewall, 7, words)
+    ((second, (words, text)),) = firewall.history.items()
+    assert (second, words) == (7, "two")
+    assert "<n>one</n>" in text, "what is kept is the file as it was before the write"
+
+
+def test_a_file_that_cannot_be_read_back_is_the_newest_copy_afterwards() -> None:
+    firewall = Firewall(dump({"system": {"hostname": "fw"}, "revision": {"time": "1"}}))
+    saved(firewall, 5, "older")
+    saved(firewall, 6, "newer")
+    firewall.save({**firewall.config, "name": "Grüße"}, "x", "x")
+    assert firewall.config["n"] == "newer"
+    assert "name" not in firewall.config
+
+
+def test_the_parser_lowers_tags_keeps_blanks_and_leaves_out_what_is_false() -> None:
+    assert parse("<pfsense><A> x </A><b>\t\n</b></pfsense>") == {"a": " x ", "b": ""}
+    assert dump({"x": False, "y": "1"}) == '<?xml version="1.0"?>\n<pfsense>\n\t<y>1</y>\n</pfsense>\n'
+
+
+def test_rules_show_negations_ranges_nested_aliases_and_both_families_and_nothing_that_is_disabled() -> None:
+    aliases = [{"name": "outer", "type": "host", "address": "inner 10.0.0.3"}, {"name": "inner", "type": "host", "address": "10.0.0.1"}]
+    forward = {"interface": "wan", "protocol": "tcp", "source": {"address": "inner", "not": ""}, "target": "10.0.0.1", "local-port": "3000"}
+    forward |= {"destination": {"address": "192.0.2.1", "port": "2000-2010"}}
+    rule = {"type": "block", "interface": "wan", "ipprotocol": "inet46", "source": {"any": ""}, "destination": {"any": ""}, "tracker": "1"}
+    config = {"interfaces": {"wan": {"if": "em0"}}, "aliases": {"alias": aliases}}
+    lines = rules({**config, "nat": {"rule": [forward]}, "filter": {"rule": [rule]}}).splitlines()
+    assert "table <outer> {   10.0.0.1  10.0.0.3 } " in lines
+    assert "rdr on em0 inet proto tcp from ! $inner to 192.0.2.1 port 2000:2010 -> 10.0.0.1 port 3000" in lines
+    assert [line.split(" on ")[1].split()[1] for line in lines if line.startswith("block")] == ["inet", "inet6"]
+    off = rules({**config, "nat": {"rule": [{**forward, "disabled": ""}]}, "filter": {"rule": [{**rule, "disabled": ""}]}})
+    assert "rdr on" not in off
+    assert "block" not in off

@@ -14,8 +14,9 @@ from reconciler_pfsense.emulator.configfile import dump, parse
 from reconciler_pfsense.emulator.firewall import LISTS, edit
 from reconciler_pfsense.items import ALIASES, BACKENDS, FORWARDS, FRONTENDS, RULES, split_mark, with_mark
 from reconciler_pfsense.native import BY_NAME, deletes_for, edits_for, is_done, needs_reload
+from reconciler_pfsense.routes import route_fields, routes_live
 from reconciler_pfsense.rules import link_id, tracker
-from reconciler_pfsense.spec import KINDS
+from reconciler_pfsense.spec import KINDS, Route
 
 thorough = settings(deadline=None, max_examples=30)
 MARK = Mark("test/unit", "Alias", "x")
@@ -241,3 +242,21 @@ def test_haproxy_loads_anew_for_an_alias_inside_one_that_it_uses() -> None:
     edit = {"list": ALIASES, "key": {"name": "inner"}, "set": {"address": "10.0.20.2"}, "unset": []}
     assert needs_reload([edit], Snapshot("", {}, lists, {})) == (True, True)
     assert needs_reload([{**edit, "key": {"name": "office"}}], Snapshot("", {}, lists, {})) == (True, False)
+
+
+def test_a_rule_for_a_name_that_an_action_of_somebody_else_uses_as_well_stays_for_it() -> None:
+    """Without it HAProxy refuses the whole file."""
+    theirs = {"action": "tcp-request_content_reject", "acl": "office one"}
+    rule = {"name": "one", "expression": "ssl_sni_matches", "value": "a.example"}
+    item = {
+        "ha_acls": {"item": [rule, {"name": "office", "expression": "source_ip", "value": "192.0.2.0/24"}]},
+        "a_actionitems": {"item": [theirs, {"action": "use_backend", "use_backendbackend": "web", "acl": "one"}]},
+    }
+    assert routes_live(item) == [{"names": ["a.example"], "backend": "web"}]
+    wanted = [Route(names=("a.example", "b.example"), backend="web")]
+    after = item | route_fields(wanted, item)
+    assert rule in after["ha_acls"]["item"]
+    assert theirs in after["a_actionitems"]["item"]
+    assert routes_live(after) == [{"names": ["a.example", "b.example"], "backend": "web"}]
+    assert route_fields(wanted, after) == {}, "what is there already is not written again"
+    assert rule in (item | route_fields([], item))["ha_acls"]["item"]

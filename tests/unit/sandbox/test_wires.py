@@ -279,6 +279,42 @@ class TestWires:
         wires.stop()
         assert not self.reachable(wires)
 
+    def test_have_settled_when_a_look_begun_afterwards_is_in_force(self, ways: dict[Address, Path], host: Host) -> None:
+        reading, gate = threading.Event(), threading.Semaphore(0)
+
+        def look() -> Callable[[Address], Path | None]:
+            seen = dict(ways)
+            reading.set()
+            gate.acquire()
+            return seen.get
+
+        wires = Wires([self.ADDRESS], look, every=0.01)
+        wires.start()
+        assert reading.wait(5)
+        ways[self.ADDRESS] = Path(host.port)  # the look that is under way has missed it
+        gate.release()
+        with pytest.raises(TimeoutError, match="did not follow"):
+            wires.settle(0.2)
+        gate.release(2)
+        wires.settle(5)
+        assert self.reachable(wires)
+        gate.release(1000)
+        wires.stop()
+
+    def test_have_not_settled_while_the_systems_cannot_be_read(self, ways: dict[Address, Path]) -> None:
+        def look() -> Callable[[Address], Path | None]:
+            if not ways:
+                raise KeyError("spec")
+            return ways.get
+
+        wires = Wires([self.ADDRESS], look, every=0.01)
+        wires.start()
+        with pytest.raises(TimeoutError):
+            wires.settle(0.2)
+        ways["other", 1] = Path(1)
+        wires.settle(5)
+        wires.stop()
+
     def test_wait_when_somebody_else_has_the_port_for_a_while(self, ways: dict[Address, Path], host: Host) -> None:
         wires = Wires([self.ADDRESS], lambda: ways.get, every=0.01)
         ways[self.ADDRESS] = Path(host.port)
