@@ -1,6 +1,7 @@
 """What the daemon holds in force, and by which names it speaks of what is no stack. Values only; asks nothing and starts nothing."""
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from threading import Thread
@@ -49,6 +50,18 @@ class InForce:
     day: date
     failures: int = 0
     gone: bool = False
+
+
+def missed(force: Mapping[str, InForce], known: Collection[str], desired: Desired) -> list[str]:
+    """Name what a revision has no more of the stacks of its repository that are in force, or ``known`` from before a restart.
+
+    Those in force are marked, so that each is missed once.
+    """
+    ours = {name for name, one in force.items() if one.desired.source == desired.source and not one.gone}
+    gone = sorted({*ours, *known} - {*desired.names})
+    for name in ours.intersection(gone):
+        force[name].gone = True
+    return gone
 
 
 def called(source: str) -> str:

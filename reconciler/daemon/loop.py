@@ -17,7 +17,7 @@ from reconciler.applying import Listener
 from reconciler.compose import Workshop
 from reconciler.daemon import acks, cards
 from reconciler.daemon.farewell import say
-from reconciler.daemon.force import REPOSITORY, SETTINGS, Door, InForce, Trouble, called, careful
+from reconciler.daemon.force import REPOSITORY, SETTINGS, Door, InForce, Trouble, called, careful, missed
 from reconciler.daemon.heads import Head, Question, named, parts
 from reconciler.daemon.housekeeping import Housekeeper
 from reconciler.daemon.incidents import Found, Part, Sort
@@ -195,9 +195,8 @@ class Daemon:
             reason += ", history was rewritten"
             part = Part("history was rewritten; deletes wait for approval until the next commit", {"": f"now at {commit[:12]}"})
             self._tell(place, Sort.REWRITTEN, Found(f"rewritten:{commit}", Sort.REWRITTEN, part, lasting=False))
-        ours = {one: force for one, force in self.force.items() if force.desired.source == desired.source}
-        for name in sorted(one for one, force in ours.items() if one not in desired.names and not force.gone):
-            self.force[name].gone = True
+        known = self.owners.stacks(desired.source) - self.force.keys() - self._rejected
+        for name in missed(self.force, known, desired):
             self.watchers.forget(name)
             problem = Problem(f"{desired.folder}/{name}", 0, "the stack disappeared; nothing of it is deleted")
             self._reject(name, commit, [problem], desired.source)

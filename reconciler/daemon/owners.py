@@ -59,6 +59,10 @@ class Owners:
             self._owner[name] = source
             self._keep()
 
+    def stacks(self, source: str) -> frozenset[str]:
+        """Give the stacks of a repository, those from before a restart too."""
+        return frozenset(name for name, owner in self._owner.items() if owner == source)
+
     def of(self, name: str) -> str:
         """Give the repository of a stack, or of a repository that people are told of by name; empty when nobody claimed it yet."""
         if name == REPOSITORY or name.startswith(f"{REPOSITORY} "):

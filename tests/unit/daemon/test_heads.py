@@ -331,6 +331,12 @@ class TestOwners:
         again.claim("mail", self.desired("two", "mail"))
         assert again.of("mail") == "two"
 
+    def test_are_told_apart_by_their_repository(self) -> None:
+        owners = Owners()
+        owners.claim("mail", self.desired("one", "mail"))
+        owners.claim("web", self.desired("two", "web"))
+        assert (owners.stacks("one"), owners.stacks("two"), owners.stacks("three")) == ({"mail"}, {"web"}, set())
+
     def test_a_stack_of_two_repositories_is_refused_to_the_second_naming_both(self) -> None:
         owners = Owners()
         owners.claim("mail", self.desired("one", "mail"))

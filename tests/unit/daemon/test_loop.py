@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.daemon.loop import RETRY_MOST
+from reconciler.daemon.owners import Owners
 from reconciler.daemon.queue import KeyedQueue
 from reconciler.engine import Engine
 from reconciler.errors import InputError, Permanent, Problem, ReconcilerError, SourceError
@@ -109,6 +110,21 @@ class TestARevision:
         house.daemon.accept(commit("c3", mail=GOOD))
         house.passes()
         assert house.told() == []
+        assert [row["verdict"] for row in house.store.runs("web")] == ["rejected", "converged"]
+        assert objects(house) == ["Thing/a", "Thing/w"]
+
+    def test_that_lost_a_stack_while_the_daemon_was_down_says_so_once(self, house: House, tmp_path: Path) -> None:
+        house.daemon.owners = Owners(tmp_path / "stacks.json")
+        house.daemon.accept(commit("c1", mail=GOOD, web=thing("w")))
+        house.passes()
+        house.told()
+        for _ in range(2):
+            house.restart()
+            house.daemon.owners = Owners(tmp_path / "stacks.json")
+            house.daemon.accept(commit("c2", mail=GOOD))
+            house.passes()
+        assert house.told() == ["web: the commit was rejected; the last good revision stays in force"]
+        assert [row["verdict"] for row in house.store.runs("web")] == ["rejected", "converged"]
         assert objects(house) == ["Thing/a", "Thing/w"]
 
     def test_that_brings_a_stack_back_is_converged_again(self, house: House) -> None:
