@@ -424,6 +424,22 @@ class TestAWayThatIsShut:
         assert len(site.wall.top()) == 1
         assert len(site.wall.notes()) == cards.WAITING
 
+    def test_loses_no_note_of_one_card_for_those_of_others(self, site: Site) -> None:
+        stacks = [f"s{number}" for number in range(cards.WAITING + 5)]
+        for stack in stacks:
+            site.find(stack, failed(stack, stack=stack))
+        site.settle()
+        assert site.wall.notes() == [f"{stack}: more" for stack in stacks]
+
+    def test_says_since_when(self, site: Site) -> None:
+        site.find("mail", failed("a"))
+        site.wall.faults = ["shut", "shut"]
+        site.flush()
+        (first,) = site.conditions()
+        site.time.now += timedelta(minutes=15)
+        site.flush()
+        assert site.conditions() == [first]
+
 
 def test_what_is_over_and_was_told_is_forgotten_after_a_month_and_what_was_not_is_not(site: Site) -> None:
     site.find("mail", failed("a"))
@@ -439,6 +455,17 @@ def test_what_is_over_and_was_told_is_forgotten_after_a_month_and_what_was_not_i
         notes = [(row.key.split(":")[1], bool(row.sent)) for row in connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id))]
     assert notes == [("2", False), ("2", False), ("3", False)], "what was sent goes with it, and what was not stays"
     assert kept == ["failed:web:vault", "failed:blog:vault"]
+
+
+def test_what_goes_on_for_months_is_not_forgotten(site: Site) -> None:
+    site.find("mail", failed("a"))
+    site.settle()
+    site.time.now += timedelta(days=90)
+    site.find("web", failed("w", stack="web"))
+    site.settle()
+    site.find("mail")
+    site.settle()
+    assert site.wall.top() == ["over: 1 write to vault failed", "1 write to vault failed"]
 
 
 FAULTS = st.sampled_from(["", "", "", "lost", "busy", "cut", "killed", "killed-before", "shut", "bad"])
