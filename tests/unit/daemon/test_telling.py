@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from reconciler.daemon import cards
 from reconciler.daemon.incidents import Found, Part, Sort, Step
 from reconciler.daemon.outbox import Outbox
+from reconciler.daemon.telling import outbox as made_of
 from reconciler.errors import Permanent, Transient
 from reconciler.notify import Blind, Closed, Gone, Notice, Place
+from reconciler.settings import Settings
 from reconciler.state import Store
 from reconciler.tables import OUTBOX
 from tests.unit.core.memory import FakeTime
@@ -510,3 +512,26 @@ def test_what_is_due_by_the_calendar_ends_nothing_when_it_has_a_bug(site: Site, 
     site.flush()
     assert site.wall.top() == ["1 write to vault failed"]
     assert "bug: what is due today is not told" in caplog.text
+
+
+class TestTheWayOutOfTheSettings:
+    def made(self, site: Site, **notify: Any) -> Outbox:
+        return made_of(Settings.model_validate({"instance": "home", "notify": notify}), site.store, site.time.clock())
+
+    def test_that_speaks_keeps_the_pace_of_slack_and_waits_for_what_may_be_over(self, site: Site) -> None:
+        for given in ({"slack": {"bot_token": "xoxb-x", "channel": "C1"}}, {"slack_webhook": "https://hooks.slack.example/services/T/B/x"}):
+            one = self.made(site, debounce=45, **given)
+            assert (one.debounce, one.name, one.instance) == (45, "slack", "home")
+            assert one.pace >= 60 / 50, "fifty edits a minute"
+
+    def test_that_is_the_log_holds_nothing_back(self, site: Site) -> None:
+        one = self.made(site, debounce=45)
+        assert (one.pace, one.debounce, one.name) == (0.0, 0.0, "log")
+
+    def test_counts_the_hour_of_the_digest_in_utc(self, site: Site) -> None:
+        asked = []
+        site.store.drifts = lambda *_: asked.append(True) or []  # type: ignore[method-assign]  # only whether it is asked counts
+        one = self.made(site, digest_hour=7)
+        for hour in (6, 7):
+            one.before(datetime(2026, 4, 1, hour, 30, tzinfo=UTC).astimezone(timezone(timedelta(hours=5))))
+            assert bool(asked) is (hour == 7)
