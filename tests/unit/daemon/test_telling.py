@@ -519,8 +519,11 @@ class TestTheWayOutOfTheSettings:
         return made_of(Settings.model_validate({"instance": "home", "notify": notify}), site.store, site.time.clock())
 
     def test_that_speaks_keeps_the_pace_of_slack_and_waits_for_what_may_be_over(self, site: Site) -> None:
-        for given in ({"slack": {"bot_token": "xoxb-x", "channel": "C1"}}, {"slack_webhook": "https://hooks.slack.example/services/T/B/x"}):
-            one = self.made(site, debounce=45, **given)
+        for way in (
+            {"slack": {"bot_token": "xoxb-x", "channel": "C00000001"}},
+            {"slack_webhook": "https://hooks.slack.example/services/T/B/x"},
+        ):
+            one = self.made(site, debounce=45, **way)
             assert (one.debounce, one.name, one.instance) == (45, "slack", "home")
             assert one.pace >= 60 / 50, "fifty edits a minute"
 
