@@ -113,3 +113,14 @@ def test_a_pass_says_of_its_commit_what_came_of_it_and_of_nothing_else_anything(
     assert rejected is not None
     assert rejected.description == str(problems[0])
     assert of_report(replace(report, revision="worktree")) is None, "what is no commit has no status"
+
+
+def test_what_is_doubted_twice_is_sent_though_who_read_the_first_doubt_has_sent_it(store: Store) -> None:
+    told(store, status("a"))
+    for _ in range(2):
+        (one,) = waiting(store)
+        with store.transaction() as connection:
+            doubted(connection, one)
+    with store.transaction() as connection:
+        shown(connection, one)
+    assert waiting(store) == [one], "it was sent before somebody else sent, too"
