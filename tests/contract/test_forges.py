@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from reconciler.clock import Clock
 from reconciler.daemon.heads import Heads
@@ -17,6 +18,7 @@ from reconciler.daemon.owners import Owners
 from reconciler.daemon.reception import Reception, client
 from reconciler.daemon.recording import recorder
 from reconciler.daemon.reload import heads
+from reconciler.daemon.statuses import STATUSES
 from reconciler.repositories import Signatures
 from reconciler.sandbox.forge import ME, ForgeEmulator, Proposal
 from reconciler.sandbox.remote import Remote
@@ -136,6 +138,16 @@ def test_each_forge_is_told_of_the_commits_of_its_own_repository(site: Site) -> 
     until(lambda: site.mail.forge.shown(mail) and site.web.forge.shown(web), "both statuses")
     assert site.mail.forge.shown(mail) == {"reconciler/mail": "success"}
     assert site.web.forge.shown(web) == {"reconciler/web": "success"}
+    assert site.mail.forge.shown(web) == site.web.forge.shown(mail) == {}
+
+
+def test_a_status_whose_repository_nobody_wrote_down_goes_to_that_of_its_stack(site: Site) -> None:
+    mail, web = site.mail.push(GOOD), site.web.push(thing("w"))
+    site.follow()
+    with site.store.transaction() as connection:
+        connection.execute(sa.update(STATUSES).values(source=""))
+    site.reception.look()
+    until(lambda: site.mail.forge.shown(mail) and site.web.forge.shown(web), "both statuses")
     assert site.mail.forge.shown(web) == site.web.forge.shown(mail) == {}
 
 
