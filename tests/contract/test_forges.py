@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from reconciler.clock import Clock
 from reconciler.daemon.heads import Heads
 from reconciler.daemon.owners import Owners
+from reconciler.daemon.pulls import PULLS
 from reconciler.daemon.reception import Reception, client
 from reconciler.daemon.recording import recorder
 from reconciler.daemon.reload import heads
@@ -187,6 +188,35 @@ def test_pull_requests_with_one_number_are_planned_each_in_its_repository(site: 
     assert "mem/Thing/other" not in site.mail.comments(7)[0]
     assert "mem/Thing/other" in site.web.comments(7)[0]
     assert set(site.system.objects) == {"Thing/a", "Thing/w"}, "a plan writes nothing"
+
+
+def test_a_desk_neither_shows_nor_touches_what_another_repository_planned_under_the_same_number(site: Site) -> None:
+    site.mail.push(GOOD)
+    site.web.push(thing("w"))
+    site.follow()
+    theirs = {
+        "source": "web",
+        "number": 7,
+        "head": "h",
+        "base": "b",
+        "body": "of web",
+        "state": "success",
+        "comment": "9",
+        "shown": "",
+        "at": "",
+    }
+    with site.store.transaction() as connection:
+        connection.execute(sa.insert(PULLS), theirs)
+    site.daemon.workshop.settings = site.told_to(site.mail.forge, None)
+    site.mail.propose(7, GOOD + thing("more"), client(site.daemon.workshop.settings.forges()["mail"]).refs)
+    site.reception.look()
+    until(lambda: site.mail.comments(7), "the comment")
+    site.reception.close()
+    (said,) = site.mail.comments(7)
+    assert "of web" not in said
+    with site.store.transaction() as connection:
+        (row,) = connection.execute(sa.select(PULLS).where(PULLS.c.source == "web"))
+    assert dict(row._mapping) == theirs
 
 
 def test_a_pull_request_whose_commits_would_be_refused_says_so_beside_its_plan(site: Site) -> None:

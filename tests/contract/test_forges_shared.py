@@ -282,6 +282,8 @@ def test_statuses_are_sent_by_nobody_who_lost_the_turn(site: Site) -> None:
         site.owe(sign * 40, "pending")
     assert desk.serve(site.stop) > 1
     assert len(site.forge.statuses) == 1
+    with site.store.transaction() as connection:
+        assert len(list(statuses.unshown(connection))) == 3, "of the one that was sent nobody knows what else was sent meanwhile"
 
 
 def test_a_turn_that_beats_is_kept_by_who_is_busy_and_lost_by_who_is_silent(site: Site) -> None:
