@@ -167,19 +167,25 @@ class Outbox:
     def _stand(self, board: Board, one: Card, notice: Notice) -> Place:
         """Have the board show a card; give where. Posts only when it does not stand there already."""
         mark = self._mark(f"{one.incident.key} {one.incident.opened.isoformat()}")
-        place = one.place if one.posted else self._found(board, mark, one.tried)
-        if place is not None:
-            try:
-                _taken(lambda one: board.edit(place, one, mark), notice)
-            except Gone:
-                if not one.incident.open:
-                    return place  # somebody took it away, and it is over
-            else:
+        gone: Place | None = None
+        for place in self._places(board, one, mark):
+            if _edited(board, place, notice, mark):
                 return place
+            gone = place
+        if gone is not None and not one.incident.open:
+            return gone  # somebody took it away, and it is over
         if not one.tried:
             with self.store.transaction() as connection:
                 cards.trying(connection, one.incident.id, self.clock.now())
         return _taken(lambda one: board.post(one, mark), notice)
+
+    def _places(self, board: Board, one: Card, mark: str) -> Iterator[Place]:
+        """Give where a card may stand: where it was posted, and where it came to by a later try whose end is not known."""
+        if one.posted:
+            yield one.place
+        found = self._found(board, mark, one.tried)
+        if found is not None and found != one.place:
+            yield found
 
     def _found(self, board: Board, mark: str, tried: str, thread: str = "") -> Place | None:
         """Look for what may have been posted by a try whose end is not known."""
@@ -238,6 +244,15 @@ class Outbox:
             log.error("people cannot be told: %s", message)
         with self.store.transaction() as connection:
             cards.condition(connection, self.name, message, self.clock.now())
+
+
+def _edited(board: Board, place: Place, notice: Notice, mark: str) -> bool:
+    """Put a notice in a place; say whether there still is such a place."""
+    try:
+        _taken(lambda one: board.edit(place, one, mark), notice)
+    except Gone:
+        return False
+    return True
 
 
 def _taken(give: Callable[[Notice], T], notice: Notice) -> T:

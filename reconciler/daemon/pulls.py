@@ -9,9 +9,10 @@ frozen, writes nothing more; what it had begun is shown anew by who has the turn
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from threading import Event
 from typing import Any
 
@@ -44,6 +45,7 @@ PULLS = sa.Table(
     *(sa.Column(name, sa.Text, nullable=False) for name in ("head", "base", "body", "state", "comment", "shown", "at")),
 )
 CONTEXT = "reconciler"
+KEPT = timedelta(days=30)
 SOON, ELECTION, AGAIN, SHUT = 1.0, 3.0, 30.0, 900.0
 UNREADABLE, UNREAD = "Not planned: it cannot be read; see the log of the daemon", "unread"
 
@@ -176,7 +178,9 @@ class Desk:
         heads, head = source.heads(self.forge.refs), source.head()
         if (heads, head) != self._seen:
             base = source.fetch()
-            read = [self._consider(source, one, base) for one in self.forge.pulls()]
+            found = self.forge.pulls()
+            read = [self._consider(source, one, base) for one in found]
+            self._forget({one.number for one in found})
             self._seen = (heads, head) if all(read) else None
         with self.store.transaction() as connection:
             unshown = sa.select(PULLS).where(PULLS.c.source == self.name, PULLS.c.shown != PULLS.c.body)
@@ -184,6 +188,12 @@ class Desk:
         for row in waiting:
             with self._about(int(row["number"])):
                 self._show(row)
+
+    def _forget(self, open_: Collection[int]) -> None:
+        """Forget what was planned long ago of pull requests that are open no more; one that is opened again soon keeps its comment."""
+        old = (self.workshop.clock.now() - KEPT).isoformat()
+        with self._writing() as connection:
+            connection.execute(sa.delete(PULLS).where(PULLS.c.source == self.name, PULLS.c.at < old, PULLS.c.number.not_in(open_)))
 
     def _consider(self, source: ProposalSource, one: Pull, base: str) -> bool:
         """Plan one pull request, unless it was planned as it is. Says whether that is settled; what could not be read is tried again."""

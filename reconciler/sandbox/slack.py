@@ -50,6 +50,11 @@ class SlackEmulator:
         ]
         self._server = AppServer(FaultMiddleware(Starlette(routes=routes), self.faults, _render))
 
+    @property
+    def previews(self) -> list[str]:
+        """The addresses in messages that Slack fetched to show what is behind them, oldest first."""
+        return self.workspace.previews
+
     async def _post(self, request: Request) -> PlainTextResponse:
         """Take one message."""
         if request.url.path != PATH:
@@ -65,6 +70,7 @@ class SlackEmulator:
         except Refusal as refusal:
             return PlainTextResponse("rate_limited", refusal.status, refusal.headers)
         self.messages.append(message)
+        self.workspace.preview(message)
         return PlainTextResponse("ok")
 
     def start(self) -> None:

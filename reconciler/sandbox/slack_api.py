@@ -3,6 +3,8 @@
 What is not modelled: files, users of other workspaces, and every method that the program does not call.
 """
 
+import json
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,6 +21,7 @@ from reconciler.sandbox.slack_rules import TEXT_HARD, blocks_faults
 BOT, BOT_USER, TEAM = "B00000001", "U00000001", "T00000001"
 PER_MINUTE = {"chat.update": 50, "conversations.history": 50, "conversations.replies": 50, "chat.postEphemeral": 100}
 """docs.slack.dev/apis/web-api/rate-limits: tier 3 is 50 and more a minute, tier 4 is 100 and more."""
+ADDRESS = re.compile(r"https?://[^\s\"<>|]+")
 SCOPES = ("chat:write", "channels:history")
 
 
@@ -57,6 +60,7 @@ class Workspace:
     channels: dict[str, Channel] = field(default_factory=lambda: {"C00000001": Channel("C00000001", "ops")})
     users: set[str] = field(default_factory=lambda: {"U0000ADA", "U0000EVE"})
     whispers: list[JSONObject] = field(default_factory=list)
+    previews: list[str] = field(default_factory=list)
     trouble: str = ""
     window_closed: bool = False
     dislikes: Callable[[JSONObject], str] = lambda message: ""
@@ -123,6 +127,11 @@ class Workspace:
         self._last = max(self.now(), self._last + 0.0001)
         return f"{self._last:.6f}"
 
+    def preview(self, message: Mapping[str, Any]) -> None:
+        """Fetch the pages that a message names, unless it says that nobody shall; ``previews`` lists them."""
+        if message.get("unfurl_links") is not False or message.get("unfurl_media") is not False:
+            self.previews += ADDRESS.findall(json.dumps([message.get("text", ""), message.get("blocks", [])]))
+
     def pace(self, channel: Channel) -> None:
         """Let one message a second pass, and short bursts."""
         now = self.monotonic()
@@ -180,11 +189,15 @@ def _post(workspace: Workspace, given: Mapping[str, Any]) -> JSONObject:
     message = {"type": "message", "user": BOT_USER, "bot_id": BOT, "ts": workspace.stamp(), **content, **thread}
     channel.messages.append(message)
     workspace.listen(message)
+    workspace.preview(given)
     return {"channel": channel.id, "ts": message["ts"], "message": message}
 
 
 def _update(workspace: Workspace, given: Mapping[str, Any]) -> JSONObject:
-    """Replace a message: only the bot's own, only by the channel's id; metadata and blocks that are not given stay."""
+    """Replace a message: only the bot's own, only by the channel's id. What is not given stays, but blocks do not beside a new text.
+
+    Source: docs.slack.dev/reference/methods/chat.update.
+    """
     workspace.scope("chat:write")
     channel = workspace.channel(given.get("channel"))
     message = next((one for one in channel.messages if one["ts"] == given.get("ts")), None)
@@ -194,7 +207,7 @@ def _update(workspace: Workspace, given: Mapping[str, Any]) -> JSONObject:
         raise Refusal("cant_update_message")
     if workspace.window_closed:
         raise Refusal("edit_window_closed")
-    given = given if "blocks" in given else {**given, "blocks": message["blocks"]}
+    given = given if "blocks" in given or "text" in given else {**given, "blocks": message["blocks"]}
     message.update(_content(workspace, given), edited={"user": BOT_USER, "ts": f"{workspace.now():.6f}"})
     return {"channel": channel.id, "ts": message["ts"], "text": message["text"], "message": message}
 

@@ -3,13 +3,15 @@
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import sqlalchemy as sa
 
 from reconciler.daemon import cards
-from reconciler.daemon.pulls import Desk
+from reconciler.daemon.pulls import PULLS, Desk
 from reconciler.daemon.recording import recorder
 from reconciler.errors import Permanent, StoreError, Transient
 from reconciler.notify import Closed, Gone
@@ -179,6 +181,11 @@ class Site(House):
         self.forge.proposals[number] = replace(before, head=head) if before else Proposal(number, head, author, **more)
         return head
 
+    def planned(self) -> list[int]:
+        """The pull requests of which something is remembered."""
+        with self.store.transaction() as connection:
+            return sorted(connection.execute(sa.select(PULLS.c.number)).scalars())
+
     def comments(self, number: int) -> list[str]:
         return [one.body for one in self.forge.proposals[number].notes if one.author == ME]
 
@@ -321,6 +328,24 @@ class TestAPullRequest:
         site.propose(1, GOOD + thing("c"))
         site.desk.once()
         assert len(site.comments(1)) == 1
+
+    def test_that_was_closed_long_ago_is_forgotten_and_no_other(self, site: Site) -> None:
+        for number in (1, 2, 3):
+            site.propose(number, GOOD + thing("b"))
+        site.desk.once()
+        for number in (1, 3):
+            del site.forge.proposals[number]
+        site.time.now += timedelta(days=20)
+        site.propose(4, GOOD + thing("c"))
+        site.desk.once()
+        assert site.planned() == [1, 2, 3, 4]
+        with site.store.transaction() as connection:
+            connection.execute(sa.update(PULLS).where(PULLS.c.number == 3).values(source="another repository"))
+        site.time.now += timedelta(days=11)
+        site.push(GOOD, "web")
+        del site.forge.proposals[4]
+        site.desk.once()
+        assert site.planned() == [2, 3, 4]
 
     def test_with_problems_fails_with_their_places(self, site: Site) -> None:
         head = site.propose(1, thing("a", sise=2))

@@ -10,13 +10,16 @@ from threading import Event
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from reconciler.clock import Clock
 from reconciler.daemon.heads import Heads
 from reconciler.daemon.owners import Owners
+from reconciler.daemon.pulls import PULLS
 from reconciler.daemon.reception import Reception, client
 from reconciler.daemon.recording import recorder
 from reconciler.daemon.reload import heads
+from reconciler.daemon.statuses import STATUSES
 from reconciler.repositories import Signatures
 from reconciler.sandbox.forge import ME, ForgeEmulator, Proposal
 from reconciler.sandbox.remote import Remote
@@ -139,6 +142,16 @@ def test_each_forge_is_told_of_the_commits_of_its_own_repository(site: Site) -> 
     assert site.mail.forge.shown(web) == site.web.forge.shown(mail) == {}
 
 
+def test_a_status_whose_repository_nobody_wrote_down_goes_to_that_of_its_stack(site: Site) -> None:
+    mail, web = site.mail.push(GOOD), site.web.push(thing("w"))
+    site.follow()
+    with site.store.transaction() as connection:
+        connection.execute(sa.update(STATUSES).values(source=""))
+    site.reception.look()
+    until(lambda: site.mail.forge.shown(mail) and site.web.forge.shown(web), "both statuses")
+    assert site.mail.forge.shown(web) == site.web.forge.shown(mail) == {}
+
+
 def test_a_commit_that_touches_a_stack_of_another_repository_is_refused_where_the_commit_is(site: Site) -> None:
     mail = site.mail.push(GOOD)
     web = site.web.push(thing("w"))
@@ -175,6 +188,35 @@ def test_pull_requests_with_one_number_are_planned_each_in_its_repository(site: 
     assert "mem/Thing/other" not in site.mail.comments(7)[0]
     assert "mem/Thing/other" in site.web.comments(7)[0]
     assert set(site.system.objects) == {"Thing/a", "Thing/w"}, "a plan writes nothing"
+
+
+def test_a_desk_neither_shows_nor_touches_what_another_repository_planned_under_the_same_number(site: Site) -> None:
+    site.mail.push(GOOD)
+    site.web.push(thing("w"))
+    site.follow()
+    theirs = {
+        "source": "web",
+        "number": 7,
+        "head": "h",
+        "base": "b",
+        "body": "of web",
+        "state": "success",
+        "comment": "9",
+        "shown": "",
+        "at": "",
+    }
+    with site.store.transaction() as connection:
+        connection.execute(sa.insert(PULLS), theirs)
+    site.daemon.workshop.settings = site.told_to(site.mail.forge, None)
+    site.mail.propose(7, GOOD + thing("more"), client(site.daemon.workshop.settings.forges()["mail"]).refs)
+    site.reception.look()
+    until(lambda: site.mail.comments(7), "the comment")
+    site.reception.close()
+    (said,) = site.mail.comments(7)
+    assert "of web" not in said
+    with site.store.transaction() as connection:
+        (row,) = connection.execute(sa.select(PULLS).where(PULLS.c.source == "web"))
+    assert dict(row._mapping) == theirs
 
 
 def test_a_pull_request_whose_commits_would_be_refused_says_so_beside_its_plan(site: Site) -> None:

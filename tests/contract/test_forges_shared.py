@@ -24,7 +24,7 @@ from reconciler.daemon import statuses
 from reconciler.daemon.pulls import PULLS, Desk
 from reconciler.daemon.statuses import CommitStatus
 from reconciler.database import PostgresDatabase
-from reconciler.notify.forge import GitHub
+from reconciler.notify.forge import GitHub, Pull
 from reconciler.proposals import ProposalSource
 from reconciler.resource import SecretValue
 from reconciler.sandbox.forge import ME, ForgeEmulator, Proposal
@@ -273,6 +273,25 @@ def test_what_is_planned_under_a_turn_that_was_lost_meanwhile_is_neither_written
     until(lambda: site.comments(1), "the plan of the other")
 
 
+class CuttingAtTheList(Cutting):
+    """A client that loses the turn as it lists what is open."""
+
+    def pulls(self) -> list[Pull]:
+        found = super().pulls()
+        self.server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.database}'")
+        return found
+
+
+def test_nothing_is_said_of_a_pull_request_by_who_lost_the_turn_before_it_was_planned(site: Site) -> None:
+    site.propose(1, thing("a") + thing("b"))
+    given, desk = site.forge.settings(), site.desk("one")
+    cutting = CuttingAtTheList(str(given["url"]), SecretValue(str(given["token"])), str(given["repository"]))
+    cutting.server, cutting.database = site.server, site.url.rpartition("/")[2]
+    desk.forge = cutting
+    assert desk.serve(site.stop) > 1
+    assert (site.forge.statuses, site.comments(1)) == ([], [])
+
+
 def test_statuses_are_sent_by_nobody_who_lost_the_turn(site: Site) -> None:
     given, desk = site.forge.settings(), site.desk("one")
     cutting = Cutting(str(given["url"]), SecretValue(str(given["token"])), str(given["repository"]))
@@ -282,6 +301,8 @@ def test_statuses_are_sent_by_nobody_who_lost_the_turn(site: Site) -> None:
         site.owe(sign * 40, "pending")
     assert desk.serve(site.stop) > 1
     assert len(site.forge.statuses) == 1
+    with site.store.transaction() as connection:
+        assert len(list(statuses.unshown(connection))) == 3, "of the one that was sent nobody knows what else was sent meanwhile"
 
 
 def test_a_turn_that_beats_is_kept_by_who_is_busy_and_lost_by_who_is_silent(site: Site) -> None:

@@ -3,8 +3,14 @@
 import logging
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +21,7 @@ from slack_sdk.models.blocks import Block
 from reconciler.daemon.telling import sink
 from reconciler.errors import Permanent, Transient
 from reconciler.notify import Blind, Button, Closed, Gone, Notice, Place
-from reconciler.notify.slack import blocks, fallback
+from reconciler.notify.slack import SlackSink, blocks, fallback
 from reconciler.notify.slack_api import SlackBot
 from reconciler.resource import SecretValue
 from reconciler.sandbox.slack import SlackEmulator
@@ -38,6 +44,29 @@ def slack() -> Iterator[SlackEmulator]:
 def bot_of(slack: SlackEmulator, **more: Any) -> SlackBot:
     given = {**slack.bot(), **more}
     return SlackBot(SecretValue(given["bot_token"]), given["channel"], base_url=given["api_url"], timeout=2)
+
+
+@contextmanager
+def front_of(slack: SlackEmulator) -> Iterator[str]:
+    """An address in front of the emulated Slack: what is posted there arrives, and then the connection ends without an answer."""
+
+    class Front(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            names = ("Authorization", "Content-Type")
+            headers = {name: self.headers[name] for name in names if name in self.headers}
+            base = slack.bot()["api_url"].removesuffix("/api/")
+            assert httpx.post(base + self.path, content=body, headers=headers).status_code == 200
+            self.close_connection = True
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Front) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture
@@ -91,6 +120,34 @@ class TestABot:
             bot.post(NOTICE, "m1")
         assert len(slack.messages) == 1, "and it was not posted twice by a retry of the client"
         assert bot.find("m1", 0) is not None
+
+    def test_and_a_webhook_post_once_though_who_took_it_hangs_up_without_a_word(self, slack: SlackEmulator) -> None:
+        with front_of(slack) as front:
+            with pytest.raises(Transient, match="slack: cannot be reached: RemoteDisconnected"):
+                bot_of(slack, api_url=f"{front}/api/").post(NOTICE, "m1")
+            with pytest.raises(Transient, match="slack: cannot be reached: RemoteDisconnected"):
+                SlackSink(SecretValue(front + urlsplit(slack.settings()["url"]).path)).send(NOTICE)
+        assert len(slack.messages) == 2, "a second try of the client would be a second message"
+
+    def test_marks_what_it_edits_whatever_becomes_of_the_old_mark(self, slack: SlackEmulator, bot: SlackBot) -> None:
+        place = bot.post(NOTICE, "m1")
+        bot.edit(place, NOTICE, "m2")
+        assert (bot.find("m2", 0), bot.find("m1", 0)) == (place, None)
+
+    def test_takes_no_message_for_its_own_whose_metadata_is_of_another_kind(self, slack: SlackEmulator, bot: SlackBot) -> None:
+        client = WebClient(slack.bot()["bot_token"], base_url=slack.bot()["api_url"], retry_handlers=[])
+        other = {"event_type": "deployment", "event_payload": {"id": "m1"}}
+        client.api_call("chat.postMessage", json={"channel": "C00000001", "text": "x", "metadata": other})
+        assert bot.find("m1", 0) is None
+
+    def test_and_a_webhook_have_slack_fetch_no_page_that_a_notice_names(self, slack: SlackEmulator, bot: SlackBot) -> None:
+        linked = replace(NOTICE, link="https://r.example/runs/1", lines=("see https://evil.example/pixel.png",))
+        bot.post(linked, "m1")
+        SlackSink(SecretValue(slack.settings()["url"])).send(linked)
+        assert slack.previews == []
+        client = WebClient(slack.bot()["bot_token"], base_url=slack.bot()["api_url"], retry_handlers=[])
+        client.api_call("chat.postMessage", json={"channel": "C00000001", "text": "see https://evil.example/pixel.png"})
+        assert slack.previews == ["https://evil.example/pixel.png"], "it does so when it is not told otherwise"
 
     def test_shows_its_token_to_nobody(self, slack: SlackEmulator, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
@@ -214,6 +271,12 @@ class TestTheEmulator:
         client = WebClient(slack.bot()["bot_token"], base_url=slack.bot()["api_url"], retry_handlers=[])
         client.chat_update(channel=place.channel, ts=place.ts, text="y")
         assert bot.find("m1", 0) == place
+
+    def test_takes_blocks_away_when_an_edit_gives_only_text(self, slack: SlackEmulator, bot: SlackBot) -> None:
+        place = bot.post(NOTICE, "m1")
+        client = WebClient(slack.bot()["bot_token"], base_url=slack.bot()["api_url"], retry_handlers=[])
+        client.chat_update(channel=place.channel, ts=place.ts, text="y")
+        assert slack.messages[0]["blocks"] == []
 
     def test_keeps_channels_apart(self, slack: SlackEmulator, bot: SlackBot) -> None:
         slack.workspace.channels["C00000009"] = Channel("C00000009", "other")

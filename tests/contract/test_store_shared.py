@@ -2,7 +2,7 @@
 
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from threading import Event
@@ -16,12 +16,13 @@ from reconciler.daemon import cards, lean
 from reconciler.daemon.incidents import Found, Part, Sort
 from reconciler.daemon.outbox import Outbox
 from reconciler.database import PostgresDatabase
+from reconciler.driver import Status
 from reconciler.errors import Problem, StoreError, Transient, TurnLost
 from reconciler.notify import Notice
-from reconciler.plan import Applied, Plan
+from reconciler.plan import Applied, Plan, Stuck
 from reconciler.report import Report, Verdict
 from reconciler.settings import State
-from reconciler.state import Owed, Store
+from reconciler.state import Owed, Recorded, Store
 from tests.postgres import PASSWORD, PostgresServer
 from tests.unit.core.memory import NOW, Bench, FakeTime, mem, thing
 
@@ -239,6 +240,46 @@ def test_a_trouble_that_all_daemons_meet_at_once_is_one_card(url: SecretStr) -> 
         assert len(cards.unshown(connection)) == 1
     for one in stores:
         one.close()
+
+
+def unseen_by(stack: str) -> Report:
+    stuck = Stuck(mem(f"{stack}-a"), Status.BLOCKED, "mem cannot be seen: refused", unknown=True)
+    plan = Plan(stack, "c1", stuck=(stuck,)).sealed()
+    return Report(stack, "c1", "a commit", Verdict.PENDING, NOW, NOW, plan, plan)
+
+
+@pytest.mark.parametrize(
+    "meet",
+    [
+        lambda connection, stack: cards.record(connection, unseen_by(stack), Recorded(1, "", ())),
+        lambda connection, stack: cards.tell(connection, stack, [Found("source", Sort.SOURCE, Part("down"))], [Sort.SOURCE], NOW),
+    ],
+    ids=["a pass", "a look"],
+)
+def test_who_meets_a_trouble_while_another_writes_of_it_waits_and_adds_to_the_same_card(
+    url: SecretStr, postgres: PostgresServer, meet: Callable[[sa.Connection, str], None]
+) -> None:
+    first, second = Store(State(url=url)), Store(State(url=url))
+
+    def late() -> None:
+        with second.transaction() as connection:
+            meet(connection, "web")
+
+    def waits() -> bool:
+        return bool(postgres.execute(f"SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = '{name}'"))
+
+    name, thread = shared(first).url.database, threading.Thread(target=late)
+    with first.transaction() as connection:
+        meet(connection, "mail")
+        thread.start()
+        while thread.is_alive() and not waits():
+            thread.join(timeout=0.05)
+    thread.join(timeout=10)
+    with first.transaction() as connection:
+        (card,) = cards.unshown(connection)
+    assert sorted(card.incident.parts) == ["mail", "web"]
+    first.close()
+    second.close()
 
 
 def test_a_daemon_that_is_frozen_in_mid_transaction_keeps_nobody_waiting_for_long(url: SecretStr) -> None:

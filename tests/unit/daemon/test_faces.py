@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
 
 from reconciler.daemon import news
-from reconciler.daemon.faces import PARTS, SHOWN, card, note, pieces
-from reconciler.daemon.incidents import Incident, Step, merge
+from reconciler.daemon.faces import ACKNOWLEDGE, ADOPT, APPROVE, FIX, LOOK, MOST, PARTS, PLAN, SHOWN, card, note, pieces, seen
+from reconciler.daemon.incidents import Incident, Part, Sort, Step, merge
 from reconciler.driver import Action, Cause, Change, Evidence, FieldDiff, Health, Level, Outcome, Status
 from reconciler.errors import Problem
 from reconciler.notify import Notice
@@ -139,3 +139,75 @@ def test_a_long_text_to_copy_is_given_in_parts_that_join_to_the_whole(code: str)
 
 def test_each_part_is_shown_whole() -> None:
     assert SHOWN <= CODE
+
+
+def incident(sort: Sort, *, key: str = "key", closed: bool = False, **parts: Part) -> Incident:
+    return Incident(key, sort, parts, NOW, NOW, NOW + timedelta(hours=3) if closed else None, id=7)
+
+
+def actions(one: Incident) -> list[str]:
+    return [button.action for button in card(one).buttons]
+
+
+class TestACard:
+    def test_offers_what_can_be_done_while_it_is_open_and_nothing_when_it_is_over(self) -> None:
+        drift = Part("", {"dns/Record/a": "~ a"}, digest="d" * 64)
+        for part, offered in (
+            (drift, [PLAN, ACKNOWLEDGE]),
+            (replace(drift, fix=True), [PLAN, FIX, ACKNOWLEDGE]),
+            (replace(drift, adopt=("dns/Record/a",)), [PLAN, ACKNOWLEDGE, ADOPT]),
+        ):
+            assert actions(incident(Sort.DRIFT, mail=part)) == offered
+            assert actions(incident(Sort.DRIFT, mail=part, closed=True)) == []
+        held = Part("1 deletion", {"a": "- a"}, digest="d" * 64)
+        assert actions(incident(Sort.HELD, mail=held)) == [PLAN, APPROVE]
+        for sort in (Sort.UNSEEN, Sort.FAILED, Sort.UNHEALTHY, Sort.STUCK):
+            assert actions(incident(sort, mail=drift)) == [PLAN, LOOK]
+        for sort in (Sort.SOURCE, Sort.REJECTED, Sort.COMMIT, Sort.ENDED, Sort.FLAPPING, Sort.REWRITTEN, Sort.LEFT):
+            assert actions(incident(sort, mail=drift)) == []
+
+    def test_whose_buttons_are_pressed_is_known_by_its_plan_and_its_resources(self) -> None:
+        part = Part("", {"a": "~ a"}, digest="d" * 64)
+        others = (replace(part, digest="e" * 64), replace(part, items={"b": "~ b"}), replace(part, items={"a": "~ a", "b": "~ b"}))
+        assert len({seen(incident(Sort.DRIFT, mail=one)) for one in (part, *others)}) == 4
+        assert seen(incident(Sort.DRIFT, mail=replace(part, run=9, waits=("c",)))) == seen(incident(Sort.DRIFT, mail=part))
+
+    def test_says_what_waits_each_once_and_what_people_did_about_it(self) -> None:
+        one = incident(
+            Sort.UNSEEN, key="unseen:vault", mail=Part("refused", {"a": "a"}, waits=("x", "y")), web=Part("refused", waits=("y",))
+        )
+        assert card(replace(one, said=("acknowledged by ada",))).lines == (
+            "refused",
+            "mail: 1 resource unknown",
+            "2 resources wait for it",
+            "acknowledged by ada",
+        )
+        assert card(one).title == "vault cannot be seen"
+
+    def test_of_what_is_not_healthy_counts_nobody_twice_that_each_cause_counts_already(self) -> None:
+        part = Part("", {"a": "a (1 other waits for it): down"}, waits=("x",))
+        assert card(incident(Sort.UNHEALTHY, mail=part)).lines == ("a (1 other waits for it): down",)
+
+    def test_says_how_to_let_a_plan_pass_as_long_as_it_may(self) -> None:
+        held = Part("1 deletion is more than the budget", {"a": "- a"}, digest="d" * 64)
+        assert card(incident(Sort.HELD, mail=held)).lines == (held.about, f"to let it pass: reconciler approve {'d' * 12}", "- a")
+        assert card(incident(Sort.HELD, mail=held, closed=True)).lines == (held.about, "- a")
+
+    def test_says_how_much_of_a_long_list_it_leaves_out(self) -> None:
+        part = Part("vault", {f"{number}": f"line {number}" for number in range(MOST + 3)})
+        assert card(incident(Sort.FAILED, mail=part)).lines[-2:] == (f"line {MOST - 1}", "and 3 more")
+
+    def test_that_is_over_is_green_and_says_how_long_it_lasted(self) -> None:
+        part = Part("vault", {"a": "a: 403"})
+        over = card(incident(Sort.FAILED, mail=part, closed=True))
+        assert (over.title, over.level, over.context) == ("over: 1 write to vault failed", "ok", ("lasted 3 h",))
+        now = card(incident(Sort.FAILED, mail=part))
+        assert (now.title, now.level, now.context) == ("1 write to vault failed", "error", ("since 2026-04-01 12:00 UTC",))
+
+    def test_of_an_event_is_never_over_because_it_never_lasted(self) -> None:
+        event = replace(incident(Sort.DRIFT, mail=Part("", {"a": "~ a"}), closed=True), event=True, times=3)
+        assert (card(event).title, card(event).level, card(event).context) == ("drift in 1 resource", "warning", ("3 times",))
+
+    def test_leads_to_its_newest_part(self) -> None:
+        one = incident(Sort.COMMIT, mail=Part("x", run=3), web=Part("x", run=9), blog=Part("x", run=5))
+        assert card(one, lambda part, stack: f"https://r.example/{stack}/{part.run}").link == "https://r.example/web/9"

@@ -9,6 +9,7 @@ from reconciler.daemon.heads import DirectoryHead, GitHead, Head, Heads
 from reconciler.daemon.owners import Owners
 from reconciler.desired import Desired
 from reconciler.errors import InputError, SourceError
+from reconciler.settings import SINGLE
 from reconciler.source import GitSource, Revision
 from tests.unit.core.memory import CATALOG, STACK, TODAY, thing
 from tests.unit.test_source import Upstream
@@ -371,6 +372,10 @@ class TestOwners:
         assert after.follow(frozenset({"two", "new"})) == {"one": ["mail", "web"], "empty": []}
         assert after.follow(frozenset({"two", "new"})) == {}
         assert Owners(tmp_path / "stacks.json").follow(frozenset({"two", "new"})) == {}
+
+    def test_a_repository_that_people_are_told_of_by_name_is_its_own_and_a_stack_nobody_claimed_is_nobodys(self) -> None:
+        owners = Owners()
+        assert [owners.of(name) for name in ("repository web", SINGLE, "repositories")] == ["web", SINGLE, ""]
 
     def test_the_file_of_an_older_version_is_understood(self, tmp_path: Path) -> None:
         (tmp_path / "stacks.json").write_text('{"stacks": "one", "mail": "two"}')

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.daemon.incidents import QUIET, Found, Incident, Part, Sort, merge, spell
+from reconciler.daemon.incidents import MOST_NOTED, QUIET, Found, Incident, Part, Sort, merge, spell
 
 NOW = datetime(2026, 4, 1, 12, tzinfo=UTC)
 
@@ -65,6 +65,49 @@ def test_a_drift_whose_system_cannot_be_seen_stays_open() -> None:
     assert what == ["over", "over"]
 
 
+def test_what_is_unseen_because_of_another_system_now_is_over_for_the_first() -> None:
+    _, known = after([], "mail", unseen("a"))
+    what, known = after(known, "mail", unseen("a", target="k8s"), unknown=("a",))
+    assert what == ["opened", "over"]
+    assert [one.key for one in known if one.open] == ["unseen:k8s"]
+
+
+def test_what_cannot_be_judged_stands_behind_what_was_found_and_in_no_older_words() -> None:
+    _, known = after([], "mail", drift("a", "b", "c"))
+    found = Found("drift:mail", Sort.DRIFT, Part("", {"c": "c: differs", "b": "b: differs otherwise"}))
+    _, known = after(known, "mail", found, unknown=("a", "b"))
+    assert list(known[0].parts["mail"].items.items()) == [("c", "c: differs"), ("b", "b: differs otherwise"), ("a", "a: differs")]
+
+
+def test_another_plan_is_said_and_what_only_the_card_shows_is_not() -> None:
+    found = Found("held:mail", Sort.HELD, Part("1 deletion", {"a": "- a"}, digest="d" * 64, revision="c1", run=1))
+    _, known = after([], "mail", found)
+    for part, what, lines in (
+        (replace(found.part, run=2), None, ()),
+        (replace(found.part, revision="c2"), "refreshed", ()),
+        (replace(found.part, hurt={"x": "x: down"}), "refreshed", ()),
+        (replace(found.part, waits=("x",)), "refreshed", ()),
+        (replace(found.part, fix=True), "refreshed", ()),
+        (replace(found.part, digest="e" * 64), "changed", (f"the plan is another one now: {'e' * 12}",)),
+        (replace(found.part, digest="", about="2 deletions"), "refreshed", ()),
+    ):
+        steps = merge("mail", known, [replace(found, part=part)], NOW)
+        assert [(step.what, step.lines) for step in steps] == ([(what, lines)] if what else [])
+
+
+def test_a_long_list_of_what_came_is_cut_in_the_thread_and_says_so() -> None:
+    _, known = after([], "mail", drift("z"))
+    (step,) = merge("mail", known, [drift("z", *(f"a{number:02}" for number in range(MOST_NOTED + 2)))], NOW)
+    assert (len(step.lines), step.lines[-1]) == (MOST_NOTED + 1, "and 2 more")
+
+
+def test_of_two_incidents_of_one_key_the_newer_counts_in_whatever_order_they_are_kept() -> None:
+    _, known = after([], "mail", unseen("a"))
+    _, known = after(known, "mail", minutes=1)
+    _, known = after(known, "mail", unseen("a"), minutes=300)
+    assert merge("mail", known[::-1], [unseen("a")], NOW + timedelta(minutes=301)) == []
+
+
 def test_a_trouble_that_comes_back_soon_opens_the_same_card_again_and_later_another() -> None:
     _, known = after([], "mail", unseen("a"))
     _, known = after(known, "mail", minutes=1)
@@ -73,6 +116,15 @@ def test_a_trouble_that_comes_back_soon_opens_the_same_card_again_and_later_anot
     _, known = after(known, "mail", minutes=3)
     what, known = after(known, "mail", unseen("a"), minutes=4 + QUIET.total_seconds() / 60)
     assert (what, len(known)) == (["opened"], 2)
+
+
+def test_a_trouble_that_is_back_begins_anew_with_who_has_it_and_with_nothing_said_about_it() -> None:
+    _, known = after([], "mail", unseen("a"))
+    _, known = after(known, "web", unseen("w"))
+    _, known = after([replace(known[0], said=("acknowledged by ada",))], "mail", minutes=1)
+    _, known = after(known, "web", minutes=2)
+    what, known = after(known, "mail", unseen("a"), minutes=3)
+    assert (what, list(known[0].parts), known[0].said) == (["again"], ["mail"], ())
 
 
 def test_drift_that_is_repaired_at_once_is_over_at_once_and_counted_when_it_comes_again() -> None:

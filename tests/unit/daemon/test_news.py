@@ -44,6 +44,17 @@ def test_a_commit_that_converged_is_told_with_what_it_changed(house: House) -> N
     assert notice.context[2].startswith("trace ")
 
 
+def test_a_card_leads_to_the_page_of_the_newest_pass_that_it_is_about(house: House) -> None:
+    house.daemon.outbox.address = lambda part, stack: f"https://r.example/{stack}/{part.run}"
+    house.daemon.accept(commit("c1", mail=GOOD, web=thing("w")))
+    house.passes(2)
+    house.told()
+    (notice,) = house.mailbox.got
+    runs = {row["stack"]: row["id"] for row in house.store.runs()}
+    newest = max(runs, key=lambda stack: runs[stack])
+    assert (notice.title, notice.link) == ("2 stacks converged", f"https://r.example/{newest}/{runs[newest]}")
+
+
 def test_a_look_that_finds_everything_well_is_no_news(house: House) -> None:
     begin(house)
     assert [step(house) for _ in range(3)] == [[], [], []]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.daemon.ranking import ranked
+from reconciler.daemon.ranking import consequences, ranked
 from reconciler.graph import build
 from reconciler.resource import ResourceId
 from tests.unit.core.memory import degraded, mem, resource
@@ -40,3 +40,23 @@ def test_each_is_told_once_and_a_cause_before_what_it_caused(
     roots = [id for id in told if " depends on " not in lines[id]]
     sizes = [sum(1 for one in above if ResourceId.parse(id) in above[one]) for id in roots]
     assert sizes == sorted(sizes, reverse=True), "the widest reach comes first"
+
+
+def test_who_waits_for_what_a_cause_has_made_sick_waits_for_the_cause_too() -> None:
+    sick = {mem(name): degraded() for name in "ab"}
+    lines = ranked(sick, {mem("b"): [mem("a")]}, {mem("b"): [mem("w")]})
+    assert list(lines) == ["mem/Thing/a", "mem/Thing/b"]
+    assert lines["mem/Thing/a"].startswith("mem/Thing/a (2 others wait for it): ")
+
+
+def test_what_has_two_causes_is_told_with_the_one_of_the_widest_reach() -> None:
+    sick = {mem(name): degraded() for name in "abx"}
+    lines = ranked(sick, {mem("x"): [mem("a"), mem("b")]}, {mem("b"): [mem("w")]})
+    assert list(lines) == ["mem/Thing/b", "mem/Thing/x", "mem/Thing/a"]
+    assert lines["mem/Thing/x"].endswith("; depends on mem/Thing/b")
+
+
+def test_what_a_cause_that_was_told_already_has_made_sick_is_its_consequence_and_the_cause_is_not() -> None:
+    sick = {mem(name): degraded() for name in "abcd"}
+    above = {mem("b"): [mem("a")], mem("c"): [mem("b")], mem("d"): [mem("x")]}
+    assert list(consequences(sick, above, [mem("a"), mem("b")])) == [(mem("c"), mem("b"))]

@@ -1,22 +1,27 @@
 """Telling people: whatever is cut, killed or refused in between, one incident is one message, and each note stands below it once."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.daemon import cards
-from reconciler.daemon.incidents import Found, Part, Sort
+from reconciler.daemon.incidents import Found, Part, Sort, Step
 from reconciler.daemon.outbox import Outbox
+from reconciler.daemon.telling import outbox as made_of
 from reconciler.errors import Permanent, Transient
 from reconciler.notify import Blind, Closed, Gone, Notice, Place
+from reconciler.settings import Settings
 from reconciler.state import Store
+from reconciler.tables import OUTBOX
 from tests.unit.core.memory import FakeTime
 
 
@@ -214,6 +219,40 @@ class TestACard:
         assert site.wall.top() == ["1 write to vault failed"] * 5
 
 
+def test_is_worth_a_message_when_the_plan_is_another_or_somebody_did_something_about_it(site: Site) -> None:
+    plain = Plain()
+    site.outbox.sink = plain
+    held = Found("held:mail", Sort.HELD, Part("1 deletion", {"a": "- a"}, digest="d" * 64))
+    site.find("mail", held)
+    site.flush()
+    site.find("mail", replace(held, part=replace(held.part, digest="e" * 64)))
+    site.flush()
+    assert plain.got == ["1 change is held by the guard"] * 2, "who approves the first plan would be refused"
+    with site.store.transaction() as connection:
+        (incident,) = cards.known(connection, site.time.now)
+        cards.save(connection, Step(replace(incident, said=("approved by ada",)), "changed"))
+    site.flush()
+    assert plain.got == ["1 change is held by the guard"] * 3
+
+
+def test_what_a_newer_version_wrote_of_an_incident_is_read_by_an_older_one(site: Site) -> None:
+    site.find("mail", failed("a"))
+    with site.store.transaction() as connection:
+        payload = json.loads(connection.execute(sa.select(cards.CARDS.c.payload)).scalar_one())
+        payload["parts"]["mail"]["more"] = "of another version"
+        connection.execute(sa.update(cards.CARDS).values(payload=json.dumps(payload)))
+    site.flush()
+    assert site.wall.top() == ["1 write to vault failed"]
+
+
+def test_an_event_that_names_its_commit_is_the_same_however_late_it_is_met_again(site: Site) -> None:
+    for _ in range(2):
+        site.find("mail", Found("commit:c1", Sort.COMMIT, Part("1 to create", {"x": "+ x"}), lasting=False))
+        site.settle()
+        site.time.now += timedelta(days=2)
+    assert site.wall.top() == ["converged: 1 to create"]
+
+
 def test_two_programs_in_one_channel_never_take_each_others_cards_for_their_own(site: Site) -> None:
     marks = set()
     for instance in ("home", "office"):
@@ -269,6 +308,7 @@ class TestTheDebounce:
         site.flush()
         site.store.close()
         assert site.wall.top() == ["1 write to vault failed"]
+        assert site.wall.notes() == ["a: more"], "the note waited for its card"
 
     def test_keeps_nobody_waiting_for_a_clock_that_was_set_back(self, tmp_path: Path) -> None:
         site = Site(tmp_path, debounce=30)
@@ -315,6 +355,27 @@ class TestALostAnswer:
         site.flush()
         site.settle()
         assert site.wall.notes() == ["a: more"]
+
+    def test_of_a_card_that_somebody_had_deleted_is_looked_for_too(self, site: Site) -> None:
+        site.find("mail", failed("a"))
+        site.flush()
+        site.wall.messages.clear()
+        site.find("mail", failed("a", "b"))
+        site.wall.faults = ["", "cut"]
+        site.flush()
+        site.find("mail")
+        site.settle()
+        assert site.wall.top() == ["over: 2 writes to vault failed"]
+
+    def test_is_not_taken_for_that_of_an_earlier_incident_of_the_same_name(self, site: Site) -> None:
+        site.find("mail", failed("a"))
+        site.find("mail")
+        site.time.now += timedelta(hours=2)
+        site.find("mail", failed("b"))
+        site.wall.faults = ["", "lost"]
+        site.flush()
+        site.settle()
+        assert site.wall.top() == ["over: 1 write to vault failed", "1 write to vault failed"]
 
     def test_may_be_told_twice_where_the_board_may_not_be_searched(self, site: Site, caplog: pytest.LogCaptureFixture) -> None:
         site.wall.searchable = False
@@ -365,6 +426,22 @@ class TestAWayThatIsShut:
         assert len(site.wall.top()) == 1
         assert len(site.wall.notes()) == cards.WAITING
 
+    def test_loses_no_note_of_one_card_for_those_of_others(self, site: Site) -> None:
+        stacks = [f"s{number}" for number in range(cards.WAITING + 5)]
+        for stack in stacks:
+            site.find(stack, failed(stack, stack=stack))
+        site.settle()
+        assert site.wall.notes() == [f"{stack}: more" for stack in stacks]
+
+    def test_says_since_when(self, site: Site) -> None:
+        site.find("mail", failed("a"))
+        site.wall.faults = ["shut", "shut"]
+        site.flush()
+        (first,) = site.conditions()
+        site.time.now += timedelta(minutes=15)
+        site.flush()
+        assert site.conditions() == [first]
+
 
 def test_what_is_over_and_was_told_is_forgotten_after_a_month_and_what_was_not_is_not(site: Site) -> None:
     site.find("mail", failed("a"))
@@ -377,7 +454,20 @@ def test_what_is_over_and_was_told_is_forgotten_after_a_month_and_what_was_not_i
     site.find("blog", failed("b", stack="blog"))
     with site.store.transaction() as connection:
         kept = [card.incident.key for number in range(1, 4) if (card := cards.find(connection, number)) is not None]
+        notes = [(row.key.split(":")[1], bool(row.sent)) for row in connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id))]
+    assert notes == [("2", False), ("2", False), ("3", False)], "what was sent goes with it, and what was not stays"
     assert kept == ["failed:web:vault", "failed:blog:vault"]
+
+
+def test_what_goes_on_for_months_is_not_forgotten(site: Site) -> None:
+    site.find("mail", failed("a"))
+    site.settle()
+    site.time.now += timedelta(days=90)
+    site.find("web", failed("w", stack="web"))
+    site.settle()
+    site.find("mail")
+    site.settle()
+    assert site.wall.top() == ["over: 1 write to vault failed", "1 write to vault failed"]
 
 
 FAULTS = st.sampled_from(["", "", "", "lost", "busy", "cut", "killed", "killed-before", "shut", "bad"])
@@ -422,3 +512,29 @@ def test_what_is_due_by_the_calendar_ends_nothing_when_it_has_a_bug(site: Site, 
     site.flush()
     assert site.wall.top() == ["1 write to vault failed"]
     assert "bug: what is due today is not told" in caplog.text
+
+
+class TestTheWayOutOfTheSettings:
+    def made(self, site: Site, **notify: Any) -> Outbox:
+        return made_of(Settings.model_validate({"instance": "home", "notify": notify}), site.store, site.time.clock())
+
+    def test_that_speaks_keeps_the_pace_of_slack_and_waits_for_what_may_be_over(self, site: Site) -> None:
+        for way in (
+            {"slack": {"bot_token": "xoxb-x", "channel": "C00000001"}},
+            {"slack_webhook": "https://hooks.slack.example/services/T/B/x"},
+        ):
+            one = self.made(site, debounce=45, **way)
+            assert (one.debounce, one.name, one.instance) == (45, "slack", "home")
+            assert one.pace >= 60 / 50, "fifty edits a minute"
+
+    def test_that_is_the_log_holds_nothing_back(self, site: Site) -> None:
+        one = self.made(site, debounce=45)
+        assert (one.pace, one.debounce, one.name) == (0.0, 0.0, "log")
+
+    def test_counts_the_hour_of_the_digest_in_utc(self, site: Site) -> None:
+        asked = []
+        site.store.drifts = lambda *_: asked.append(True) or []  # type: ignore[method-assign]  # only whether it is asked counts
+        one = self.made(site, digest_hour=7)
+        for hour in (6, 7):
+            one.before(datetime(2026, 4, 1, hour, 30, tzinfo=UTC).astimezone(timezone(timedelta(hours=5))))
+            assert bool(asked) is (hour == 7)
