@@ -709,12 +709,27 @@ class TestMailRoundtrip:
         assert not self.run(self.driver(world), scope(), timeout=1.6).ok
         late.join()
 
+    def test_a_message_that_another_run_still_waits_for_is_left_to_it(self, world: ProbeEmulator) -> None:
+        """A plan beside the daemon runs the same probes, in the same mailbox, at the same time."""
+        box = world.store.boxes["canary@example.org"] = Marks()
+        assert self.run(self.driver(world), scope()).ok
+        probe, until, _ = box.seen.rsplit("-", 2)
+        assert 0 < int(until) / 1000 - time.time() <= 5
+        hour = 3600 * 1000
+        tokens = {"waits": f"{int(until) + 60_000}-0a", "is over": f"{int(until) - hour}-0b", "another clock": f"{int(until) + hour}-0c"}
+        for words, token in tokens.items():
+            world.store.deliver("canary@example.org", f"Subject: {words}\r\nX-Reconciler-Probe: {probe}-{token}\r\n\r\n".encode())
+        assert self.run(self.driver(world), scope()).ok
+        assert [one.header("subject") for one in box] == ["waits"]
+        assert not box[0].flags
+
     def test_a_mailbox_that_keeps_what_is_to_go_is_said(self, world: ProbeEmulator) -> None:
         world.store.keeping = True
-        found = self.run(self.driver(world), scope())
+        found = self.run(self.driver(world), scope(), timeout=1)
         words = "mail.example.org:993 does not let this account delete the messages of this probe; give it the right to"
         assert found == Health(Level.DEGRADED, words)
-        writes = world.faults.writes
+        writes, over = world.faults.writes, threading.Event()
+        over.wait(1)
         assert not self.run(self.driver(world), scope()).ok
         assert world.faults.writes == writes, "nothing more is sent that could not be deleted"
 
