@@ -260,3 +260,67 @@ def test_a_rule_for_a_name_that_an_action_of_somebody_else_uses_as_well_stays_fo
     assert routes_live(after) == [{"names": ["a.example", "b.example"], "backend": "web"}]
     assert route_fields(wanted, after) == {}, "what is there already is not written again"
     assert rule in (item | route_fields([], item))["ha_acls"]["item"]
+
+
+def by_hand(*rules: dict[str, str], **action: str) -> dict[str, Any]:
+    """A frontend with one action that sends to ``web``, and access rules."""
+    return {
+        "ha_acls": {"item": list(rules)},
+        "a_actionitems": {"item": [{"action": "use_backend", "use_backendbackend": "web", "acl": "one", **action}]},
+    }
+
+
+def test_a_rule_that_bears_the_name_of_ours_does_not_let_more_through_our_route() -> None:
+    item = by_hand({"name": "sni_web", "expression": "ssl_sni_matches", "value": "other.example"}, acl="gone")
+    after = item | route_fields([Route(names=("a.example",), backend="web")], item)
+    assert routes_live(after) == [{"names": ["a.example"], "backend": "web"}]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pytest.param(by_hand(), id="an action whose rule is not there"),
+        pytest.param(by_hand({"name": "one", "expression": "ssl_sni_matches", "value": "a", "not": "yes"}), id="every name but one"),
+        pytest.param(by_hand({"name": "one", "expression": "ssl_sni_matches", "value": "a", "casesensitive": "yes"}), id="one spelling"),
+        pytest.param(by_hand({"name": "one", "expression": "ssl_sni_ends_with", "value": "evil.example"}), id="the end of a label"),
+        pytest.param(
+            by_hand(
+                {"name": "one", "expression": "ssl_sni_matches", "value": "a.example"},
+                {"name": "one", "expression": "source_ip", "value": "192.0.2.0/24"},
+            ),
+            id="a name or an address",
+        ),
+        pytest.param(by_hand({"name": "one", "expression": "ssl_sni_matches", "value": "a"}, action="http-request_deny"), id="a refusal"),
+    ],
+)
+def test_what_a_route_cannot_say_is_no_route_and_stays_where_it_stands(item: Any) -> None:
+    assert routes_live(item) == []
+    after = item | route_fields([Route(names=("b.example",), backend="mail")], item)
+    assert routes_live(after) == [{"names": ["b.example"], "backend": "mail"}]
+    for key, old in item.items():
+        assert after[key]["item"][: len(old["item"])] == old["item"]
+    assert after | route_fields([], after) == item | {"ha_acls": item["ha_acls"] if item["ha_acls"]["item"] else ""}
+
+
+def test_routes_are_written_where_the_first_of_them_stood_because_the_first_that_holds_wins() -> None:
+    before = {"name": "before", "expression": "source_ip", "value": "192.0.2.1"}
+    behind = {"name": "behind", "expression": "source_ip", "value": "192.0.2.2"}
+    first, last = ({"action": "tcp-request_content_reject", "acl": one["name"]} for one in (before, behind))
+    ours = {"name": "one", "expression": "ssl_sni_matches", "value": "A.example", "note": "theirs"}
+    action = {"action": "use_backend", "use_backendbackend": "web", "acl": "one"}
+    item = {"ha_acls": {"item": [before, ours, behind]}, "a_actionitems": {"item": [first, action, last]}}
+    assert routes_live(item) == [{"names": ["a.example"], "backend": "web"}]
+    after = item | route_fields([Route(names=("b.example",), backend="web"), Route(names=("c.example",), backend="mail")], item)
+    actions = after["a_actionitems"]["item"]
+    assert [one.get("use_backendbackend") for one in actions] == [None, "web", "mail", None]
+    assert (actions[0], actions[-1]) == (first, last)
+    assert (after["ha_acls"]["item"][0], after["ha_acls"]["item"][-1]) == (before, behind)
+
+
+def test_fields_of_a_route_that_no_spec_owns_stay() -> None:
+    item = route_fields([Route(names=("a.example",), backend="web")], {})
+    item["ha_acls"]["item"][0]["casesensitive"] = ""
+    item["a_actionitems"]["item"][0]["note"] = "by hand"
+    after = route_fields([Route(names=("a.example", "b.example"), backend="web")], item)
+    assert after["ha_acls"]["item"][0] == item["ha_acls"]["item"][0]
+    assert after["a_actionitems"]["item"] == item["a_actionitems"]["item"]
