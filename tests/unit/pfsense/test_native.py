@@ -324,3 +324,74 @@ def test_fields_of_a_route_that_no_spec_owns_stay() -> None:
     after = route_fields([Route(names=("a.example", "b.example"), backend="web")], item)
     assert after["ha_acls"]["item"][0] == item["ha_acls"]["item"][0]
     assert after["a_actionitems"]["item"] == item["a_actionitems"]["item"]
+
+
+def forward(**fields: Any) -> dict[str, Any]:
+    """A forward as config.xml has it."""
+    side = {"network": "wanip", "port": "25"}
+    return {
+        "interface": "wan",
+        "protocol": "tcp",
+        "destination": side,
+        "target": "10.0.0.1",
+        "local-port": "25",
+        "descr": "by hand",
+    } | fields
+
+
+def test_a_forward_without_a_link_has_nothing_to_do_with_the_rules_of_others_that_have_none() -> None:
+    """pfSense writes the empty tag for rules and forwards alike."""
+    others = [{"associated-rule-id": "", "type": "pass", "interface": "wan", "descr": "NAT by hand"}]
+    config = empty() | {"nat": {"rule": [forward(**{"associated-rule-id": ""})]}, "filter": {"rule": list(others)}}
+    (found,) = BY_NAME["PortForward"].all(snapshot_of(config))
+    assert found.kind.live(found.item, snapshot_of(config))["pass_rule"] is False
+    edit(config, deletes_for(found, snapshot_of(config)))
+    assert (config["nat"]["rule"], config["filter"]["rule"]) == ([], others)
+
+
+def test_a_forward_that_pf_passes_without_a_rule_gets_one_of_its_own() -> None:
+    config = empty() | {"nat": {"rule": [forward(**{"associated-rule-id": "pass"})]}}
+    _, config = written("PortForward", {"port": "25", "target": "10.0.0.1"}, config)
+    mark = Mark("test/unit", "PortForward", "it")
+    assert [one["associated-rule-id"] for one in (*config["nat"]["rule"], *config["filter"]["rule"])] == [link_id(mark)] * 2
+
+
+@pytest.mark.parametrize(("fields", "port"), [({"port": "2000-2010", "target_port": "3000"}, "3000-3010"), ({"port": "25"}, "25")])
+def test_a_linked_rule_passes_what_the_forward_translates(fields: Any, port: str) -> None:
+    _, config = written("PortForward", {**fields, "target": "10.0.0.1", "disabled": True})
+    (rule,) = config["filter"]["rule"]
+    assert rule["destination"] == {"address": "10.0.0.1", "port": port}
+    assert (rule["statetype"], rule["disabled"]) == ("keep state", "")
+    assert 2_000_000_000 <= int(rule["tracker"]) < 2**32, "no time of these days, which pfSense gives, is as large"
+
+
+def test_a_range_that_the_gui_wrote_with_a_colon_is_the_same_range() -> None:
+    side, link = {"network": "wanip", "port": "2000:2010"}, {"associated-rule-id": "nat_1"}
+    rule = {"type": "pass", "interface": "wan", "ipprotocol": "inet", "protocol": "tcp", "source": {"any": ""}, "descr": "NAT by hand"}
+    config = empty() | {"nat": {"rule": [forward(**{"destination": side, "local-port": "3000"}, **link)]}}
+    for port, whole in (("3000-3010", True), ("3000:3010", True), ("3000-3009", "edited"), ("3000", "edited")):
+        config["filter"] = {"rule": [rule | link | {"destination": {"address": "10.0.0.1", "port": port}}]}
+        (found,) = BY_NAME["PortForward"].all(snapshot_of(config))
+        live = found.kind.live(found.item, snapshot_of(config))
+        assert (live["port"], live["pass_rule"]) == ("2000-2010", whole), port
+
+
+def test_forwards_of_one_name_in_two_stacks_have_rules_of_their_own() -> None:
+    assert link_id(MARK) != link_id(Mark("test/other", "Alias", "x"))
+
+
+def test_what_a_check_of_another_sort_would_need_is_neither_seen_nor_written() -> None:
+    pool = {"name": "it", "check_type": "none", "monitor_uri": "/alive", "monitor_domain": "example.org", "ha_servers": ""}
+    config = empty()
+    config["installedpackages"]["haproxy"]["ha_pools"] = {"item": [pool]}
+    spec, config = written("HAProxyBackend", {"check": "none"}, config)
+    (found,) = BY_NAME["HAProxyBackend"].all(snapshot_of(config))
+    assert found.kind.live(found.item, snapshot_of(config)) == spec.canonical(lambda ref: "")
+    assert (found.item["monitor_uri"], found.item["monitor_domain"]) == ("/alive", "example.org")
+
+
+def test_words_of_a_server_that_only_begin_like_ours_are_left_as_they_are() -> None:
+    for words in ("send-proxy-v2-ssl port", "port http", "check-send-proxy"):
+        server = {"name": "n1", "address": "10.0.0.1", "port": "25", "advanced": words}
+        live = BY_NAME["HAProxyBackend"].live({"name": "it", "ha_servers": {"item": [server]}}, Snapshot("", {}, {}, {}))["servers"][0]
+        assert (live["send_proxy"], live["check_port"], live["advanced"]) == ("none", None, words)
