@@ -123,7 +123,7 @@ def check_mail(network: Network, spec: Mail) -> str:
 def check_certificate(spec: Mail, end: datetime) -> str:
     """Check how long a certificate is still valid."""
     days = (end - datetime.now(UTC)).days
-    if days < spec.min_days_left or days < 0:
+    if days < spec.min_days_left:
         ends = f"ended on {end:%Y-%m-%d}" if days < 0 else f"ends on {end:%Y-%m-%d}, in {days} days; {spec.min_days_left} are wanted"
         raise CheckFailed(f"{spec.where}: the certificate {ends}")
     return f"certificate until {end:%Y-%m-%d}"

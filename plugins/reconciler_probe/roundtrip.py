@@ -1,12 +1,14 @@
 """The round trip of a mail: in by SMTP, out by IMAP, deleted again. Passwords are revealed in the expression that sends them."""
 
 import imaplib
+import re
 import secrets
 import smtplib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from email import message_from_bytes
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 
@@ -19,6 +21,11 @@ HEADER = "X-Reconciler-Probe"
 PAUSE = 0.5
 """Seconds between two looks into the mailbox."""
 
+LONGEST = 600.0
+"""Seconds that a run may take at most; a message that claims to be under way for longer has a wrong clock."""
+
+_UNTIL = re.compile(r".*-(\d+)-[0-9a-f]+")
+
 Plain = Callable[[Text], str]
 
 
@@ -27,20 +34,21 @@ def check_roundtrip(network: Network, spec: MailRoundtrip, mark: str, plain: Pla
 
     The mailbox is opened first, so that nothing is sent that could not be found and deleted.
     """
-    deadline, token = network.deadline(spec.timeout), f"{mark}-{secrets.token_hex(8)}"
+    deadline = network.deadline(spec.timeout)
+    token = f"{mark}-{int((time.time() + deadline.seconds) * 1000)}-{secrets.token_hex(8)}"
     with judged(spec.imap.where, deadline), ExitStack() as stack:
         with opening(spec.imap.where, deadline):
             imap = stack.enter_context(imap_session(network, spec.imap, deadline, source="", verify=True))
         enter(imap, spec, plain)
-        sweep(imap, mark, spec.imap.where)
+        sweep(imap, mark, token, spec.imap.where)
         try:
             seconds = sent_and_found(network, imap, spec, token, deadline, plain)
         except CheckFailed:
             # a server that hung up may have taken the message all the same; what comes later, the next run deletes
             with suppress(CheckFailed, OSError, imaplib.IMAP4.error):
-                sweep(imap, mark, spec.imap.where)
+                sweep(imap, mark, token, spec.imap.where)
             raise
-        sweep(imap, mark, spec.imap.where)
+        sweep(imap, mark, token, spec.imap.where)
         imap.logout()
     return f"a message from {spec.smtp.where} was in {spec.imap.mailbox} at {spec.imap.where} after {seconds:.1f} s"
 
@@ -124,12 +132,14 @@ def marked(imap: ImapSession, mark: str) -> list[bytes]:
     return found[0].split() if status == "OK" and found and found[0] else []
 
 
-def sweep(imap: ImapSession, mark: str, where: str) -> None:
-    """Delete this probe's own messages, those of earlier runs included. Raises CheckFailed where the account may not.
+def sweep(imap: ImapSession, mark: str, token: str, where: str) -> None:
+    """Delete our message and those that earlier runs of this probe left. Raises CheckFailed where the account may not.
 
-    Only where single messages can be expunged (RFC 4315): a plain EXPUNGE would also take what a person marked for deletion.
+    What another run, such as a plan beside the daemon, still waits for stays. Only where single messages can be expunged (RFC 4315): a
+    plain EXPUNGE would also take what a person marked for deletion.
     """
-    uids = b",".join(marked(imap, mark)).decode()
+    ours = set(marked(imap, token))
+    uids = b",".join(uid for uid in marked(imap, mark) if uid in ours or is_over(token_of(imap, uid), time.time())).decode()
     if not uids:
         return
     statuses = [imap.uid("STORE", uids, "+FLAGS.SILENT", r"(\Deleted)")[0]]
@@ -137,6 +147,19 @@ def sweep(imap: ImapSession, mark: str, where: str) -> None:
         statuses.append(imap.uid("EXPUNGE", uids)[0])
     if set(statuses) != {"OK"}:
         raise CheckFailed(f"{where} does not let this account delete the messages of this probe; give it the right to")
+
+
+def token_of(imap: ImapSession, uid: bytes) -> str:
+    """Read what a message is marked with, without marking it as read; nothing when it is gone by now."""
+    _, found = imap.uid("FETCH", uid.decode(), f"(BODY.PEEK[HEADER.FIELDS ({HEADER})])")
+    heads = [one[1] for one in found or () if isinstance(one, tuple)]
+    return str(message_from_bytes(heads[0]).get(HEADER, "")) if heads else ""
+
+
+def is_over(token: str, now: float) -> bool:
+    """Say whether the run that sent a message has ended: its token says until when (in milliseconds) it waits at most."""
+    until = _UNTIL.fullmatch(token)
+    return bool(token) and (until is None or not 0 < int(until[1]) / 1000 - now <= LONGEST)
 
 
 def expunges_single_messages(imap: ImapSession) -> bool:

@@ -418,6 +418,15 @@ class TestOwnership:
             assert not outcome.transient
         assert listed(world.tree(), "aliases/alias")[0]["address"] == "10.9.9.9"
 
+    def test_what_another_stack_made_between_plan_and_apply_is_not_taken_over_either(self, world: PfSenseWorld, bench: Bench) -> None:
+        plan = bench.plan([HOST])
+        theirs = {"name": "mail_host", "type": "host", "address": "10.9.9.9", "descr": "[reconciler:test/other:Alias/mail_host]"}
+        world.emulator.edit(lambda tree: append(tree, "aliases/alias", theirs))
+        for _ in range(2):
+            (outcome,) = bench.apply(plan)
+            assert outcome.status is Status.FAILED
+        assert listed(world.tree(), "aliases/alias") == [theirs]
+
     def test_the_mark_says_whether_the_object_must_outlive_git(self, world: PfSenseWorld, bench: Bench) -> None:
         kept = replace(HOST, policy=replace(HOST.policy, prune=False))
         bench.converge([HOST])

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -310,6 +310,30 @@ class TestTcp:
         found = health(world, "TCP", host="mail.example.org", port=143, expect_closed=True, control="mail.example.org:25")
         assert found == Health(Level.DEGRADED, "mail.example.org:143 is open, but nothing should listen there")
 
+    def test_a_port_that_swallows_everything_is_closed_as_well(self, world: ProbeEmulator) -> None:
+        """A firewall that drops; a full queue of connections does the same."""
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+            for _ in range(4):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(full.getsockname())
+            settings = {"connect_to": {"10.0.20.202:25": f"127.0.0.1:{full.getsockname()[1]}"}}
+            closed = {"host": "10.0.20.202", "port": 25, "expect_closed": True, "timeout": 0.4, "control": "mail.example.org:25"}
+            found = health(
+                world, "TCP", **closed, settings=world.settings() | {"connect_to": world.settings()["connect_to"] | settings["connect_to"]}
+            )
+        assert found == Health(Level.HEALTHY, "10.0.20.202:25 did not answer within 0.4 s, as expected; mail.example.org:25 is open")
+
+    def test_a_port_that_wants_the_header_hears_of_the_client_that_is_named(self, world: ProbeEmulator) -> None:
+        door = world.doors["smtp-proxy"]
+        found = health(world, "TCP", host="10.0.20.101", port=30125, proxy="v2", proxy_source="198.51.100.9")
+        assert found == Health(Level.HEALTHY, "10.0.20.101:30125 is open")
+        for _ in range(100):
+            if door.clients:
+                break
+            time.sleep(0.02)
+        assert door.clients == ["198.51.100.9"]
+
     def test_a_name_that_does_not_exist_is_said(self, world: ProbeEmulator) -> None:
         found = health(world, "TCP", host="no.such.host.invalid", port=25)
         assert not found.ok
@@ -454,6 +478,13 @@ class TestImap:
         found = health(world, "IMAP", host="mail.example.org", port=port, tls=tls, server_name=name, banner="ready")
         assert found.ok, found.message
         assert "* OK" in found.message
+
+    @pytest.mark.parametrize(("port", "tls"), [(143, "starttls"), (993, "implicit")])
+    def test_a_certificate_is_verified_for_the_name_that_is_set_and_must_last(self, world: ProbeEmulator, port: int, tls: str) -> None:
+        there = {"host": "mail.example.org", "port": port, "tls": tls}
+        assert "mx.example.com" in health(world, "IMAP", **there, server_name="mx.example.com").message
+        assert health(world, "IMAP", **there, min_days_left=90).ok, "the day itself is enough"
+        assert "in 90 days; 91 are wanted" in health(world, "IMAP", **there, min_days_left=91).message
 
     def test_the_wrong_port_is_said(self, world: ProbeEmulator) -> None:
         found = health(world, "IMAP", host="mail.example.org", port=143)
@@ -709,12 +740,27 @@ class TestMailRoundtrip:
         assert not self.run(self.driver(world), scope(), timeout=1.6).ok
         late.join()
 
+    def test_a_message_that_another_run_still_waits_for_is_left_to_it(self, world: ProbeEmulator) -> None:
+        """A plan beside the daemon runs the same probes, in the same mailbox, at the same time."""
+        box = world.store.boxes["canary@example.org"] = Marks()
+        assert self.run(self.driver(world), scope()).ok
+        probe, until, _ = box.seen.rsplit("-", 2)
+        assert 0 < int(until) / 1000 - time.time() <= 5
+        hour = 3600 * 1000
+        tokens = {"waits": f"{int(until) + 60_000}-0a", "is over": f"{int(until) - hour}-0b", "another clock": f"{int(until) + hour}-0c"}
+        for words, token in tokens.items():
+            world.store.deliver("canary@example.org", f"Subject: {words}\r\nX-Reconciler-Probe: {probe}-{token}\r\n\r\n".encode())
+        assert self.run(self.driver(world), scope()).ok
+        assert [one.header("subject") for one in box] == ["waits"]
+        assert not box[0].flags
+
     def test_a_mailbox_that_keeps_what_is_to_go_is_said(self, world: ProbeEmulator) -> None:
         world.store.keeping = True
-        found = self.run(self.driver(world), scope())
+        found = self.run(self.driver(world), scope(), timeout=1)
         words = "mail.example.org:993 does not let this account delete the messages of this probe; give it the right to"
         assert found == Health(Level.DEGRADED, words)
-        writes = world.faults.writes
+        writes, over = world.faults.writes, threading.Event()
+        over.wait(1)
         assert not self.run(self.driver(world), scope()).ok
         assert world.faults.writes == writes, "nothing more is sent that could not be deleted"
 

@@ -84,8 +84,19 @@ def test_a_round_trip_ends_in_a_mailbox_that_is_as_it_was_before(site: Site) -> 
     smtp = {"username": sender[0], "password": sender[1], "sender": sender[0], "recipient": f"smoke-test@{site.domain}"}
     imap = {"username": reader[0], "password": reader[1]}
     trip = MailRoundtrip.model_validate({"smtp": {"host": site.name, **smtp}, "imap": {"host": site.name, **imap}, "timeout": 30})
+    mark = "probe-0123456789abcdef"
     for _ in range(2):
-        assert " was in INBOX " in check_roundtrip(network, trip, "probe-0123456789abcdef", str)
+        assert " was in INBOX " in check_roundtrip(network, trip, mark, str)
+    with mailbox(outside(14), site.tls, site.name, reader) as opened:
+        for seconds in (-100, 100):
+            opened.append("INBOX", "", "", f"{HEADER}: {mark}-{int((time.time() + seconds) * 1000)}-0a\r\n\r\n".encode())
+    assert " was in INBOX " in check_roundtrip(network, trip, mark, str)
+    with mailbox(outside(14), site.tls, site.name, reader) as opened:
+        _, (waiting,) = opened.search(None, "UNSEEN", "HEADER", HEADER, '""')
+        assert len(waiting.split()) == 1, "what another run still waits for is left to it, unread"
+        uid = opened.uid("SEARCH", "HEADER", HEADER, '""')[1][0].decode()
+        opened.uid("STORE", uid, "+FLAGS", r"(\Deleted)")
+        opened.uid("EXPUNGE", uid)
     with mailbox(outside(14), site.tls, site.name, reader) as opened:
         assert opened.search(None, "HEADER", HEADER, '""') == ("OK", [b""]), "nothing of the probe is left"
         assert opened.search(None, "DELETED") == ("OK", [number]), "what a person threw away is still to be taken back"

@@ -218,7 +218,8 @@ def test_a_tracker_is_never_given_twice() -> None:
     first = tracker(MARK, snapshot)
     snapshot.lists[RULES].append({"tracker": first})
     assert tracker(MARK, snapshot) == str(int(first) + 1)
-    assert int(first) < 2**32
+    numbers = [int(tracker(Mark("test/unit", "Alias", f"x{number}"), snapshot)) for number in range(40)]
+    assert all(2_000_000_000 <= one < 2**32 for one in numbers), "no time of these days, which pfSense gives, is as large"
 
 
 def test_the_id_of_a_link_has_the_form_of_pfsense_and_stays_the_same() -> None:
@@ -260,3 +261,137 @@ def test_a_rule_for_a_name_that_an_action_of_somebody_else_uses_as_well_stays_fo
     assert routes_live(after) == [{"names": ["a.example", "b.example"], "backend": "web"}]
     assert route_fields(wanted, after) == {}, "what is there already is not written again"
     assert rule in (item | route_fields([], item))["ha_acls"]["item"]
+
+
+def by_hand(*rules: dict[str, str], **action: str) -> dict[str, Any]:
+    """A frontend with one action that sends to ``web``, and access rules."""
+    return {
+        "ha_acls": {"item": list(rules)},
+        "a_actionitems": {"item": [{"action": "use_backend", "use_backendbackend": "web", "acl": "one", **action}]},
+    }
+
+
+def test_a_rule_that_bears_the_name_of_ours_does_not_let_more_through_our_route() -> None:
+    item = by_hand({"name": "sni_web", "expression": "ssl_sni_matches", "value": "other.example"}, acl="gone")
+    after = item | route_fields([Route(names=("a.example",), backend="web")], item)
+    assert routes_live(after) == [{"names": ["a.example"], "backend": "web"}]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pytest.param(by_hand(), id="an action whose rule is not there"),
+        pytest.param(by_hand({"name": "one", "expression": "ssl_sni_matches", "value": "a", "not": "yes"}), id="every name but one"),
+        pytest.param(by_hand({"name": "one", "expression": "ssl_sni_matches", "value": "a", "casesensitive": "yes"}), id="one spelling"),
+        pytest.param(by_hand({"name": "one", "expression": "ssl_sni_ends_with", "value": "evil.example"}), id="the end of a label"),
+        pytest.param(
+            by_hand(
+                {"name": "one", "expression": "ssl_sni_matches", "value": "a.example"},
+                {"name": "one", "expression": "source_ip", "value": "192.0.2.0/24"},
+            ),
+            id="a name or an address",
+        ),
+        pytest.param(by_hand({"name": "one", "expression": "ssl_sni_matches", "value": "a"}, action="http-request_deny"), id="a refusal"),
+    ],
+)
+def test_what_a_route_cannot_say_is_no_route_and_stays_where_it_stands(item: Any) -> None:
+    assert routes_live(item) == []
+    after = item | route_fields([Route(names=("b.example",), backend="mail")], item)
+    assert routes_live(after) == [{"names": ["b.example"], "backend": "mail"}]
+    for key, old in item.items():
+        assert after[key]["item"][: len(old["item"])] == old["item"]
+    assert after | route_fields([], after) == item | {"ha_acls": item["ha_acls"] if item["ha_acls"]["item"] else ""}
+
+
+def test_routes_are_written_where_the_first_of_them_stood_because_the_first_that_holds_wins() -> None:
+    before = {"name": "before", "expression": "source_ip", "value": "192.0.2.1"}
+    behind = {"name": "behind", "expression": "source_ip", "value": "192.0.2.2"}
+    first, last = ({"action": "tcp-request_content_reject", "acl": one["name"]} for one in (before, behind))
+    ours = {"name": "one", "expression": "ssl_sni_matches", "value": "A.example", "note": "theirs"}
+    action = {"action": "use_backend", "use_backendbackend": "web", "acl": "one"}
+    item = {"ha_acls": {"item": [before, ours, behind]}, "a_actionitems": {"item": [first, action, last]}}
+    assert routes_live(item) == [{"names": ["a.example"], "backend": "web"}]
+    after = item | route_fields([Route(names=("b.example",), backend="web"), Route(names=("c.example",), backend="mail")], item)
+    actions = after["a_actionitems"]["item"]
+    assert [one.get("use_backendbackend") for one in actions] == [None, "web", "mail", None]
+    assert (actions[0], actions[-1]) == (first, last)
+    assert (after["ha_acls"]["item"][0], after["ha_acls"]["item"][-1]) == (before, behind)
+
+
+def test_fields_of_a_route_that_no_spec_owns_stay() -> None:
+    item = route_fields([Route(names=("a.example",), backend="web")], {})
+    item["ha_acls"]["item"][0]["casesensitive"] = ""
+    item["a_actionitems"]["item"][0]["note"] = "by hand"
+    after = route_fields([Route(names=("a.example", "b.example"), backend="web")], item)
+    assert after["ha_acls"]["item"][0] == item["ha_acls"]["item"][0]
+    assert after["a_actionitems"]["item"] == item["a_actionitems"]["item"]
+
+
+def forward(**fields: Any) -> dict[str, Any]:
+    """A forward as config.xml has it."""
+    side = {"network": "wanip", "port": "25"}
+    return {
+        "interface": "wan",
+        "protocol": "tcp",
+        "destination": side,
+        "target": "10.0.0.1",
+        "local-port": "25",
+        "descr": "by hand",
+    } | fields
+
+
+def test_a_forward_without_a_link_has_nothing_to_do_with_the_rules_of_others_that_have_none() -> None:
+    """pfSense writes the empty tag for rules and forwards alike."""
+    others = [{"associated-rule-id": "", "type": "pass", "interface": "wan", "descr": "NAT by hand"}]
+    config = empty() | {"nat": {"rule": [forward(**{"associated-rule-id": ""})]}, "filter": {"rule": list(others)}}
+    (found,) = BY_NAME["PortForward"].all(snapshot_of(config))
+    assert found.kind.live(found.item, snapshot_of(config))["pass_rule"] is False
+    edit(config, deletes_for(found, snapshot_of(config)))
+    assert (config["nat"]["rule"], config["filter"]["rule"]) == ([], others)
+
+
+def test_a_forward_that_pf_passes_without_a_rule_gets_one_of_its_own() -> None:
+    config = empty() | {"nat": {"rule": [forward(**{"associated-rule-id": "pass"})]}}
+    _, config = written("PortForward", {"port": "25", "target": "10.0.0.1"}, config)
+    mark = Mark("test/unit", "PortForward", "it")
+    assert [one["associated-rule-id"] for one in (*config["nat"]["rule"], *config["filter"]["rule"])] == [link_id(mark)] * 2
+
+
+@pytest.mark.parametrize(("fields", "port"), [({"port": "2000-2010", "target_port": "3000"}, "3000-3010"), ({"port": "25"}, "25")])
+def test_a_linked_rule_passes_what_the_forward_translates(fields: Any, port: str) -> None:
+    _, config = written("PortForward", {**fields, "target": "10.0.0.1", "disabled": True})
+    (rule,) = config["filter"]["rule"]
+    assert rule["destination"] == {"address": "10.0.0.1", "port": port}
+    assert (rule["statetype"], rule["disabled"]) == ("keep state", "")
+
+
+def test_a_range_that_the_gui_wrote_with_a_colon_is_the_same_range() -> None:
+    side, link = {"network": "wanip", "port": "2000:2010"}, {"associated-rule-id": "nat_1"}
+    rule = {"type": "pass", "interface": "wan", "ipprotocol": "inet", "protocol": "tcp", "source": {"any": ""}, "descr": "NAT by hand"}
+    config = empty() | {"nat": {"rule": [forward(**{"destination": side, "local-port": "3000"}, **link)]}}
+    for port, whole in (("3000-3010", True), ("3000:3010", True), ("3000-3009", "edited"), ("3000", "edited")):
+        config["filter"] = {"rule": [rule | link | {"destination": {"address": "10.0.0.1", "port": port}}]}
+        (found,) = BY_NAME["PortForward"].all(snapshot_of(config))
+        live = found.kind.live(found.item, snapshot_of(config))
+        assert (live["port"], live["pass_rule"]) == ("2000-2010", whole), port
+
+
+def test_forwards_of_one_name_in_two_stacks_have_rules_of_their_own() -> None:
+    assert link_id(MARK) != link_id(Mark("test/other", "Alias", "x"))
+
+
+def test_what_a_check_of_another_sort_would_need_is_neither_seen_nor_written() -> None:
+    pool = {"name": "it", "check_type": "none", "monitor_uri": "/alive", "monitor_domain": "example.org", "ha_servers": ""}
+    config = empty()
+    config["installedpackages"]["haproxy"]["ha_pools"] = {"item": [pool]}
+    spec, config = written("HAProxyBackend", {"check": "none"}, config)
+    (found,) = BY_NAME["HAProxyBackend"].all(snapshot_of(config))
+    assert found.kind.live(found.item, snapshot_of(config)) == spec.canonical(lambda ref: "")
+    assert (found.item["monitor_uri"], found.item["monitor_domain"]) == ("/alive", "example.org")
+
+
+def test_words_of_a_server_that_only_begin_like_ours_are_left_as_they_are() -> None:
+    for words in ("send-proxy-v2-ssl port", "port http", "check-send-proxy"):
+        server = {"name": "n1", "address": "10.0.0.1", "port": "25", "advanced": words}
+        live = BY_NAME["HAProxyBackend"].live({"name": "it", "ha_servers": {"item": [server]}}, Snapshot("", {}, {}, {}))["servers"][0]
+        assert (live["send_proxy"], live["check_port"], live["advanced"]) == ("none", None, words)
