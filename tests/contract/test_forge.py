@@ -10,16 +10,19 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 
-from reconciler.daemon import cards
+from reconciler.daemon import cards, statuses
 from reconciler.daemon.pulls import PULLS, Desk
 from reconciler.daemon.recording import recorder
-from reconciler.errors import Permanent, StoreError, Transient
+from reconciler.driver import Plugin
+from reconciler.errors import Permanent, SourceError, StoreError, Transient
 from reconciler.notify import Closed, Gone
 from reconciler.notify.forge import KINDS, Forge, opened
 from reconciler.proposals import ProposalSource
+from reconciler.registry import Catalog
 from reconciler.resource import SecretValue
 from reconciler.sandbox.forge import ME, ForgeEmulator, Kind, Proposal
 from reconciler.sandbox.remote import Remote
+from reconciler.sandbox.server import Fault
 from reconciler.settings import Settings
 from reconciler.state import Store
 from tests.unit.core.memory import STACK, stack_file, thing
@@ -313,13 +316,18 @@ class TestAPullRequest:
         def posts(method: str, path: str) -> bool:
             return method == "POST" and "statuses" not in path
 
-        from reconciler.sandbox.server import Fault
-
         site.forge.faults.active.append(Fault("cut-after", matches=posts))
         assert site.desk.once() == 30
         site.desk.once()
         assert len(site.comments(1)) == 1
         assert site.forge.proposals[1].notes[0].body.endswith("not by us")
+
+    def test_keeps_what_others_write_though_it_begins_as_ours(self, site: Site) -> None:
+        site.propose(1, GOOD + thing("b"))
+        site.forge.say(1, "eve", "<!-- reconciler:plan:default -->\nnot by us")
+        site.desk.once()
+        assert [one.author for one in site.forge.proposals[1].notes] == ["eve", ME]
+        assert not [path for method, path in site.forge.faults.requests if method == "DELETE"], "whose token may delete it must not"
 
     def test_whose_comment_somebody_took_away_gets_it_again(self, site: Site) -> None:
         site.propose(1, GOOD + thing("b"))
@@ -377,6 +385,47 @@ class TestAPullRequest:
         (text,) = site.comments(1)
         assert "1 to create" in text
         assert site.forge.shown(head)["reconciler/plan"] == "success"
+
+    def test_that_could_not_be_read_for_a_moment_is_read_again_though_nothing_moved(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        site.propose(1, GOOD + thing("b"))
+        assert site.desk.source is not None
+        with monkeypatch.context() as trouble:
+            trouble.setattr(ProposalSource, "bring", lambda *_: (_ for _ in ()).throw(SourceError("the server hung up")))
+            site.desk.once()
+        assert "Not planned: it cannot be read" in site.comments(1)[0]
+        site.desk.once()
+        assert "1 to create" in site.comments(1)[0]
+
+    def test_is_planned_without_trust_so_that_no_secret_is_revealed_and_no_probe_runs(self, site: Site) -> None:
+        kinds = site.daemon.workshop.kinds
+        acting = [replace(one, acts=True) if isinstance(one, Plugin) else one for one in kinds.plugins]
+        site.daemon.workshop.kinds = Catalog(tuple(acting))
+        asked = len(site.system.calls)
+        site.propose(1, GOOD + thing("b"))
+        site.desk.once()
+        assert site.system.calls[asked:] == [], "looking is an act here"
+
+    def test_that_somebody_doubts_while_it_is_shown_is_shown_once_more(self, site: Site) -> None:
+        site.propose(1, GOOD + thing("b"))
+        doubts = [statuses.unknown()]
+
+        def doubted(method: str, path: str) -> bool:
+            if method == "POST" and "statuses" not in path and doubts:
+                with site.store.transaction() as connection:
+                    connection.execute(sa.update(PULLS).values(shown=doubts.pop()))
+            return False
+
+        site.forge.faults.active.append(Fault("cut-after", matches=doubted))
+        site.desk.once()
+        assert not doubts
+        before = len(site.forge.faults.requests)
+        site.desk.once()
+        assert len(site.forge.faults.requests) > before
+        before = len(site.forge.faults.requests)
+        site.desk.once()
+        assert len(site.forge.faults.requests) == before, "and then it is settled"
 
     def test_that_is_behind_is_planned_as_merged(self, site: Site) -> None:
         site.propose(1, GOOD + thing("b"))
@@ -451,8 +500,6 @@ def outside_of_code(text: str) -> str:
 def test_what_is_not_merged_reveals_no_secret_and_runs_no_probe(tmp_path: Path) -> None:
     from reconciler.compose import Workshop
     from reconciler.desired import desired_below
-    from reconciler.driver import Plugin
-    from reconciler.registry import Catalog
     from tests.unit.core.memory import CATALOG, System
 
     plugins = [replace(one, acts=True) if isinstance(one, Plugin) and one.name == "mem" else one for one in CATALOG.plugins]

@@ -16,7 +16,7 @@ from reconciler.clock import Clock
 from reconciler.daemon.heads import Heads
 from reconciler.daemon.owners import Owners
 from reconciler.daemon.pulls import PULLS
-from reconciler.daemon.reception import Reception, client
+from reconciler.daemon.reception import Reception, client, proposals
 from reconciler.daemon.recording import recorder
 from reconciler.daemon.reload import heads
 from reconciler.daemon.statuses import STATUSES
@@ -24,7 +24,7 @@ from reconciler.repositories import Signatures
 from reconciler.sandbox.forge import ME, ForgeEmulator, Proposal
 from reconciler.sandbox.remote import Remote
 from reconciler.sandbox.server import Fault
-from reconciler.settings import Settings
+from reconciler.settings import SINGLE, Settings
 from reconciler.state import Store
 from tests.unit.core.memory import STACK, thing
 from tests.unit.daemon.house import GOOD, House
@@ -390,6 +390,27 @@ def test_a_desk_whose_settings_change_makes_room_for_its_next_one_and_is_waited_
     assert len(working("mail")) == 2, "the next one is opened once"
     site.reception.close()
     assert working("mail") == working("web") == []
+
+
+def test_a_desk_is_opened_anew_when_its_repository_changes_in_the_settings(site: Site) -> None:
+    site.mail.push(GOOD)
+    site.web.push(thing("w"))
+    site.follow()
+    site.reception.look()
+    mail, web = working("mail"), working("web")
+    settings = site.daemon.workshop.settings
+    moved = {**settings.repositories, "mail": settings.repositories["mail"].model_copy(update={"timeout": 7.0})}
+    site.daemon.workshop.settings = settings.model_copy(update={"repositories": moved})
+    site.reception.look()
+    until(lambda: not mail[0].is_alive(), "the end of the old one")
+    assert len(working("mail")) == 1
+    assert working("web") == web
+
+
+def test_each_repository_is_read_for_its_desk_in_a_mirror_of_its_own(site: Site) -> None:
+    settings = site.daemon.workshop.settings
+    mirrors = {proposals(settings, name, settings.repositories["mail"]).mirror for name in ("mail", "web", SINGLE)}
+    assert len(mirrors) == 3, "also where two follow branches of one address"
 
 
 @pytest.mark.parametrize(
