@@ -288,6 +288,10 @@ class TestTheApi:
         assert codes[0] == 401
         assert codes[-1] == 429
 
+    def test_counts_nobody_who_shows_no_token(self, served: Served) -> None:
+        assert {httpx.get(f"{served.url}/api/v1/stacks").status_code for _ in range(limits.MOST + 5)} == {401}
+        assert served.get("/api/v1/stacks", READ).status_code == 200, "a browser that looked before it logged in is no guesser"
+
     def test_is_not_there_without_tokens(self, tmp_path: Path) -> None:
         with Served(tmp_path, tokens={}) as served:
             assert served.get("/api/v1/stacks", READ).status_code == 404

@@ -96,6 +96,15 @@ def test_what_comes_twice_counts_once_though_it_is_given_another_id(served: Serv
     assert (answer.status_code, answer.json()) == (202, {"result": "repeated"})
 
 
+def test_what_two_senders_give_the_same_id_counts_for_each_of_them(served: Served) -> None:
+    assert [served.hook(name, BODY, proof("github")).json()["result"] for name in ("one", "github")] == ["accepted"] * 2
+
+
+def test_what_a_sender_whose_signature_names_nothing_sends_again_counts_again(served: Served) -> None:
+    results = [served.hook("hmac", BODY, proof("hmac")).json()["result"] for _ in range(2)]
+    assert results == ["accepted"] * 2, "it posts the same body each time, and means it each time"
+
+
 def test_an_old_standard_webhook_is_refused(served: Served) -> None:
     assert served.hook("standard-webhooks", BODY, proof("standard-webhooks", at=time.time() - 400)).status_code == 401
 
