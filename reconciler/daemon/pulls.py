@@ -9,7 +9,7 @@ frozen, writes nothing more; what it had begun is shown anew by who has the turn
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -179,7 +179,7 @@ class Desk:
         if (heads, head) != self._seen:
             base = source.fetch()
             found = self.forge.pulls()
-            read = [self._consider(source, one, base) for one in found]
+            read = [self._agreed(one, heads) and self._consider(source, one, base) for one in found]
             self._forget({one.number for one in found})
             self._seen = (heads, head) if all(read) else None
         with self.store.transaction() as connection:
@@ -188,6 +188,13 @@ class Desk:
         for row in waiting:
             with self._about(int(row["number"])):
                 self._show(row)
+
+    def _agreed(self, one: Pull, heads: Mapping[str, str]) -> bool:
+        """Say whether a forge and its git speak of the same commit. After a push one is a moment behind; what one plans then is not it."""
+        if heads.get(self.forge.refs.replace("*", str(one.number)), one.head) == one.head:
+            return True
+        log.info("pull request %d is planned when the forge and its git agree on its newest commit", one.number)
+        return False
 
     def _forget(self, open_: Collection[int]) -> None:
         """Forget what was planned long ago of pull requests that are open no more; one that is opened again soon keeps its comment."""

@@ -398,6 +398,30 @@ class TestAPullRequest:
         site.desk.once()
         assert "1 to create" in site.comments(1)[0]
 
+    def test_whose_push_the_forge_hears_of_later_than_its_git_is_planned_then(self, site: Site) -> None:
+        site.propose(1, GOOD + thing("b"))
+        site.desk.once()
+        before = site.forge.proposals[1]
+        site.propose(1, GOOD + thing("b") + thing("c"))
+        after, site.forge.proposals[1] = site.forge.proposals[1], before
+        site.desk.once()
+        site.forge.proposals[1] = replace(after, notes=before.notes)
+        site.desk.once()
+        (text,) = site.comments(1)
+        assert "2 to create" in text
+
+    def test_whose_push_the_forge_hears_of_earlier_than_its_git_is_planned_when_git_has_it(self, site: Site) -> None:
+        old = site.propose(1, GOOD + thing("b"))
+        site.desk.once()
+        new = site.propose(1, GOOD + thing("b") + thing("c"))
+        ref = client(site.forge).refs.replace("*", "1")
+        site.git("push", "--quiet", "--force", "origin", f"{old}:{ref}")
+        site.desk.once()
+        site.git("push", "--quiet", "--force", "origin", f"{new}:{ref}")
+        site.desk.once()
+        (text,) = site.comments(1)
+        assert "2 to create" in text
+
     def test_is_planned_without_trust_so_that_no_secret_is_revealed_and_no_probe_runs(self, site: Site) -> None:
         kinds = site.daemon.workshop.kinds
         acting = [replace(one, acts=True) if isinstance(one, Plugin) else one for one in kinds.plugins]
