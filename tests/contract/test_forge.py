@@ -416,6 +416,7 @@ class TestAPullRequest:
         new = site.propose(1, GOOD + thing("b") + thing("c"))
         ref = client(site.forge).refs.replace("*", "1")
         site.git("push", "--quiet", "--force", "origin", f"{old}:{ref}")
+        site.desk = site.sit()  # one that has just got the turn
         site.desk.once()
         site.git("push", "--quiet", "--force", "origin", f"{new}:{ref}")
         site.desk.once()
