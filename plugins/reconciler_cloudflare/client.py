@@ -67,7 +67,8 @@ class Client:
     def __init__(self, config: Config) -> None:
         """Prepare; the connection is made at the first call."""
         self._config = config
-        self._pace = pace_of(config.base_url, config.token.get_secret_value(), config.requests_per_second)
+        self._pace = pace_of(config.base_url, config.token.get_secret_value())
+        self._pace.join(self, config.requests_per_second)
         self._token = SecretValue(config.token.get_secret_value())
         self._zones: dict[str, tuple[JSONObject | str, float]] = {}
         self._ids = {name: id for name, id in config.zones.items() if id}
@@ -83,7 +84,8 @@ class Client:
             self._pace.heed(int(said[1]), float(said[2]))
 
     def close(self) -> None:
-        """Close the connections, if there are any."""
+        """Close the connections, if there are any, and hold up nobody else any more."""
+        self._pace.leave(self)
         if "_api" in self.__dict__:
             self._api.close()
 
