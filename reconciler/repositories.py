@@ -1,25 +1,17 @@
 """The settings of a repository: where it lies, who may be believed in it, and the forge in front of it. Values only."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from reconciler.resource import Address
 
 
 class Section(BaseModel):
     """A part of the settings: what it does not know it refuses, and nobody changes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _without_credentials(text: str) -> str:
-    if "@" in text.partition("://")[2].partition("?")[0]:
-        raise ValueError("must hold no user name or password, because addresses are shown and logged")
-    return text
-
-
-Address: TypeAlias = Annotated[str, AfterValidator(_without_credentials)]
-"""An address that may be shown."""
 
 
 class Signatures(Section):

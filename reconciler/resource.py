@@ -9,14 +9,24 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 JSONObject: TypeAlias = dict[str, Any]
 """A JSON object: string keys; values are None, bool, int, float, str, lists and objects of the same."""
+
+
+def _without_credentials(text: str) -> str:
+    if "@" in text.partition("?")[0] or "@" in text.partition("://")[2].partition("/")[0]:
+        raise ValueError("must hold no user name or password, because every message names the address; give them in settings of their own")
+    return text
+
+
+Address: TypeAlias = Annotated[str, AfterValidator(_without_credentials)]
+"""An address in settings that may be shown. Raises ValueError for one that holds a user name or a password."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from reconciler.daemon.http.config import Http
 from reconciler.errors import SettingsError
-from reconciler.repositories import Address, Forge, Repository, Section
+from reconciler.repositories import Forge, Repository, Section
+from reconciler.resource import Address
 
 DEFAULT_FILE = Path("reconciler.yaml")
 SINGLE = "repository"

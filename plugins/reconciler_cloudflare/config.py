@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from reconciler.resource import Address
 from reconciler_cloudflare.values import host
 
 OFFICIAL = "https://api.cloudflare.com/client/v4"
@@ -16,7 +17,7 @@ class Config(BaseModel):
         description="API token with the permissions DNS Read and DNS Write on the zones; Zone Read where `zones` gives no id, and to be "
         "told of a zone that is paused or moved."
     )
-    base_url: str = Field(default=OFFICIAL, description="Root of the API, without a slash at the end; the default is the official one.")
+    base_url: Address = Field(default=OFFICIAL, description="Root of the API, without a slash at the end; the default is the official one.")
     zones: dict[str, str] = Field(
         default_factory=dict,
         description="Zone name -> zone id, 32 hex digits. An empty id is looked up by name, which needs the permission Zone Read. "
@@ -55,13 +56,6 @@ class Config(BaseModel):
     @classmethod
     def _without_slash(cls, value: str) -> str:
         return value.rstrip("/")
-
-    @field_validator("base_url")
-    @classmethod
-    def _without_credentials(cls, value: str) -> str:
-        if "@" in value:
-            raise ValueError("must hold no user name or password; use token")
-        return value
 
     @field_validator("zones")
     @classmethod

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from reconciler.resource import Address
 
 
 class KubernetesConfig(BaseModel):
@@ -16,7 +18,7 @@ class KubernetesConfig(BaseModel):
     )
     context: str = Field("", description="Context of the kubeconfig; empty means its current one.")
     in_cluster: bool = Field(False, description="Use the service account that Kubernetes mounts into the daemon's own pod.")
-    url: str = Field("", description="Base URL of the API server, for a token without a kubeconfig.")
+    url: Address = Field("", description="Base URL of the API server, for a token without a kubeconfig.")
     token: SecretStr | None = Field(None, description="Bearer token for url.")
     ca_file: Path | None = Field(None, description="PEM file of the authority that signed the server's certificate; default: the system's.")
     insecure: bool = Field(False, description="Do not check the server's certificate. For emulators and test clusters only.")
@@ -38,13 +40,6 @@ class KubernetesConfig(BaseModel):
     )
     namespaces: tuple[str, ...] = Field((), description="List these namespaces one by one, for narrow rights; empty lists the cluster.")
     inventory_namespace: str = Field("default", description="Where the ConfigMap stands that remembers the kinds a stack has used.")
-
-    @field_validator("url")
-    @classmethod
-    def _without_credentials(cls, value: str) -> str:
-        if "@" in value:
-            raise ValueError("must hold no user name or password; use token, or a kubeconfig")
-        return value
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from reconciler.resource import Address
 
 
 class UptimeKumaConfig(BaseModel):
@@ -10,7 +12,7 @@ class UptimeKumaConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str = Field(
+    url: Address = Field(
         pattern=r"^https?://[^/]+/?$",
         description="Where its web page is, e.g. https://status.example.org; http or https, without a path: Uptime Kuma serves none.",
     )
@@ -50,10 +52,3 @@ class UptimeKumaConfig(BaseModel):
         default=True,
         description="Whether a monitor that is down makes its resource unhealthy, so that what needs it waits.",
     )
-
-    @field_validator("url")
-    @classmethod
-    def _without_credentials(cls, value: str) -> str:
-        if "@" in value:
-            raise ValueError("must hold no user name or password, because every message names the address; use username and password")
-        return value

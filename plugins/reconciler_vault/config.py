@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from reconciler.resource import Address
+
 
 class TokenAuth(BaseModel):
     """A token given as it is. It is renewed while it can be and cannot be replaced when it ends."""
@@ -70,7 +72,7 @@ class VaultConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str = Field(
+    url: Address = Field(
         description="base address, for example https://vault.example.org:8200; no default, so that no test talks to production"
     )
     auth: Annotated[TokenAuth | TokenFileAuth | KubernetesAuth | AppRoleAuth, Field(discriminator="method")] = Field(
@@ -94,13 +96,6 @@ class VaultConfig(BaseModel):
     @classmethod
     def _without_slash(cls, value: str) -> str:
         return value.strip().rstrip("/")
-
-    @field_validator("url")
-    @classmethod
-    def _without_credentials(cls, value: str) -> str:
-        if "@" in value:
-            raise ValueError("must hold no user name or password, because every message names the address; use auth")
-        return value
 
     @field_validator("registry")
     @classmethod

@@ -170,6 +170,6 @@ def test_canonical_form_is_its_own_canonical_form(type: str, interval: int, name
 
 
 def test_an_address_holds_no_credentials_because_every_message_names_it() -> None:
-    with pytest.raises(ValidationError, match="use username and password") as caught:
+    with pytest.raises(ValidationError, match="give them in settings of their own") as caught:
         UptimeKumaConfig(url="https://me:pw-canary@status.example.org")
     assert "pw-canary" not in str(caught.value.errors(include_input=False))
