@@ -13,6 +13,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from reconciler.clock import Clock
 from reconciler.desired import stack_names
@@ -21,6 +22,7 @@ from reconciler.errors import InputError, Permanent, Problem, SettingsError, Tra
 from reconciler.graph import build, cycle
 from reconciler.registry import Catalog, load
 from reconciler.resource import (
+    Address,
     Resource,
     ResourceId,
     SecretRef,
@@ -356,3 +358,14 @@ def test_each_change_has_its_own_outcome_whatever_the_others_raise(workers: int)
 def test_a_span_where_nothing_traces_is_nothing() -> None:
     with no_span("GET x", count=1):
         pass
+
+
+@pytest.mark.parametrize("text", ["https://me:pw@host", "me:pw@host", "https://me:p?w@host/x", "https://me:p/w@host", "https://me@host?x"])
+def test_an_address_with_a_user_or_a_password_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="must hold no user name or password"):
+        TypeAdapter(Address).validate_python(text)
+
+
+@pytest.mark.parametrize("text", ["", "https://host:8200/v1", "https://host/find?q=a@b"])
+def test_any_other_address_stays_as_it_is(text: str) -> None:
+    assert TypeAdapter(Address).validate_python(text) == text
