@@ -1,7 +1,6 @@
 """Which routes stand behind which door, as the settings are now. Builds the applications; what a route does is in the room of its own."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from starlette.applications import Starlette
@@ -17,7 +16,6 @@ from reconciler.daemon.http import openapi
 from reconciler.daemon.http.access import Access
 from reconciler.daemon.http.api import OPERATIONS, PREFIX, Api
 from reconciler.daemon.http.bodies import Bodies, Room
-from reconciler.daemon.http.config import Http
 from reconciler.daemon.http.door import Door
 from reconciler.daemon.http.following import Following
 from reconciler.daemon.http.health import Health
@@ -29,19 +27,6 @@ from reconciler.daemon.http.slack import pressing
 from reconciler.daemon.http.webhooks import Memory, Pokes, Webhooks
 from reconciler.daemon.loop import Daemon
 from reconciler.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What of the settings the applications are made of. ``heard``: presses of Slack's buttons can be told from forged ones."""
-
-    http: Http
-    heard: bool
-
-
-def served(settings: Settings) -> Served:
-    """Take it from the settings."""
-    return Served(settings.http, bool(settings.notify.slack.signing_secret.get_secret_value()))
 
 
 def doors(daemon: Daemon, meters: Meters) -> list[Door]:
@@ -59,11 +44,11 @@ def doors(daemon: Daemon, meters: Meters) -> list[Door]:
     return made
 
 
-def _following(daemon: Daemon, *behind: Callable[[Served], list[BaseRoute]]) -> ASGIApp:
-    def build(now: Served) -> ASGIApp:
+def _following(daemon: Daemon, *behind: Callable[[Settings], list[BaseRoute]]) -> ASGIApp:
+    def build(now: Settings) -> ASGIApp:
         return application([route for routes_of in behind for route in routes_of(now)], now.http.trusted_proxies)
 
-    return Following(lambda: served(daemon.workshop.settings), build)
+    return Following(lambda: daemon.workshop.settings, build)
 
 
 def application(listed: Sequence[BaseRoute], proxies: Sequence[str] = ()) -> ASGIApp:
@@ -82,9 +67,10 @@ class Outside:
         self._daemon, self._meters = daemon, meters
         self._memory, self._pressing = Memory(Pokes(daemon.head.poke)), pressing(daemon)
 
-    def routes(self, now: Served) -> list[BaseRoute]:
+    def routes(self, now: Settings) -> list[BaseRoute]:
         """List those that the settings ask for."""
-        found: list[BaseRoute] = [self._pressing] if now.heard else []
+        told_from_forged = bool(now.notify.slack.signing_secret.get_secret_value())
+        found: list[BaseRoute] = [self._pressing] if told_from_forged else []
         if now.http.webhooks:
             endpoint = Webhooks(now.http, self._memory, self._meters.received, self._daemon.vitals.arrived)
             found.append(Route("/webhooks/{name}", endpoint.receive, methods=["POST"]))
@@ -99,7 +85,7 @@ class Inside:
         self._daemon, self._meters, self._health = daemon, meters, Health(daemon)
         self._strikes, self._room = Strikes(), Room()
 
-    def routes(self, now: Served) -> list[BaseRoute]:
+    def routes(self, now: Settings) -> list[BaseRoute]:
         """List those that the settings ask for."""
         http, access = now.http, Access(now.http.tokens, self._strikes)
         asks = bool(http.tokens) and http.metrics == "token"

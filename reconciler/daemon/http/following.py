@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Following(Generic[T]):
-    """Serves what ``build`` makes of what ``made_of`` gives, for as long as that is the same. For the one thread of a door."""
+    """Serves what ``build`` makes of what ``made_of`` gives, for as long as that is the same object. For the one thread of a door."""
 
     def __init__(self, made_of: Callable[[], T], build: Callable[[T], ASGIApp]) -> None:
         """Build the first one."""
@@ -24,7 +24,7 @@ class Following(Generic[T]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. What cannot be built answers nobody: the old one would let in who may no longer come."""
         now = self._made_of()
-        if now != self._of:
+        if now is not self._of:
             self._app = self._build(now)
-        self._of = now
+            self._of = now
         await self._app(scope, receive, send)
