@@ -482,3 +482,9 @@ class TestTheSeeds:
     def test_are_a_configuration_as_pfsense_writes_it(self) -> None:
         text = seeds()["pfsense"]["config_xml"]
         assert dump(parse(text)) == text
+
+
+def test_the_resources_that_the_readme_asks_about_are_there(stack: Stack) -> None:
+    asked = re.findall(r"reconciler (?:explain|adopt) (\S+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(asked) == 2
+    assert [id for id in asked if ResourceId.parse(id) not in stack.graph.resources] == []
